@@ -1,0 +1,43 @@
+"""domindex: which Xen domain is called what. An index of name, uuid and domid, kept true.
+
+Reading order for the code: domain.py and events.py (what there is and what happens to it),
+table.py (three keys, one truth), reconcile.py (from what was seen to what is true),
+watcher.py (the thread that asks), index.py (what a program holds on to). The outside is
+ports.py, behind it xenstore.py and hypercall.py, or testing.py.
+"""
+
+from domindex.connect import XenHost as XenHost
+from domindex.connect import connect as connect
+from domindex.delivery import Subscription as Subscription
+from domindex.domain import Domain as Domain
+from domindex.domain import DomainInfo as DomainInfo
+from domindex.domain import Life as Life
+from domindex.domain import OSType as OSType
+from domindex.domain import ShutdownReason as ShutdownReason
+from domindex.domain import printable as printable
+from domindex.errors import AccessDenied as AccessDenied
+from domindex.errors import Ambiguous as Ambiguous
+from domindex.errors import Closed as Closed
+from domindex.errors import DomindexError as DomindexError
+from domindex.errors import HostError as HostError
+from domindex.errors import HypercallFailed as HypercallFailed
+from domindex.errors import InvalidKey as InvalidKey
+from domindex.errors import NoSuchDomain as NoSuchDomain
+from domindex.errors import NotControlDomain as NotControlDomain
+from domindex.errors import NotLive as NotLive
+from domindex.errors import StoreError as StoreError
+from domindex.errors import StoreLost as StoreLost
+from domindex.errors import TimedOut as TimedOut
+from domindex.errors import UnknownXen as UnknownXen
+from domindex.events import Added as Added
+from domindex.events import Changed as Changed
+from domindex.events import Event as Event
+from domindex.events import Lost as Lost
+from domindex.events import Recovered as Recovered
+from domindex.events import Removed as Removed
+from domindex.events import Renamed as Renamed
+from domindex.events import ShutDown as ShutDown
+from domindex.index import Capabilities as Capabilities
+from domindex.index import Index as Index
+from domindex.index import Stats as Stats
+from domindex.watcher import Timing as Timing

@@ -1,0 +1,185 @@
+"""The way to the hypervisor: devices, memory that Xen can reach, the ioctl. No meaning.
+
+The only file that imports cffi. It is used in ABI mode: no compiler, no Xen library.
+
+Sources: include/uapi/xen/privcmd.h and drivers/xen/privcmd*.c of Linux;
+xen/include/public/{sysctl,domctl}.h. The outer structs are the same in every release
+from 3.1 on, on x86_64 and arm64.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from typing import Any, Final, Protocol, TypeAlias, cast
+
+from cffi import FFI
+
+from domindex.errors import AccessDenied, Closed, HypercallFailed, NotControlDomain
+
+CData: TypeAlias = Any
+
+ffi = FFI()
+ffi.cdef("""
+struct privcmd_hypercall { uint64_t op; uint64_t arg[5]; };
+
+struct sysctl_list {               /* struct xen_sysctl with u.getdomaininfolist */
+    uint32_t cmd, interface_version;
+    uint16_t first_domain;
+    uint32_t max_domains;
+    uint64_t buffer;
+    uint32_t num_domains;
+    uint8_t rest[108];
+};
+
+struct domctl {                    /* struct xen_domctl; u is read by its layout */
+    uint32_t cmd, interface_version;
+    uint16_t domain;
+    uint16_t pad[3];
+    union {
+        uint8_t u[128];
+        struct { uint16_t state, caps; uint32_t pad0; uint64_t unique_id; } get_domain_state;
+    };
+};
+
+int ioctl(int fd, unsigned long request, void *argument);
+void *mmap(void *at, size_t length, int prot, int flags, int fd, long offset);
+int munmap(void *at, size_t length);
+int madvise(void *at, size_t length, int advice);
+""")
+assert ffi.sizeof("struct sysctl_list") == 136
+assert ffi.sizeof("struct domctl") == 144
+
+
+class Libc(Protocol):
+    """What we call of it, so that a type checker can follow."""
+
+    def ioctl(self, fd: int, request: int, argument: CData, /) -> int: ...
+    def mmap(
+        self, at: CData, length: int, prot: int, flags: int, fd: int, offset: int, /
+    ) -> CData: ...
+    def munmap(self, at: CData, length: int, /) -> int: ...
+    def madvise(self, at: CData, length: int, advice: int, /) -> int: ...
+
+
+libc = cast(Libc, ffi.dlopen(None))
+
+IOCTL_HYPERCALL: Final = 0x305000
+PRIVCMD: Final = ("/dev/xen/privcmd", "/proc/xen/privcmd")
+BUFFERS: Final = "/dev/xen/hypercall"
+ABSENT: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
+
+_MAP_LOCKED: Final = 0x2000
+_MADV_DONTFORK, _MADV_DOFORK = 10, 11
+_SPURIOUS: Final = 4
+"""Tries of a call whose plain memory the kernel may be moving: Xen then answers EFAULT."""
+
+
+class Memory:
+    """Zeroed memory that is resident and never copied on write, so that Xen can use it."""
+
+    def __init__(self, buffers: int | None, length: int) -> None:
+        self.length = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        self._plain = buffers is None
+        flags = mmap.MAP_SHARED
+        if buffers is None:
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED
+        protection = mmap.PROT_READ | mmap.PROT_WRITE
+        at = libc.mmap(
+            ffi.NULL, self.length, protection, flags, -1 if buffers is None else buffers, 0
+        )
+        if at == ffi.cast("void *", -1):
+            raise HypercallFailed(
+                f"no {self.length} bytes of locked memory for hypercalls; see RLIMIT_MEMLOCK",
+                ffi.errno,
+            )
+        self.at: CData = at
+        self.view: CData = ffi.buffer(at, self.length)
+        if self._plain:
+            libc.madvise(at, self.length, _MADV_DONTFORK)
+            self.view[:] = bytes(self.length)  # writing breaks copy-on-write
+
+    @property
+    def address(self) -> int:
+        return int(ffi.cast("uintptr_t", self.at))
+
+    def free(self) -> None:
+        if self._plain:
+            libc.madvise(self.at, self.length, _MADV_DOFORK)
+        libc.munmap(self.at, self.length)
+
+
+class Privcmd:
+    """An open privcmd device. Safe from any thread, as long as each uses its own memory."""
+
+    def __init__(self) -> None:
+        self._pid = os.getpid()
+        self._memory: list[Memory] = []
+        self._fd = _open_privcmd()
+        try:
+            self._buffers = _open_buffers()
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def memory(self, length: int) -> Memory:
+        """Memory for one caller, given back by `close`."""
+        memory = Memory(self._buffers, length)
+        self._memory.append(memory)
+        return memory
+
+    def prepare(self, op: int, *arguments: int) -> CData:
+        """A call to be made as often as one likes: hypercall `op` with these arguments."""
+        return ffi.new("struct privcmd_hypercall *", {"op": op, "arg": list(arguments)})
+
+    def call(self, prepared: CData) -> int:
+        """Make the hypercall: its result, or minus the errno, Xen's or the driver's."""
+        if self._fd < 0 or os.getpid() != self._pid:
+            raise Closed("this hypervisor handle is closed, or belongs to the parent process")
+        for _ in range(_SPURIOUS):
+            result = libc.ioctl(self._fd, IOCTL_HYPERCALL, prepared)
+            if result >= 0:
+                return result
+            error = ffi.errno
+            if error == errno.EINTR or (error == errno.EFAULT and self._buffers is None):
+                continue
+            break
+        return -error
+
+    def close(self) -> None:
+        """Give memory and descriptors back. May be called twice; not while a call is under way."""
+        fd, self._fd = self._fd, -1
+        if fd < 0 or os.getpid() != self._pid:
+            return
+        for memory in self._memory:
+            memory.free()
+        self._memory.clear()
+        os.close(fd)
+        if self._buffers is not None:
+            os.close(self._buffers)
+
+
+def _open_privcmd() -> int:
+    for path in PRIVCMD:
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            if error.errno in ABSENT:
+                continue
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise AccessDenied(f"{path} may not be opened; run as root", error.errno) from None
+            raise HypercallFailed(f"{path} cannot be opened", error.errno) from None
+    raise NotControlDomain(
+        f"neither {PRIVCMD[0]} nor {PRIVCMD[1]} is there: this is not a Xen host, or the "
+        "module xen-privcmd is not loaded"
+    )
+
+
+def _open_buffers() -> int | None:
+    try:
+        return os.open(BUFFERS, os.O_RDWR | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in ABSENT:  # before Linux 4.18
+            return None
+        raise AccessDenied(f"{BUFFERS} cannot be opened; run as root", error.errno) from None

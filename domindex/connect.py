@@ -1,0 +1,49 @@
+"""Opening the index: the one file that knows both halves of a real host."""
+
+from __future__ import annotations
+
+from domindex.index import Index
+from domindex.ports import Host, Hypervisor, Store
+from domindex.watcher import Timing
+
+
+class XenHost:
+    """The Xen host this process runs on.
+
+    transport: "socket" for xenstored's unix socket, "xenbus" for the kernel's device, or None
+        for what XENSTORED_PATH and XENSTORED_RUNDIR say, else the socket if there is one.
+    path: of that socket or device, where it is not the usual one.
+    """
+
+    def __init__(self, *, transport: str | None = None, path: str | None = None) -> None:
+        self._transport = transport
+        self._path = path
+
+    def open_hypervisor(self) -> Hypervisor:
+        """Cost: two hypercalls on the newest Xen known, one more for each older version."""
+        from domindex.hypercall import PrivcmdHypervisor
+
+        return PrivcmdHypervisor()
+
+    def open_store(self, timeout: float) -> Store:
+        """Cost: the connection and one round trip."""
+        from domindex.xenstore import XenStore
+
+        return XenStore(self._transport, self._path, timeout)
+
+
+def connect(
+    host: Host | None = None, *, timing: Timing | None = None, timeout: float = 60.0
+) -> Index:
+    """The index of this host, once it holds every domain. Close it, or use it in a `with`.
+
+    host: a `XenHost` with other than the usual ways, or a `SimulatedHost`.
+    timing: time limits and intervals. timeout: seconds until the index must be whole.
+
+    Raises NotControlDomain, AccessDenied, UnknownXen, HypercallFailed, StoreLost, TimedOut:
+    each says what is missing.
+    Cost for n domains: two list hypercalls; n watches and n reads of xenstore, pipelined.
+    """
+    index = Index(XenHost() if host is None else host, timing)
+    index.start(timeout)
+    return index

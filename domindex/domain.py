@@ -1,0 +1,190 @@
+"""What a running domain is: three keys that name one thing.
+
+Xen knows a domain by number, the toolstack by uuid, people by name. `Domain` holds the
+three as they stood at one moment. It never changes: a rename makes a new one.
+
+Sources: xen/include/public/xen.h (domid_t, DOMID_FIRST_RESERVED, xen_domain_handle_t),
+xen/include/public/sched.h (SHUTDOWN_*), docs/misc/xenstore-paths.pandoc (~/name).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import UUID
+
+from domindex.errors import InvalidKey
+
+FIRST_RESERVED_DOMID = 0x7FF0
+"""Domids from here on (DOMID_SELF, DOMID_IO, ...) never name a guest."""
+
+NIL_UUID = UUID(int=0)
+"""The handle of dom0 and of hand-made domains. It names nothing, so nothing is found by it."""
+
+
+class OSType(enum.StrEnum):
+    """How a guest is virtualised. A str, so that it prints and compares as libxl's words do.
+
+    UNKNOWN where the hypervisor does not say: an HVM or PVH guest of Xen 4.7 to 4.10.0.
+    """
+
+    PV = "pv"
+    HVM = "hvm"
+    PVH = "pvh"
+    UNKNOWN = "unknown"
+
+
+class ShutdownReason(enum.IntEnum):
+    """Why a guest stopped; the numbers are SHUTDOWN_* of xen/include/public/sched.h."""
+
+    POWEROFF = 0
+    REBOOT = 1
+    SUSPEND = 2
+    CRASH = 3
+    WATCHDOG = 4
+    SOFT_RESET = 5
+    UNKNOWN = 255
+
+    @classmethod
+    def _missing_(cls, value: object) -> ShutdownReason:
+        return cls.UNKNOWN
+
+
+class Life(NamedTuple):
+    """What tells one domain from another that had the same domid. Fit for a dict key.
+
+    On Xen >= 4.21 it is the hypervisor's own `unique_id`, never given twice in one boot.
+    Before, it is the handle the domain was first seen with, and when that was.
+    """
+
+    domid: int
+    unique_id: int | None
+    uuid: UUID | None
+    first_seen: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One running domain, as last seen.
+
+    domid: 0 to 0x7FEF. Xen hands a number out again once its domain is gone, so a domid
+        names a domain only together with its `life`.
+    uuid: the hypervisor's handle, set by the toolstack. May repeat (local migration) and
+        may change (XAPI); all zero for dom0.
+    name: from xenstore, bytes decoded as UTF-8 with surrogateescape; None while there is
+        none. May be empty, may repeat, may hold any character: use `printable` to show it.
+    type: PV, HVM, PVH, or UNKNOWN where the hypervisor cannot tell.
+    life: equal for two records exactly when they are of the same running domain.
+    first_seen: when the index first saw this life, in seconds since the epoch.
+    shutdown: why the guest stopped while its domain still exists; None while it runs.
+    """
+
+    domid: int
+    uuid: UUID
+    name: str | None
+    type: OSType
+    life: Life
+    first_seen: float
+    shutdown: ShutdownReason | None = None
+
+    @property
+    def printable(self) -> str:
+        """The name fit for a terminal or a log; `(null)` as xl prints it while there is none."""
+        return "(null)" if self.name is None else printable(self.name)
+
+
+class DomainInfo(NamedTuple):
+    """What the hypervisor says of one domain now: one hypercall old, never cached.
+
+    `memory` and `max_memory` are bytes; `cpu_time` is nanoseconds of all vCPUs together;
+    `vcpus` are those online. `paused` is by the toolstack; `blocked`: all vCPUs wait;
+    `running`: at least one is on a CPU. None of the three set: ready to run, not broken.
+    """
+
+    domid: int
+    uuid: UUID
+    type: OSType
+    paused: bool
+    blocked: bool
+    running: bool
+    shutdown: ShutdownReason | None
+    dying: bool
+    memory: int
+    max_memory: int
+    cpu_time: int
+    vcpus: int
+
+    @property
+    def state(self) -> str:
+        """One word: dying, crashed, shutdown, paused, running, blocked or runnable."""
+        if self.dying:
+            return "dying"
+        if self.shutdown is not None:
+            return "crashed" if self.shutdown is ShutdownReason.CRASH else "shutdown"
+        for word in ("paused", "running", "blocked"):
+            if getattr(self, word):
+                return word
+        return "runnable"
+
+
+_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010fffd]|\\")
+# Line breaks and text-direction marks sit in the printable ranges and forge logs just as well.
+_DECEPTIVE = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
+
+
+def printable(text: str) -> str:
+    r"""`text` with all that could steer a terminal or forge a log line escaped.
+
+    >>> print(printable("web\x1b[2J\n"))
+    web\x1b[2J\n
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
+
+    return _DECEPTIVE.sub(escape, _UNPRINTABLE.sub(escape, text))
+
+
+def decode_name(raw: bytes) -> str:
+    """A name as xenstore has it, as text. Any bytes will do, and come back by encoding."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def as_name(name: object) -> str:
+    """The name a caller gave, str or bytes, as the index keeps it. Raises InvalidKey."""
+    if isinstance(name, str):
+        return name
+    if isinstance(name, bytes):
+        return decode_name(name)
+    raise InvalidKey(f"a name is str or bytes, not {type(name).__name__}")
+
+
+def as_uuid(uuid: object) -> UUID:
+    """The uuid a caller gave: a UUID, text in any spelling uuid.UUID takes, or 16 bytes.
+
+    Bytes are in textual order, as the hypervisor's handle is. Raises InvalidKey.
+    """
+    try:
+        if isinstance(uuid, UUID):
+            return uuid
+        if isinstance(uuid, str):
+            return UUID(uuid.strip())
+        if isinstance(uuid, (bytes, bytearray)):
+            return UUID(bytes=bytes(uuid))
+    except ValueError as error:
+        raise InvalidKey(f"{uuid!r} is not a uuid: {error}") from None
+    raise InvalidKey(f"a uuid is UUID, str or 16 bytes, not {type(uuid).__name__}")
+
+
+def as_domid(domid: object) -> int:
+    """The domid a caller gave: an int in 0..0x7FEF. Raises InvalidKey.
+
+    Text is refused, digits or not: a domain may be *named* 42.
+    """
+    if not isinstance(domid, int) or isinstance(domid, bool):
+        raise InvalidKey(f"a domid is int, not {type(domid).__name__}")
+    if not 0 <= domid < FIRST_RESERVED_DOMID:
+        raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
+    return domid

@@ -1,0 +1,310 @@
+"""Which domains there are, by hypercall: find the version, ask, believe only what fits.
+
+Sources: xen/include/public/{xen,version,sysctl,domctl}.h; tools/libs/ctrl for the batch size.
+Only getdomaininfolist, getdomaininfo, get_domain_state and xen_version are ever called.
+"""
+
+from __future__ import annotations
+
+import errno
+import platform
+import threading
+from collections.abc import Sequence
+from typing import Any, Final, cast
+from uuid import UUID
+
+from domindex._privcmd import Privcmd, ffi
+from domindex.domain import FIRST_RESERVED_DOMID, DomainInfo, OSType, ShutdownReason, as_domid
+from domindex.errors import AccessDenied, HypercallFailed, NotControlDomain, UnknownXen
+from domindex.layouts import (
+    BLOCKED,
+    DYING,
+    PAUSED,
+    RELEASES,
+    RUNNING,
+    Layout,
+    Release,
+    os_type,
+    shutdown_reason,
+)
+from domindex.ports import Row
+
+_XEN_VERSION, _SYSCTL, _DOMCTL = 17, 35, 36
+_LIST, _GET, _STATE = 6, 5, 90
+_STATE_DEAD = 8
+
+BATCH: Final = 1024
+"""Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
+
+_PAGE = 4096
+_ABSENT = (errno.ESRCH, errno.ENOENT)
+
+
+class _List:
+    """A prepared getdomaininfolist for `most` domains at a time. One caller at a time.
+
+    room: bytes for the entries. The caller sets `version` to the sysctl version.
+    """
+
+    def __init__(self, privcmd: Privcmd, room: int, most: int) -> None:
+        self._privcmd = privcmd
+        self._most = most
+        memory = privcmd.memory(_PAGE + room)
+        self._header = cast(Any, ffi.cast("struct sysctl_list *", memory.at))
+        self._header.cmd = _LIST
+        self._header.max_domains = most
+        self._header.buffer = memory.address + _PAGE
+        self._call = privcmd.prepare(_SYSCTL, memory.address)
+        self.entries = memoryview(memory.view)[_PAGE:]
+        self.lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        return int(self._header.interface_version)
+
+    @version.setter
+    def version(self, version: int) -> None:
+        self._header.interface_version = version
+
+    def __call__(self, first: int) -> int:
+        """How many entries there are from domid `first` on, or minus the errno."""
+        self._header.first_domain = first
+        result = self._privcmd.call(self._call)
+        if result < 0:
+            return result
+        count: int = self._header.num_domains
+        if count > self._most:
+            raise HypercallFailed(f"the hypervisor gave {count} domains for {self._most} asked")
+        return count
+
+
+class PrivcmdHypervisor:
+    """The hypervisor of this host. Safe from any thread.
+
+    Raises NotControlDomain, AccessDenied, UnknownXen or HypercallFailed when opened.
+    """
+
+    def __init__(self, privcmd: Privcmd | None = None, machine: str | None = None) -> None:
+        self._privcmd = privcmd = privcmd or Privcmd()
+        machine = machine or platform.machine()
+        try:
+            probe = _Probe(privcmd, machine)
+            release, layout = probe.release, probe.layout
+            self.version = f"{probe.said} (domctl {release.domctl:#x}, sysctl {release.sysctl:#x})"
+            self.has_unique_ids = probe.has_unique_ids
+            self._one = probe.one
+            self._many = _List(privcmd, layout.size * BATCH, BATCH)
+            self._many.version = release.sysctl
+            self._domctl = probe.domctl
+        except BaseException:
+            privcmd.close()
+            raise
+        self._row = layout.row
+        self._info = layout.info
+        self._size = layout.size
+        self._type = os_type(release.kind(machine))
+        self._domctl_lock = threading.Lock()
+        # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
+        self._kinds: dict[tuple[int, int], tuple[OSType, ShutdownReason | None, bool]] = {}
+
+    def list(self) -> Sequence[Row]:
+        """Every domain, lowest domid first. One hypercall for each 1,024.
+
+        A domain that lives through the call is listed: it keeps its domid, and each batch
+        goes on after the last domid of the one before.
+        """
+        rows: list[Row] = []
+        with self._many.lock:
+            first, last = 0, -1
+            while True:
+                count = self._checked(self._many(first), "list the domains")
+                for entry in self._row.iter_unpack(self._many.entries[: count * self._size]):
+                    row = self._decode(entry)
+                    if not last < row.domid < FIRST_RESERVED_DOMID:
+                        raise HypercallFailed(f"domid {row.domid} is listed after {last}")
+                    last = row.domid
+                    rows.append(row)
+                first = last + 1
+                if count < BATCH or first == FIRST_RESERVED_DOMID:
+                    break
+        if not rows or rows[0].domid != 0:
+            raise HypercallFailed("the hypervisor's list lacks dom0, so it is not whole")
+        return rows
+
+    def get(self, domid: int) -> Row | None:
+        """That domain, or None. One hypercall.
+
+        It lists one domain from `domid` on: the other call for this waits for Xen's domctl
+        lock, behind a domain being destroyed for example, and up to 4.17 answers for the next
+        higher domain too.
+        """
+        one = self._one
+        with one.lock:
+            if self._checked(one(domid), "look at a domain") == 0:
+                return None
+            entry = self._row.unpack_from(one.entries)
+        return self._decode(entry) if entry[0] == domid else None
+
+    def info(self, domid: int) -> DomainInfo | None:
+        """State, memory and times of that domain, or None. One hypercall."""
+        with self._one.lock:
+            if self._checked(self._one(as_domid(domid)), "look at a domain") == 0:
+                return None
+            entry = self._info.unpack_from(self._one.entries)
+        found, flags, pages, most, cpu_time, vcpus, handle, *rest = entry
+        if found != domid:
+            return None
+        return DomainInfo(
+            domid=found,
+            uuid=UUID(bytes=handle),
+            type=self._type(flags, rest[0] if rest else 0),
+            paused=bool(flags & PAUSED),
+            blocked=bool(flags & BLOCKED),
+            running=bool(flags & RUNNING),
+            shutdown=shutdown_reason(flags),
+            dying=bool(flags & DYING),
+            memory=pages * _PAGE,
+            max_memory=most * _PAGE,
+            cpu_time=cpu_time,
+            vcpus=vcpus,
+        )
+
+    def unique_id(self, domid: int) -> int | None:
+        """What Xen >= 4.21 calls this life; None if it is gone or dead. One hypercall."""
+        with self._domctl_lock:
+            result = self._domctl(_STATE, 0, domid)
+            if -result in _ABSENT:
+                return None
+            self._checked(result, "ask for the state of a domain")
+            state = self._domctl.struct.get_domain_state
+            return None if state.state & _STATE_DEAD else int(state.unique_id)
+
+    def close(self) -> None:
+        """Give descriptors and memory back. May be called twice."""
+        with self._one.lock, self._many.lock, self._domctl_lock:
+            self._privcmd.close()
+
+    def _decode(self, entry: tuple[Any, ...]) -> Row:
+        domid, flags, frame, cpu_time, handle, *rest = entry
+        emulation = rest[0] if rest else 0
+        key = (flags & _MATTERS, emulation)
+        kind = self._kinds.get(key)
+        if kind is None:
+            if len(self._kinds) > 256:  # the upper bits are the hypervisor's: be bounded
+                self._kinds.clear()
+            kind = (self._type(flags, emulation), shutdown_reason(flags), bool(flags & DYING))
+            self._kinds[key] = kind
+        type_, shutdown, dying = kind
+        return Row(
+            domid, handle, type_, shutdown, dying, cpu_time, frame if type_ is OSType.PV else None
+        )
+
+    def _checked(self, result: int, what: str) -> int:
+        if result < 0:
+            raise HypercallFailed(f"the hypervisor would not {what}", -result)
+        return result
+
+
+_MATTERS = 0xFF0087
+"""Flags that Row is made of: dying, hvm_guest, shutdown, PVHv1 and the shutdown reason."""
+
+
+class _Domctl:
+    """A prepared domctl. One caller at a time."""
+
+    def __init__(self, privcmd: Privcmd) -> None:
+        self._privcmd = privcmd
+        self._memory = privcmd.memory(_PAGE)
+        self.struct = cast(Any, ffi.cast("struct domctl *", self._memory.at))
+        self._call = privcmd.prepare(_DOMCTL, self._memory.address)
+
+    def __call__(self, cmd: int, version: int, domid: int) -> int:
+        ffi.buffer(self.struct, ffi.sizeof("struct domctl"))[:] = bytes(144)
+        self.struct.cmd, self.struct.interface_version, self.struct.domain = cmd, version, domid
+        return self._privcmd.call(self._call)
+
+
+class _Probe:
+    """Which release this is: by domctl version, then sysctl version, then the entry's size."""
+
+    def __init__(self, privcmd: Privcmd, machine: str) -> None:
+        self._privcmd = privcmd
+        self.domctl = _Domctl(privcmd)
+        self.one = _List(privcmd, _PAGE, 1)
+        major, minor = self._xen_version()
+        self.said = f"Xen {major}.{minor}"
+        self.release = self._find(major, minor, machine)
+        layout = self.release.layout(machine)
+        assert layout is not None
+        self.layout: Layout = layout
+        self._check_stride()
+        self.has_unique_ids = self.domctl(_STATE, 0, 0) >= 0
+
+    def _xen_version(self) -> tuple[int, int]:
+        result = self._privcmd.call(self._privcmd.prepare(_XEN_VERSION, 0, 0))
+        if result < 0:
+            raise self._denied(-result)
+        return result >> 16, result & 0xFFFF
+
+    def _find(self, major: int, minor: int, machine: str) -> Release:
+        # What Xen says of itself only orders the candidates: vendors patch, and 4.10.0 and
+        # 4.10.1 differ while both say 4.10.
+        runs = [release for release in RELEASES if release.layout(machine) is not None]
+        likely = [release for release in runs if release.covers(major, minor)]
+        versions = dict.fromkeys(release.domctl for release in (*likely, *runs))
+        for domctl in versions:
+            if not self._speaks(self.domctl(_GET, domctl, 0)) or self.domctl.struct.domain != 0:
+                continue
+            for release in (*likely, *runs):
+                self.one.version = release.sysctl
+                if release.domctl == domctl and self._speaks(self.one(0)):
+                    return release
+        if not runs:
+            raise UnknownXen(f"{self.said} on {machine} is not known; x86_64 and arm64 are")
+        newest = RELEASES[0].names.split()[0].split("-")[0].split(".")
+        if (major, minor) > (int(newest[0]), int(newest[1])):
+            raise UnknownXen(f"{self.said} is newer than this domindex; look for a newer one")
+        raise AccessDenied(
+            f"{self.said} refuses every interface version known for it: a Flask/XSM policy "
+            "denies it to this domain, or a vendor changed the interface"
+        )
+
+    def _speaks(self, result: int) -> bool:
+        """Whether the interface version was the right one. Raises what no version would mend."""
+        if result >= 0:
+            return True
+        if result != -errno.EACCES:  # Xen's word for another version, and Flask's for no
+            raise self._denied(-result)
+        return False
+
+    def _denied(self, error: int) -> Exception:
+        if error in (errno.EPERM, errno.EACCES, errno.ENOSYS):
+            if _is_control_domain() is False:
+                return NotControlDomain(
+                    "this is a guest of Xen: only a control domain (dom0) may list domains"
+                )
+            return AccessDenied("the hypervisor lets this domain not list domains", error)
+        return HypercallFailed("the hypervisor could not be asked for its version", error)
+
+    def _check_stride(self) -> None:
+        """Xen copies an entry whole, padding included: so what it overwrites is its size."""
+        size = 0
+        for filler in (b"\xa5", b"\x5a"):
+            self.one.entries[:] = filler * len(self.one.entries)
+            count, entry = self.one(0), bytes(self.one.entries)
+            if count != 1 or entry[:2] != b"\0\0":
+                raise UnknownXen(f"{self.said} does not list dom0 first, as every known Xen does")
+            size = max(size, len(entry.rstrip(filler)))
+        if size != self.layout.size:
+            raise UnknownXen(
+                f"{self.said} has entries of {size} bytes where {self.layout.size} are known: "
+                "a vendor changed the interface"
+            )
+
+
+def _is_control_domain() -> bool | None:
+    try:
+        with open("/proc/xen/capabilities", encoding="ascii", errors="replace") as file:
+            return "control_d" in file.read()
+    except OSError:
+        return None

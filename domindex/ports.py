@@ -1,0 +1,128 @@
+"""What is asked of the outside: a hypervisor, a xenstore, and a host that has both.
+
+The real ones are `hypercall.py` and `xenstore.py`, the simulated ones `testing.py`. The
+contract tests hold all of them to what is written here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+from domindex.domain import DomainInfo, OSType, ShutdownReason
+
+
+class Row(NamedTuple):
+    """One domain in the hypervisor's list.
+
+    dying: its resources are gone, only the number is held (a zombie); for the index it is gone.
+    cpu_time: nanoseconds, never falls within one life.
+    frame: the page that a PV domain shares with Xen from its birth to its end; None for others.
+    """
+
+    domid: int
+    handle: bytes
+    type: OSType
+    shutdown: ShutdownReason | None
+    dying: bool
+    cpu_time: int
+    frame: int | None
+
+
+class Hypervisor(Protocol):
+    """Which domains there are. Safe from any thread. Every call may raise HypercallFailed."""
+
+    version: str
+    has_unique_ids: bool
+
+    def list(self) -> Sequence[Row]:
+        """Every domain, lowest domid first, dying ones included. One hypercall per 1,024."""
+        ...
+
+    def get(self, domid: int) -> Row | None:
+        """That domain alone, or None. One hypercall."""
+        ...
+
+    def unique_id(self, domid: int) -> int | None:
+        """What Xen >= 4.21 calls this life, None if there is none. One hypercall.
+
+        Only where `has_unique_ids`.
+        """
+        ...
+
+    def info(self, domid: int) -> DomainInfo | None:
+        """State, memory and times of that domain now, or None. One hypercall."""
+        ...
+
+    def close(self) -> None:
+        """Give descriptors and memory back. May be called twice."""
+        ...
+
+
+class Watch(NamedTuple):
+    """A path watched under a token. Both are unique to their holder: the token names the life."""
+
+    path: bytes
+    token: bytes
+
+
+class Store(Protocol):
+    """One line to xenstore, driven by one thread.
+
+    `wake` and `interrupt` alone may be called from others. Every call has a time limit and
+    raises StoreLost once the line cannot be trusted; after that only `close` is of use.
+    """
+
+    has_depth: bool
+    """The special watches can name the domid in their events (C xenstored of Xen >= 4.22)."""
+
+    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
+        """Set watches; returns once each is acknowledged. Each fires once at the start."""
+        ...
+
+    def unwatch(self, watches: Sequence[Watch]) -> None:
+        """Drop watches. One that the server no longer knows is no error."""
+        ...
+
+    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
+        """The values, None where there is no such node."""
+        ...
+
+    def barrier(self) -> None:
+        """Returns when every event that the server sent before is in the queue here."""
+        ...
+
+    def events(self) -> Iterable[Watch]:
+        """Take what is queued, equal ones folded into one, without waiting."""
+        ...
+
+    def wait(self, timeout: float) -> None:
+        """Return when an event is queued, `wake` was called, or the time has passed."""
+        ...
+
+    def wake(self) -> None:
+        """From any thread: make the current or the next `wait` return."""
+        ...
+
+    def interrupt(self) -> None:
+        """From any thread: make the current and each later call raise StoreLost."""
+        ...
+
+    def close(self) -> None:
+        """Give the descriptors back, and with them every watch. May be called twice."""
+        ...
+
+
+class Host(Protocol):
+    """Where both come from."""
+
+    def open_hypervisor(self) -> Hypervisor:
+        """Raises NotControlDomain, AccessDenied, UnknownXen or HypercallFailed."""
+        ...
+
+    def open_store(self, timeout: float) -> Store:
+        """A new line. `timeout`: seconds for the connection and for each later request.
+
+        Raises StoreLost or AccessDenied.
+        """
+        ...

@@ -1,0 +1,264 @@
+"""From what was seen to what is true: lists and names in, questions and changes out. No I/O.
+
+One pass of the watcher goes round this loop until there is nothing left to ask:
+
+    hypervisor lists  --see()-->   lives begun and ended; names heard before are confirmed
+    watch / unwatch   <--ask()---  what to tell xenstore, which names to read
+    xenstore answers  --heard()->  names, not yet believed
+    table, listeners  <--take()--  the changes that have become certain
+
+Three rules hold it up.
+Rule 1: a name is believed only if the hypervisor still lists its life after the read.
+Rule 2: a read sent before an event came never answers that event: the name is asked again.
+Rule 3: a life comes into the table together with its name, or with the knowledge that it has
+        none yet; if it took over a domid, in the same change as the old one goes.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Final
+from uuid import UUID
+
+from domindex.domain import Domain, Life, decode_name
+from domindex.ports import Row, Watch
+from domindex.table import Change
+
+SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDomain", b"release"))
+"""The two watches that tell of births and deaths; xen/docs/misc/xenstore.txt."""
+
+_UNREAD: Final = object()
+
+
+class Tracked:
+    """One life as it is followed, whether or not the table has it yet."""
+
+    __slots__ = ("believed", "first_seen", "heard", "name", "row", "token", "unique_id")
+
+    def __init__(self, row: Row, unique_id: int | None, first_seen: float) -> None:
+        self.row = row
+        self.unique_id = unique_id
+        self.first_seen = first_seen
+        self.token: bytes | None = None  # of its watch on the present line
+        self.heard: object = _UNREAD  # an answer not yet confirmed
+        self.believed = False  # a first name was confirmed: the life is fit for the table
+        self.name: str | None = None
+
+
+class Reconciler:
+    """Follows every life from its first row to its last. Driven by one thread.
+
+    held: the table by domid. What `take` gives must be in it before the next `take`.
+    """
+
+    def __init__(self, held: Mapping[int, Domain]) -> None:
+        self._held = held
+        self._lives: dict[int, Tracked] = {}
+        self._tokens: dict[bytes, int] = {}  # token -> domid, of the watches now set
+        self._unwatch: list[Watch] = []
+        self._unwatched: set[int] = set()  # domids without a watch on the present line
+        self._dirty: set[int] = set()  # domids whose name had an event since its read was sent
+        self._touched: set[int] = set()  # domids whose record may have to change
+        self._serial = 0
+        self._now = 0.0
+
+    @property
+    def domids(self) -> set[int]:
+        """Of all lives that are followed now."""
+        return set(self._lives)
+
+    # -- the line ---------------------------------------------------------------------------
+
+    def new_line(self) -> None:
+        """All watches are gone with the old line, and events may have been missed."""
+        self._tokens.clear()
+        self._unwatch.clear()
+        for tracked in self._lives.values():
+            tracked.token = None
+            tracked.heard = _UNREAD
+        self._unwatched.update(self._lives)
+        self.doubt_names()
+
+    def doubt_names(self) -> None:
+        """Read every name again, as if each had changed."""
+        self._dirty.update(self._lives)
+
+    # -- facts in ---------------------------------------------------------------------------
+
+    def fired(self, events: Iterable[Watch]) -> set[int] | None:
+        """Take watch events in. The domids to look at, or None for the whole list.
+
+        Tokens of ended lives and of nobody are passed over: UNWATCH leaves events queued.
+        """
+        scope: set[int] = set()
+        whole = False
+        for path, token in events:
+            if token in (b"introduce", b"release"):
+                domid = path.rpartition(b"/")[2]  # "@releaseDomain/7" where there is depth
+                if domid.isdigit() and len(domid) <= 5:
+                    scope.add(int(domid))
+                else:
+                    whole = True
+            elif (named := self._tokens.get(token)) is not None:
+                self._dirty.add(named)
+                scope.add(named)
+        return None if whole else scope
+
+    def suspects(self, rows: Iterable[Row], *, thorough: bool) -> list[int]:
+        """Domids whose unique id must be asked before `see`, on a Xen that has them.
+
+        All if `thorough`; else those that are new, differ, or whose name had an event or was
+        read: every toolstack removes /local/domain/N before it gives N to another domain.
+        """
+        return [
+            row.domid
+            for row in rows
+            if not row.dying
+            and (
+                thorough
+                or (known := self._lives.get(row.domid)) is None
+                or row.domid in self._dirty
+                or known.heard is not _UNREAD
+                or not _may_be_same(known, row)
+            )
+        ]
+
+    def see(
+        self,
+        rows: Sequence[Row],
+        *,
+        now: float,
+        scope: Collection[int] | None = None,
+        unique_ids: Mapping[int, int | None] | None = None,
+    ) -> None:
+        """Take rows in: the whole list, or, with `scope`, all there is of those domids.
+
+        unique_ids: of the suspects, None for one that has gone since.
+        Only a list known to be whole may be given: what it lacks is gone.
+        """
+        ids = unique_ids or {}
+        # Two lives of one domid never begin at one moment, whatever the clock does.
+        self._now = now = max(now, math.nextafter(self._now, math.inf))
+        present = set()
+        for row in rows:
+            domid = row.domid
+            if row.dying or ids.get(domid, 0) is None:
+                continue
+            present.add(domid)
+            tracked = self._lives.get(domid)
+            if tracked is not None and not self._same(tracked, row, ids):
+                self._end(domid)
+                tracked = None
+            if tracked is None:
+                self._lives[domid] = Tracked(row, ids.get(domid), now)
+                self._unwatched.add(domid)
+                self._dirty.add(domid)
+                self._touched.add(domid)
+            else:
+                self._confirm(tracked, row)
+        if scope is None:
+            gone = self._lives.keys() - present
+        else:
+            gone = (self._lives.keys() & set(scope)) - present
+        for domid in gone:
+            self._end(domid)
+
+    def heard(self, names: Iterable[tuple[int, bytes | None]]) -> None:
+        """Names by domid as `unread` asked for them; None: no such node."""
+        for domid, raw in names:
+            self._lives[domid].heard = None if raw is None else decode_name(raw)
+
+    # -- questions and changes out -----------------------------------------------------------
+
+    def ask(self) -> tuple[list[Watch], list[Watch]]:
+        """What to unwatch and what to watch, once: the caller sends it or drops the line."""
+        unwatch, self._unwatch = self._unwatch, []
+        watch = []
+        for domid in sorted(self._unwatched):
+            self._serial += 1
+            token = b"life/%d/%d" % (domid, self._serial)
+            self._lives[domid].token = token
+            self._tokens[token] = domid
+            watch.append(Watch(name_path(domid), token))
+        self._unwatched.clear()
+        return unwatch, watch
+
+    def unread(self) -> list[int]:
+        """Domids whose names are to be read now, once all that `ask` gave is acknowledged."""
+        asked = sorted(self._dirty)
+        self._dirty.clear()
+        return asked
+
+    def take(self) -> list[Change]:
+        """The changes that are certain, once each. The caller applies them to the table."""
+        changes: list[Change] = []
+        for domid in sorted(self._touched):
+            old = self._held.get(domid)
+            tracked = self._lives.get(domid)
+            if tracked is not None and not tracked.believed:
+                continue  # its name is on the way; until then the old life stays (rule 3)
+            self._touched.discard(domid)
+            new = None if tracked is None else _record(tracked, old)
+            if new != old:
+                changes.append((old, new))
+        return changes
+
+    # -- lives -------------------------------------------------------------------------------
+
+    def _same(self, tracked: Tracked, row: Row, ids: Mapping[int, int | None]) -> bool:
+        unique_id = ids.get(row.domid)
+        if unique_id is not None and tracked.unique_id is not None:
+            return unique_id == tracked.unique_id
+        return _may_be_same(tracked, row)
+
+    def _confirm(self, tracked: Tracked, row: Row) -> None:
+        """The life of this row is still there: so what was read of it before is true (rule 1)."""
+        known = tracked.row
+        if (row.handle, row.type, row.shutdown) != (known.handle, known.type, known.shutdown):
+            self._touched.add(row.domid)
+        tracked.row = row
+        if tracked.heard is not _UNREAD:
+            name = tracked.heard
+            assert name is None or isinstance(name, str)
+            if not tracked.believed or name != tracked.name:
+                self._touched.add(row.domid)
+            tracked.name, tracked.believed, tracked.heard = name, True, _UNREAD
+
+    def _end(self, domid: int) -> None:
+        tracked = self._lives.pop(domid)
+        self._unwatched.discard(domid)
+        self._dirty.discard(domid)
+        self._touched.add(domid)
+        if tracked.token is not None:
+            del self._tokens[tracked.token]
+            self._unwatch.append(Watch(name_path(domid), tracked.token))
+
+
+def _may_be_same(tracked: Tracked, row: Row) -> bool:
+    """Without a unique id: nothing shows that this is another life.
+
+    A handle that changed on a live domain cannot be told from a reused domid here, and is
+    taken for one: too many lives harm nobody, a mistaken identity does.
+    """
+    known = tracked.row
+    return (
+        row.handle == known.handle and row.cpu_time >= known.cpu_time and row.frame == known.frame
+    )
+
+
+def _record(tracked: Tracked, old: Domain | None) -> Domain:
+    row = tracked.row
+    uuid = UUID(bytes=row.handle)
+    if tracked.unique_id is not None:
+        life = Life(row.domid, tracked.unique_id, None, None)
+    elif old is not None and old.life.first_seen == tracked.first_seen:
+        life = old.life  # keeps the handle it was first seen with
+    else:
+        life = Life(row.domid, None, uuid, tracked.first_seen)
+    return Domain(row.domid, uuid, tracked.name, row.type, life, tracked.first_seen, row.shutdown)
+
+
+def name_path(domid: int) -> bytes:
+    """Where the toolstack keeps the name; xen/docs/misc/xenstore-paths.pandoc."""
+    return b"/local/domain/%d/name" % domid

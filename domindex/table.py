@@ -1,0 +1,273 @@
+"""The table of running domains: three keys, one truth, no input or output.
+
+Rule 1: every way to change the table is in this file, and `apply` is the only one.
+Rule 2: nothing here waits, logs or asks the host. Callers bring the facts.
+Rule 3: a change is worked out whole before the first key is touched. Each key then goes
+        from its old answer to its new one in a single step, so that a reader without a lock
+        sees one or the other: two domains that swap names are never both called the same.
+
+Readers take the three views at any time. What must agree among keys (iteration, ranges,
+all holders of a key) is read under the lock of whoever calls `apply`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterator,
+    KeysView,
+    Sequence,
+    ValuesView,
+)
+from dataclasses import replace
+from typing import Any, Generic, NoReturn, TypeVar
+from uuid import UUID
+
+from sortedcontainers import SortedList
+
+from domindex.domain import NIL_UUID, Domain
+from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
+
+K = TypeVar("K", bound=Hashable)
+Change = tuple[Domain | None, Domain | None]
+"""What a life was and what it is: (None, new) came, (old, None) went, both: it changed."""
+
+
+class View(dict[K, Domain]):
+    """A live, read-only mapping from one key to its domain, at the speed of a dict.
+
+    Holds the keys that exactly one domain carries. `view[key]` raises what the look-up by that
+    key raises (NoSuchDomain, Ambiguous, NotLive, Closed); `get` and `in` answer None and
+    False to all of these. Iterating walks over a copy made at that moment.
+    """
+
+    __slots__ = ("_missing",)
+
+    def __init__(self, missing: Callable[[K], Domain]) -> None:
+        super().__init__()
+        self._missing = missing
+
+    def __missing__(self, key: K) -> Domain:
+        return self._missing(key)
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self.copy())
+
+    def keys(self) -> KeysView[K]:  # type: ignore[override]
+        """The keys held now."""
+        return self.copy().keys()
+
+    def values(self) -> ValuesView[Domain]:  # type: ignore[override]
+        """The domains held now."""
+        return self.copy().values()
+
+    def items(self) -> ItemsView[K, Domain]:  # type: ignore[override]
+        """The pairs held now."""
+        return self.copy().items()
+
+    def copy(self) -> dict[K, Domain]:
+        """A plain dict of what is held now."""
+        while True:
+            try:
+                return dict(super().items())
+            except RuntimeError:  # the writer does not wait for us: it grew; take it again
+                continue
+
+    def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
+        raise TypeError("a view of the index is read-only; copy() gives a dict to change")
+
+    __setitem__ = __delitem__ = __ior__ = _refuse
+    clear = update = setdefault = pop = popitem = _refuse
+    __hash__ = None
+
+    def __reduce__(self) -> tuple[type[dict[K, Domain]], tuple[dict[K, Domain]]]:
+        return dict, (self.copy(),)
+
+
+class Keyed(Generic[K]):
+    """One key of the table: the view of those with one holder, and who shares the others."""
+
+    __slots__ = ("shared", "view")
+
+    def __init__(self, missing: Callable[[K], Domain]) -> None:
+        self.view: View[K] = View(missing)
+        self.shared: dict[K, dict[int, Domain]] = {}
+
+    def holders(self, key: K) -> dict[int, Domain]:
+        """All that carry `key`, by domid, as a copy."""
+        if (shared := self.shared.get(key)) is not None:
+            return shared.copy()
+        only = self.view.get(key)
+        return {} if only is None else {only.domid: only}
+
+    def apply(self, changes: Sequence[tuple[K | None, Domain, bool]]) -> None:
+        """Each change is (key or None for no key, domain, whether it comes or goes)."""
+        after: dict[K, dict[int, Domain]] = {}
+        for comes in (False, True):  # a domid that is reused goes before it comes
+            for key, domain, coming in changes:
+                if key is None or coming is not comes:
+                    continue
+                if key not in after:
+                    after[key] = self.holders(key)
+                if comes:
+                    after[key][domain.domid] = domain
+                else:
+                    del after[key][domain.domid]
+        for key, holders in after.items():
+            if len(holders) == 1:
+                (only,) = holders.values()
+                dict.__setitem__(self.view, key, only)
+                self.shared.pop(key, None)
+            elif holders:
+                self.shared[key] = holders
+                dict.pop(self.view, key, None)
+            else:  # an empty entry per dead key would be a slow leak
+                dict.pop(self.view, key, None)
+                self.shared.pop(key, None)
+
+    def clear(self) -> None:
+        self.shared.clear()
+        dict.clear(self.view)
+
+
+def _indexed_uuid(domain: Domain) -> UUID | None:
+    return None if domain.uuid == NIL_UUID else domain.uuid
+
+
+class DomainTable:
+    """All running domains under their domid, name and uuid.
+
+    `missing_*` answer for a key that the view does not hold: by raising, or with a domain.
+    """
+
+    def __init__(
+        self,
+        missing_domid: Callable[[int], Domain],
+        missing_name: Callable[[str], Domain],
+        missing_uuid: Callable[[UUID], Domain],
+    ) -> None:
+        self.domids: Keyed[int] = Keyed(missing_domid)
+        self.names: Keyed[str] = Keyed(missing_name)
+        self.uuids: Keyed[UUID] = Keyed(missing_uuid)
+        self.generation = 0
+        self._by_domid: SortedList[int] = SortedList()
+        self._by_name: SortedList[tuple[str, int]] = SortedList()
+
+    def __len__(self) -> int:
+        return len(self.domids.view)
+
+    def __iter__(self) -> Iterator[Domain]:
+        """In domid order. Cost: no sorting."""
+        return (self.domids.view[domid] for domid in self._by_domid)
+
+    def named(self, prefix: str = "") -> Iterator[Domain]:
+        """Those whose name starts with `prefix`, in name order, then by domid.
+
+        Cost: one search in the sorted names, then one step per domain found.
+        """
+        for name, domid in self._by_name.irange((prefix, -1)):
+            if not name.startswith(prefix):
+                return
+            yield self.domids.view[domid]
+
+    def apply(
+        self, changes: Sequence[Change], *, time: float = 0.0, inferred: bool = False
+    ) -> list[DomainEvent]:
+        """Take all changes in as one generation; the events, in the order to tell them.
+
+        A life that goes is told before one that comes, so that a reused domid is Removed,
+        then Added. Raises KeyError, with nothing changed, on a change of what is not held.
+        """
+        changes = [(old, new) for old, new in changes if old != new]
+        if not changes:
+            return []
+        leaving = [old for old, _ in changes if old is not None]
+        coming = [new for _, new in changes if new is not None]
+        self._check_changes(leaving, coming)
+
+        generation = self.generation + 1
+        events: list[DomainEvent] = []
+        for old, new in sorted(changes, key=lambda change: change[1] is not None):
+            events += _told(old, new, generation, time, inferred)
+
+        for domain in leaving:
+            self._by_domid.remove(domain.domid)
+            if domain.name is not None:
+                self._by_name.remove((domain.name, domain.domid))
+        for domain in coming:
+            self._by_domid.add(domain.domid)
+            if domain.name is not None:
+                self._by_name.add((domain.name, domain.domid))
+        moves = [(d, False) for d in leaving] + [(d, True) for d in coming]
+        self.names.apply([(domain.name, domain, comes) for domain, comes in moves])
+        self.uuids.apply([(_indexed_uuid(domain), domain, comes) for domain, comes in moves])
+        self.domids.apply([(domain.domid, domain, comes) for domain, comes in moves])
+        self.generation = generation
+        return events
+
+    def _check_changes(self, leaving: list[Domain], coming: list[Domain]) -> None:
+        freed = {domain.domid for domain in leaving}
+        for domain in leaving:
+            if self.domids.view.get(domain.domid) != domain:
+                raise KeyError(f"domain {domain.domid} is not held as it is said to be")
+        if len(freed) != len(leaving) or len({d.domid for d in coming}) != len(coming):
+            raise KeyError("one domid changes twice")
+        for domain in coming:
+            if domain.domid in self.domids.view and domain.domid not in freed:
+                raise KeyError(f"domid {domain.domid} is held by another life")
+
+    def clear(self) -> None:
+        """Forget everything: the views then answer through `missing_*` alone."""
+        self.domids.clear()
+        self.names.clear()
+        self.uuids.clear()
+        self._by_domid.clear()
+        self._by_name.clear()
+
+    def check(self) -> None:
+        """Assert that the three keys and both orders tell the same. For tests."""
+        held = self.domids.view.copy()
+        assert list(self._by_domid) == sorted(held)
+        named = sorted((d.name, d.domid) for d in held.values() if d.name is not None)
+        assert list(self._by_name) == named
+        assert not self.domids.shared
+        for keyed, key_of in ((self.names, lambda d: d.name), (self.uuids, _indexed_uuid)):
+            model: dict[Any, dict[int, Domain]] = {}
+            for domain in held.values():
+                if (key := key_of(domain)) is not None:
+                    model.setdefault(key, {})[domain.domid] = domain
+            assert {key: holders for key, holders in model.items() if len(holders) > 1} == (
+                keyed.shared
+            )
+            assert keyed.view.copy() == {
+                key: next(iter(holders.values()))
+                for key, holders in model.items()
+                if len(holders) == 1
+            }
+
+
+def _told(
+    old: Domain | None, new: Domain | None, generation: int, time: float, inferred: bool
+) -> Iterator[DomainEvent]:
+    """The events of one change. Told one after the other, each starts where the last ended."""
+    if old is not None and (new is None or old.life != new.life):
+        yield Removed(old, old.shutdown, inferred, generation=generation, time=time)
+        old = None
+    if new is None:
+        return
+    if old is None:
+        yield Added(new, generation=generation, time=time)
+        return
+    if old.name != new.name:
+        renamed = replace(old, name=new.name)
+        yield Renamed(old, renamed, generation=generation, time=time)
+        old = renamed
+    if old.shutdown is None and new.shutdown is not None:
+        stopped = replace(old, shutdown=new.shutdown)
+        yield ShutDown(stopped, new.shutdown, generation=generation, time=time)
+        old = stopped
+    fields = tuple(f for f in ("uuid", "type", "shutdown") if getattr(old, f) != getattr(new, f))
+    if fields:
+        yield Changed(old, new, fields, generation=generation, time=time)

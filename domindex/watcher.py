@@ -1,0 +1,322 @@
+"""The one thread that follows the host: wait, ask, update, deliver.
+
+It owns the line to xenstore and is the only writer of the table. Everything it does is one
+of three things, repeated for as long as the index is open:
+
+    open a line -> first pass over everything -> follow events -> (line lost) -> back off
+
+Whatever fails on the way, the picture stays as it was, is marked not live, and the next line
+begins with a pass over everything. A pass lists the domains, watches and reads what is new,
+lists again before it believes a name, and takes the difference into the table at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from domindex.domain import Domain
+from domindex.errors import Closed, HostError, HypercallFailed, NotLive, TimedOut
+from domindex.events import Event, Lost, Recovered
+from domindex.ports import Host, Hypervisor, Row, Store
+from domindex.reconcile import SPECIAL, Reconciler, name_path
+from domindex.table import Change
+
+log = logging.getLogger("domindex")
+
+_ROUNDS = 8
+"""Rounds of one pass. Only names that change as fast as they are read need more than three:
+then what is certain is told, and the rest waits for the next pass."""
+
+_FEW = 16
+"""Up to here domains are looked at one by one; above, one list of all is cheaper."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How often and how long, in seconds.
+
+    request: the limit of one request to xenstore, and of opening a line.
+    probe: an idle line is asked for a sign of life this often: a deaf one is noticed
+        within `probe + request`.
+    audit: everything is read again this often, in case an event was lost.
+    retry, retry_most: the first and the longest pause before a lost line is opened again;
+        it doubles in between and is jittered by up to half.
+    """
+
+    request: float = 5.0
+    probe: float = 5.0
+    audit: float = 300.0
+    retry: float = 0.1
+    retry_most: float = 10.0
+
+
+class Watcher:
+    """Follows `host` and hands what is certain to `take`, from its own thread.
+
+    held: what the table holds by domid, as `take` has left it.
+    take(changes, events, inferred): the changes for the table, and events of the line that
+    follow them. Called under no lock.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        hypervisor: Hypervisor,
+        held: Mapping[int, Domain],
+        take: Callable[[Sequence[Change], Sequence[Event], bool], None],
+        timing: Timing,
+    ) -> None:
+        self._host = host
+        self._hypervisor = hypervisor
+        self._take = take
+        self._timing = timing
+        self._reconciler = Reconciler(held)
+        self._left: set[int] | None = set()  # what the last pass left for the next
+        self._state = threading.Condition()  # guards what other threads wait for, below
+        self._store: Store | None = None
+        self._closing = False
+        self._asked = 0  # refreshes asked for
+        self._asked_names = 0  # the last of them that wants every name read again
+        self._answered = 0
+        self.has_depth = False
+        self.live = False
+        self.cause: BaseException | None = None
+        self.confirmed = 0.0  # monotonic time at which the picture was last known true
+        self._lost_at: float | None = None
+        self.events = self.passes = self.lists = self.reads = 0
+        self.drift = self.reconnects = 0
+        self._thread = threading.Thread(target=self._run, name="domindex-watcher", daemon=True)
+
+    # -- from any thread ---------------------------------------------------------------------
+
+    def start(self, timeout: float) -> None:
+        """Begin, and return once the first pass is done. Raises why it could not be."""
+        deadline = time.monotonic() + timeout
+        self._thread.start()
+        with self._state:
+            while not self.live and self.cause is None:
+                if not self._state.wait(deadline - time.monotonic()):
+                    raise TimedOut(f"the first look at the host took longer than {timeout} s")
+            if not self.live:
+                assert self.cause is not None
+                raise self.cause
+
+    def refresh(self, timeout: float, *, names: bool = False) -> None:
+        """Return once every change that was complete before this call is taken in."""
+        deadline = time.monotonic() + timeout
+        with self._state:
+            self._asked = ticket = self._asked + 1
+            if names:
+                self._asked_names = ticket
+            self._poke()
+            while self._answered < ticket:
+                if self._closing:
+                    raise Closed("the index was closed while it was refreshed")
+                if not self._state.wait(max(0.0, deadline - time.monotonic())):
+                    if not self.live:
+                        raise NotLive("the host could not be asked in time", self.cause)
+                    raise TimedOut(f"the refresh took longer than {timeout} s; try again")
+
+    def close(self, timeout: float) -> bool:
+        """End the thread and its line. False if it did not end in time."""
+        with self._state:
+            self._closing = True
+            self.live = False
+            self._poke()
+            if self._store is not None:
+                self._store.interrupt()
+        if self._thread.ident is not None and self._thread is not threading.current_thread():
+            self._thread.join(timeout)
+        return not self._thread.is_alive()
+
+    def _poke(self) -> None:
+        self._state.notify_all()
+        if self._store is not None:
+            self._store.wake()
+
+    # -- the thread --------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        pause = self._timing.retry
+        while not self._closing:
+            began = time.monotonic()
+            try:
+                self._follow()
+            except Exception as error:
+                if self._closing:
+                    return
+                if not isinstance(error, HostError):  # a fault of ours: loud, but not deadly
+                    log.exception("the watcher failed; it starts over")
+                self._lose(error)
+            if time.monotonic() - began > 2 * self._timing.retry_most:
+                pause = self._timing.retry  # it had been calm
+            self._rest(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._timing.retry_most)
+
+    def _rest(self, pause: float) -> None:
+        until = time.monotonic() + pause
+        with self._state:
+            while not self._closing and (left := until - time.monotonic()) > 0:
+                self._state.wait(left)
+
+    def _follow(self) -> None:
+        """One line, from its opening until it is lost, which is raised, or the end."""
+        store = self._host.open_store(self._timing.request)
+        try:
+            with self._state:
+                self._store = store
+                if self._closing:
+                    return
+            self._reconciler.new_line()
+            self._left = set()
+            self.has_depth = store.has_depth
+            store.watch(SPECIAL, depth=1 if store.has_depth else None)
+            self._pass(store, None, thorough=True, inferred=True)
+            self._gain()
+            self._listen(store)
+        finally:
+            with self._state:
+                self._store = None
+            store.close()
+
+    def _listen(self, store: Store) -> None:
+        timing = self._timing
+        heard = audited = time.monotonic()  # the line's last sign of life; the last audit
+        while not self._closing:
+            now = time.monotonic()
+            if self._asked > self._answered:
+                self._refresh(store)
+            elif (scope := self._events(store)) != set():
+                self._pass(store, scope)
+            elif now >= audited + timing.audit:
+                self._audit(store)
+                audited = now
+            elif now >= heard + timing.probe:
+                store.barrier()
+            else:
+                store.wait(min(heard + timing.probe, audited + timing.audit) - now)
+                continue
+            heard = self.confirmed = time.monotonic()
+
+    def _refresh(self, store: Store) -> None:
+        asked = self._asked
+        if self._asked_names > self._answered:
+            self._reconciler.doubt_names()
+        store.barrier()
+        self._events(store)
+        self._pass(store, None, thorough=True)
+        with self._state:
+            self._answered = asked
+            self._state.notify_all()
+
+    def _audit(self, store: Store) -> None:
+        """Read everything again. What no event told of is drift: counted, and repaired."""
+        store.barrier()
+        self._pass(store, self._events(store))
+        self._reconciler.doubt_names()
+        changes = self._pass(store, None, thorough=True, inferred=True)
+        store.barrier()
+        scope = self._events(store)
+        self._pass(store, scope)
+        if changes and scope == set():
+            self.drift += changes
+            log.warning("the audit found %d changes that no event had told of", changes)
+
+    def _events(self, store: Store) -> set[int] | None:
+        """Take in what has fired: the domids to look at, None for all."""
+        events = list(store.events())
+        self.events += len(events)
+        fired = self._reconciler.fired(events)
+        left, self._left = self._left, set()
+        return None if fired is None or left is None else fired | left
+
+    def _pass(
+        self,
+        store: Store,
+        scope: set[int] | None,
+        *,
+        thorough: bool = False,
+        inferred: bool = False,
+    ) -> int:
+        """Look at `scope` (None: at all) until nothing is open; how many changes it told."""
+        reconciler = self._reconciler
+        told = 0
+        if scope != set():
+            self.passes += 1
+        for _ in range(_ROUNDS):
+            if scope == set():
+                break
+            if scope is not None and len(scope) > _FEW:
+                scope = None
+            rows = self._list() if scope is None else self._look(scope)
+            ids = self._unique_ids(rows, thorough)
+            reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
+            if changes := reconciler.take():
+                self._take(changes, (), inferred)
+                told += len(changes)
+            unwatch, watch = reconciler.ask()
+            if unwatch:
+                store.unwatch(unwatch)
+            if watch:
+                store.watch(watch)
+            scope = self._events(store)
+            if unread := reconciler.unread():
+                values = store.read([name_path(domid) for domid in unread])
+                self.reads += len(unread)
+                reconciler.heard(zip(unread, values, strict=True))
+                if scope is not None:
+                    scope.update(unread)
+            thorough = False
+        else:
+            self._left = scope
+        return told
+
+    def _list(self) -> Sequence[Row]:
+        """Every domain. Raises if what it lacks is still there: removals need a whole list."""
+        for _ in range(2):
+            self.lists += 1
+            rows = self._hypervisor.list()
+            missing = self._reconciler.domids - {row.domid for row in rows}
+            held = [row for d in missing if (row := self._hypervisor.get(d)) and not row.dying]
+            if not held:
+                return rows
+            # Or it is another life, born since: then the second list has it.
+        raise HypercallFailed(f"the list of domains lacks {held[0].domid}, which exists")
+
+    def _look(self, scope: set[int]) -> Sequence[Row]:
+        return [row for d in sorted(scope) if (row := self._hypervisor.get(d)) is not None]
+
+    def _unique_ids(self, rows: Sequence[Row], thorough: bool) -> dict[int, int | None]:
+        if not self._hypervisor.has_unique_ids:
+            return {}
+        suspects = self._reconciler.suspects(rows, thorough=thorough)
+        return {domid: self._hypervisor.unique_id(domid) for domid in suspects}
+
+    # -- the state of the line ---------------------------------------------------------------
+
+    def _gain(self) -> None:
+        now = time.monotonic()
+        lost_at, self._lost_at = self._lost_at, None
+        with self._state:
+            self.live = not self._closing
+            self.cause = None
+            self.confirmed = now
+            self._state.notify_all()
+        if lost_at is not None:
+            self.reconnects += 1
+            self._take((), (Recovered(now - lost_at),), False)
+
+    def _lose(self, cause: Exception) -> None:
+        with self._state:
+            was_live, self.live = self.live, False
+            self.cause = cause
+            self._state.notify_all()
+        if was_live:
+            self._lost_at = time.monotonic()
+            log.warning("the index is not live: %s", cause)
+            self._take((), (Lost(cause),), False)

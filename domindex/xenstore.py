@@ -1,0 +1,417 @@
+"""One line to xenstored: pipelined requests, queued events, a time limit on everything.
+
+The only file that imports pyxs, whose connections, operation numbers, path checks and error
+names it builds on; the loop that drives the line is our own. One thread drives it; `wake` and
+`interrupt` alone may come from others.
+
+Sources: xen/include/public/io/xs_wire.h and docs/misc/xenstore.txt for the protocol;
+drivers/xen/xenbus/xenbus_dev_frontend.c of Linux for what the kernel's device does to it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import select
+import socket
+import stat
+import struct
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, Protocol, cast
+
+from pyxs._internal import Op
+from pyxs.connection import UnixSocketConnection, XenBusConnection
+from pyxs.exceptions import ConnectionError as PyxsConnectionError
+from pyxs.helpers import check_path, check_watch_path
+from pyxs.helpers import error as pyxs_error
+
+from domindex.errors import AccessDenied, InvalidKey, StoreError, StoreLost
+from domindex.ports import Watch
+
+GET_FEATURE: Final = 23
+"""C xenstored >= 4.21; newer than pyxs."""
+FEATURE_WATCH_DEPTH: Final = 4
+
+_HEADER = struct.Struct("=IIII")  # type, request id, transaction id, length of the payload
+_WINDOW = 64
+"""Requests in flight. The server answers one at a time in any case; more would only fill its
+buffers and ours."""
+_LONGEST = 1 << 20
+"""A longer reply is garbage. oxenstored and old xenstored do send more than 4,096 bytes."""
+_CHUNK = 1 << 16
+_CHUNKS = 64
+"""Read at most this much before looking at what has come: an event storm must not hold us."""
+_MOST_EVENTS = 1 << 17
+"""Different events in the queue. Each domain can have three."""
+_FIRST_EVENT = 0.25
+"""Seconds to wait for the event that every new watch fires. Only the xenbus may be late with
+it, and then the name is merely read once more."""
+_BARRIER_PATH = b"/domindex/barrier"
+"""Never written by anybody, so that a watch on it fires at its start and never again."""
+
+
+class _Connection(Protocol):
+    """What we use of a pyxs connection."""
+
+    path: str
+
+    def connect(self) -> None: ...
+    def close(self) -> None: ...
+    def fileno(self) -> int: ...
+
+
+class XenStore:
+    """See `ports.Store`. Raises StoreLost or AccessDenied when it cannot be opened."""
+
+    def __init__(self, transport: str | None, path: str | None, timeout: float) -> None:
+        self._timeout = timeout
+        self._connection, self._is_bus = _connect(transport, path, timeout)
+        self._fd = self._connection.fileno()
+        os.set_blocking(self._fd, False)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll = select.poll()
+        self._poll.register(self._fd, select.POLLIN)
+        self._poll.register(self._wake, select.POLLIN)
+        self._interrupted = self._woken = False
+        self._last_id = 0
+        self._received = bytearray()
+        self._waiting: dict[int, tuple[int, int]] = {}  # request id -> (operation, place)
+        self._tokens: set[bytes] = set()
+        self._unfired: set[bytes] = set()  # tokens whose first event has not come yet
+        self._queue: dict[Watch, None] = {}
+        self.has_depth = False
+        try:
+            self.has_depth = not self._is_bus and self._features() & FEATURE_WATCH_DEPTH != 0
+        except BaseException:
+            self.close()
+            raise
+
+    # -- the port ----------------------------------------------------------------------------
+
+    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
+        """Set watches. Cost: one request each, pipelined."""
+        tail = b"" if depth is None else b"%d\0" % depth
+        fresh = {watch.token for watch in watches}
+        self._tokens |= fresh
+        self._unfired = fresh.copy()
+        self._all([(Op.WATCH, _pair(watch) + tail) for watch in watches])
+        deadline = time.monotonic() + _FIRST_EVENT
+        while self._unfired and (left := deadline - time.monotonic()) > 0:
+            self._await(left)
+
+    def unwatch(self, watches: Sequence[Watch]) -> None:
+        """Drop watches. Cost: one request each, pipelined."""
+        for watch in watches:
+            self._tokens.discard(watch.token)
+        replies = self._exchange([(Op.UNWATCH, _pair(watch)) for watch in watches])
+        for reply in replies:
+            if isinstance(reply, StoreError) and reply.errno != errno.ENOENT:
+                raise reply
+
+    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
+        """The values, None where there is no node. Cost: one request each, pipelined."""
+        values: list[bytes | None] = []
+        for reply in self._exchange([(Op.READ, _checked_path(path) + b"\0") for path in paths]):
+            if isinstance(reply, bytes):
+                values.append(reply)
+            elif reply.errno == errno.ENOENT:
+                values.append(None)
+            else:
+                raise reply
+        return values
+
+    def barrier(self) -> None:
+        """One round trip; two requests on the xenbus.
+
+        On a socket, events and replies are one stream. On the xenbus the kernel keeps events
+        in an order of their own: there the first event of a fresh watch is the mark.
+        """
+        if not self._is_bus:
+            self._all([(Op.GET_DOMAIN_PATH, b"0\0")])
+            return
+        mark = Watch(_BARRIER_PATH, b"barrier/%d" % self._last_id)
+        self._tokens.add(mark.token)
+        self._all([(Op.WATCH, _pair(mark))])
+        deadline = time.monotonic() + self._timeout
+        while mark not in self._queue:
+            self._await(self._left(deadline))
+        del self._queue[mark]
+        self.unwatch([mark])
+
+    def events(self) -> Iterable[Watch]:
+        """What has come in until now."""
+        self._check()
+        self._receive()
+        queue, self._queue = self._queue, {}
+        return list(queue)
+
+    def wait(self, timeout: float) -> None:
+        """Cost: none while nothing happens."""
+        deadline = time.monotonic() + timeout
+        while not (self._queue or self._woken) and (left := deadline - time.monotonic()) > 0:
+            self._await(left)
+        self._woken = False
+
+    def wake(self) -> None:
+        """From any thread."""
+        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody waits
+            os.eventfd_write(self._wake, 1)
+
+    def interrupt(self) -> None:
+        """From any thread."""
+        self._interrupted = True
+        self.wake()
+
+    def close(self) -> None:
+        """Closing the line drops its watches; the server sees to that."""
+        self._interrupted = True
+        if self._wake >= 0:
+            wake, self._wake = self._wake, -1
+            os.close(wake)
+            with contextlib.suppress(OSError, PyxsConnectionError):
+                self._connection.close()
+
+    # -- requests ----------------------------------------------------------------------------
+
+    def _features(self) -> int:
+        (reply,) = self._exchange([(GET_FEATURE, b"")])
+        text = reply.rstrip(b"\0") if isinstance(reply, bytes) else b""
+        return int(text) if text.isdigit() and len(text) < 10 else 0
+
+    def _all(self, requests: Sequence[tuple[int, bytes]]) -> None:
+        for reply in self._exchange(requests):
+            if isinstance(reply, StoreError):
+                raise reply
+
+    def _exchange(self, requests: Sequence[tuple[int, bytes]]) -> list[bytes | StoreError]:
+        """Send all, at most a window ahead of the replies; the replies in order of requests.
+
+        Each reply must come within the time limit of the one before.
+        """
+        replies: list[bytes | StoreError] = [b""] * len(requests)
+        unsent = deque(enumerate(requests))
+        outgoing: deque[bytes] = deque()
+        deadline = time.monotonic() + self._timeout
+        while unsent or self._waiting:
+            while unsent and len(self._waiting) < _WINDOW:
+                place, (operation, payload) = unsent.popleft()
+                outgoing.append(self._packet(operation, payload, place))
+            self._send(outgoing)
+            before = len(self._waiting)
+            if before:
+                self._await(self._left(deadline), sending=bool(outgoing), replies=replies)
+            if len(self._waiting) < before:
+                deadline = time.monotonic() + self._timeout
+        return replies
+
+    def _packet(self, operation: int, payload: bytes, place: int) -> bytes:
+        self._last_id = self._last_id % 0xFFFFFFFF + 1  # u32; 0 is what events carry
+        self._waiting[self._last_id] = (operation, place)
+        return _HEADER.pack(operation, self._last_id, 0, len(payload)) + payload
+
+    def _send(self, outgoing: deque[bytes]) -> None:
+        """As much as the line takes now. The xenbus takes a message only whole."""
+        self._check()
+        try:
+            while outgoing:
+                if not self._is_bus and len(outgoing) > 1:
+                    outgoing.append(b"".join(outgoing))
+                    while len(outgoing) > 1:
+                        outgoing.popleft()
+                sent = os.write(self._fd, outgoing[0])
+                packet = outgoing.popleft()
+                if sent < len(packet):
+                    outgoing.appendleft(packet[sent:])
+        except BlockingIOError:
+            pass
+        except OSError as error:
+            raise self._lost("cannot be written to", error.errno) from None
+
+    # -- the line ----------------------------------------------------------------------------
+
+    def _await(
+        self,
+        timeout: float,
+        *,
+        sending: bool = False,
+        replies: list[bytes | StoreError] | None = None,
+    ) -> None:
+        """Wait until the line has something or `wake` is called, once; take in what came."""
+        self._check()
+        if sending:
+            self._poll.modify(self._fd, select.POLLIN | select.POLLOUT)
+        try:
+            ready = self._poll.poll(max(0.0, timeout) * 1000 + 1)
+        finally:
+            if sending:
+                self._poll.modify(self._fd, select.POLLIN)
+        for fd, _ in ready:
+            if fd == self._wake:
+                os.eventfd_read(self._wake)
+                self._woken = True  # for `wait`, if this is not it
+            else:
+                self._receive(replies)
+        self._check()
+
+    def _receive(self, replies: list[bytes | StoreError] | None = None) -> None:
+        """Take in what has arrived, without waiting."""
+        for _ in range(_CHUNKS):
+            try:
+                chunk = os.read(self._fd, _CHUNK)
+            except BlockingIOError:
+                return
+            except OSError as error:
+                raise self._lost("cannot be read from", error.errno) from None
+            if not chunk:
+                raise self._lost("was closed by xenstored")
+            self._received += chunk
+            self._parse(replies)
+            if len(chunk) < _CHUNK and not self._is_bus:
+                return
+
+    def _parse(self, replies: list[bytes | StoreError] | None) -> None:
+        received, at = self._received, 0
+        while len(received) - at >= _HEADER.size:
+            operation, request, _, length = _HEADER.unpack_from(received, at)
+            if length > _LONGEST:
+                raise self._lost(f"carries garbage: a packet of {length} bytes")
+            end = at + _HEADER.size + length
+            if len(received) < end:
+                break
+            payload = bytes(received[at + _HEADER.size : end])
+            at = end
+            if operation == Op.WATCH_EVENT:
+                self._fired(payload)
+            else:
+                self._replied(operation, request, payload, replies)
+        del received[:at]
+
+    def _fired(self, payload: bytes) -> None:
+        path, nul, rest = payload.partition(b"\0")
+        token, end, _ = rest.partition(b"\0")
+        if not nul or not end:
+            raise self._lost("carries garbage: an event without path and token")
+        self._unfired.discard(token)
+        if token in self._tokens:  # UNWATCH leaves events under way
+            self._queue[Watch(path, token)] = None
+            if len(self._queue) > _MOST_EVENTS:
+                raise self._lost("carries garbage: more kinds of events than there can be domains")
+
+    def _replied(
+        self, operation: int, request: int, payload: bytes, replies: list[bytes | StoreError] | None
+    ) -> None:
+        if self._is_bus and request == 0 and operation == Op.WATCH and self._waiting:
+            request = next(iter(self._waiting))  # old kernels acknowledge without the id
+        asked, place = self._waiting.pop(request, (None, 0))
+        if asked is None or replies is None or operation not in (asked, Op.ERROR):
+            raise self._lost(f"carries garbage: a reply of type {operation} nobody asked for")
+        replies[place] = _refusal(payload) if operation == Op.ERROR else payload
+
+    def _left(self, deadline: float) -> float:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise self._lost(f"is silent for {self._timeout} s")
+        return left
+
+    def _check(self) -> None:
+        if self._interrupted:
+            raise StoreLost("the line to xenstored was closed from this side")
+
+    def _lost(self, why: str, number: int | None = None) -> StoreLost:
+        self._interrupted = True
+        return StoreLost(f"the line to xenstored at {self._connection.path} {why}", number)
+
+
+def _pair(watch: Watch) -> bytes:
+    try:
+        check_watch_path(watch.path)
+    except ValueError:
+        raise InvalidKey(f"{watch.path!r} is not a path that can be watched") from None
+    return watch.path + b"\0" + watch.token + b"\0"
+
+
+def _checked_path(path: bytes) -> bytes:
+    try:
+        return cast(bytes, check_path(path))
+    except ValueError:
+        raise InvalidKey(f"{path!r} is not a path of xenstore") from None
+
+
+def _refusal(payload: bytes) -> StoreError:
+    """The error that xenstored names. Unknown names (oxenstored's EQUOTA) get no number."""
+    name = payload.rstrip(b"\0")
+    number: int = pyxs_error(name).args[0] if name.isascii() else 0
+    return StoreError(f"xenstored refuses: {name[:40].decode('ascii', 'replace')}", number or None)
+
+
+class _TimedSocket:
+    """pyxs's transport connects without a time limit; xenstored's backlog is one."""
+
+    def __init__(self, path: str, timeout: float) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        whole = int(timeout)
+        limit = struct.pack("ll", whole, int((timeout - whole) * 1e6) or 1)
+        try:
+            # With this a blocking connect to a full backlog fails after a time; a
+            # non-blocking one fails at once.
+            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+            self.sock.connect(path)
+        except BaseException:
+            self.sock.close()
+            raise
+
+    def fileno(self) -> int:
+        return self.sock.fileno()
+
+    def close(self) -> None:
+        self.sock.close()
+
+
+class _TimedUnixSocketConnection(UnixSocketConnection):  # type: ignore[misc]  # pyxs is untyped
+    timeout = 5.0
+
+    def create_transport(self) -> Any:
+        return _TimedSocket(self.path, self.timeout)
+
+
+def _connect(transport: str | None, path: str | None, timeout: float) -> tuple[_Connection, bool]:
+    """An open connection, and whether it is the xenbus."""
+    if transport not in (None, "socket", "xenbus"):
+        raise InvalidKey(f"transport is 'socket', 'xenbus' or None, not {transport!r}")
+    line: Any = _TimedUnixSocketConnection(path)
+    line.timeout = timeout
+    bus: Any = XenBusConnection(path)
+    is_bus = transport == "xenbus" or (transport is None and _is_device(line.path, bus.path))
+    if is_bus:
+        # XENSTORED_PATH may name the device, as it does for libxenstore.
+        line = XenBusConnection(line.path) if _is_character_device(line.path) else bus
+    try:
+        line.connect()
+    except (OSError, PyxsConnectionError) as error:
+        raise _unreachable(line.path, error) from None
+    return line, is_bus
+
+
+def _is_device(socket_path: str, bus_path: str) -> bool:
+    if os.path.exists(socket_path):
+        return _is_character_device(socket_path)
+    return os.path.exists(bus_path)
+
+
+def _is_character_device(path: str) -> bool:
+    try:
+        return stat.S_ISCHR(os.stat(path).st_mode)
+    except OSError:
+        return False
+
+
+def _unreachable(path: str, error: Exception) -> StoreError | AccessDenied:
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:  # pyxs wraps what the system said: the sentence ends with (number, text)
+        number = next((code for code in errno.errorcode if f"({code}," in str(error)), None)
+    if number in (errno.EACCES, errno.EPERM):
+        return AccessDenied(f"xenstore at {path} may not be opened; run as root", number)
+    return StoreLost(f"xenstore at {path} cannot be reached; is xenstored running?", number)
