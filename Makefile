@@ -23,12 +23,12 @@ check: $(VENV)/dev.stamp
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.figures
 
-$(VENV)/run.stamp: pyproject.toml tests/venv.py
-	@$(PYTHON) tests/venv.py $(VENV)
+$(VENV)/run.stamp: pyproject.toml tests/environment.py
+	@$(PYTHON) tests/environment.py $(VENV)
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml tests/venv.py
-	$(PYTHON) tests/venv.py $(VENV) --group dev
+$(VENV)/dev.stamp: pyproject.toml tests/environment.py
+	$(PYTHON) tests/environment.py $(VENV) --group dev
 	@touch $@ $(VENV)/run.stamp
 
 clean:

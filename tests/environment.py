@@ -23,9 +23,6 @@ def main() -> int:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--group", help="dependency group of pyproject.toml to install as well")
     args = parser.parse_args()
-    if sys.version_info < (3, 11):
-        print(f"domindex needs Python 3.11; this is {sys.version.split()[0]}", file=sys.stderr)
-        return 1
     python = args.directory.absolute() / "bin" / "python"
     if not python.exists():
         venv.create(args.directory, with_pip=False, symlinks=True)
