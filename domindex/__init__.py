@@ -6,6 +6,7 @@ watcher.py (the thread that asks), index.py (what a program holds on to). The ou
 ports.py, behind it xenstore.py and hypercall.py, or testing.py.
 """
 
+from domindex import direct as direct
 from domindex.connect import XenHost as XenHost
 from domindex.connect import connect as connect
 from domindex.delivery import Subscription as Subscription
