@@ -12,6 +12,7 @@ from __future__ import annotations
 import errno
 import mmap
 import os
+import weakref
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from cffi import FFI
@@ -73,7 +74,7 @@ ABSENT: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
 _MAP_LOCKED: Final = 0x2000
 _MADV_DONTFORK, _MADV_DOFORK = 10, 11
 _SPURIOUS: Final = 4
-"""Tries of a call whose plain memory the kernel may be moving: Xen then answers EFAULT."""
+"""More tries of a call whose plain memory the kernel may be moving: Xen then answers EFAULT."""
 
 
 class Memory:
@@ -114,7 +115,7 @@ class Privcmd:
     """An open privcmd device. Safe from any thread, as long as each uses its own memory."""
 
     def __init__(self) -> None:
-        self._pid = os.getpid()
+        self._ioctl = libc.ioctl
         self._memory: list[Memory] = []
         self._fd = _open_privcmd()
         try:
@@ -122,6 +123,7 @@ class Privcmd:
         except BaseException:
             os.close(self._fd)
             raise
+        _open.add(self)
 
     def memory(self, length: int) -> Memory:
         """Memory for one caller, given back by `close`."""
@@ -135,22 +137,27 @@ class Privcmd:
 
     def call(self, prepared: CData) -> int:
         """Make the hypercall: its result, or minus the errno, Xen's or the driver's."""
-        if self._fd < 0 or os.getpid() != self._pid:
+        result = self._ioctl(self._fd, IOCTL_HYPERCALL, prepared)
+        return result if result >= 0 else self._again(prepared)
+
+    def _again(self, prepared: CData) -> int:
+        """Of a call that failed: what it gives when made again, where that can help."""
+        if self._fd < 0:
             raise Closed("this hypervisor handle is closed, or belongs to the parent process")
+        error = ffi.errno
         for _ in range(_SPURIOUS):
-            result = libc.ioctl(self._fd, IOCTL_HYPERCALL, prepared)
+            if error != errno.EINTR and (error != errno.EFAULT or self._buffers is not None):
+                break
+            result = self._ioctl(self._fd, IOCTL_HYPERCALL, prepared)
             if result >= 0:
                 return result
             error = ffi.errno
-            if error == errno.EINTR or (error == errno.EFAULT and self._buffers is None):
-                continue
-            break
         return -error
 
     def close(self) -> None:
         """Give memory and descriptors back. May be called twice; not while a call is under way."""
         fd, self._fd = self._fd, -1
-        if fd < 0 or os.getpid() != self._pid:
+        if fd < 0:
             return
         for memory in self._memory:
             memory.free()
@@ -158,6 +165,19 @@ class Privcmd:
         os.close(fd)
         if self._buffers is not None:
             os.close(self._buffers)
+
+
+_open: weakref.WeakSet[Privcmd] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # The memory is not there in a child, and the descriptor is the parent's way to Xen.
+    for privcmd in list(_open):
+        privcmd._fd = -1
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _open_privcmd() -> int:

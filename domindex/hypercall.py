@@ -14,7 +14,14 @@ from typing import Any, Final, cast
 from uuid import UUID
 
 from domindex._privcmd import Privcmd, ffi
-from domindex.domain import FIRST_RESERVED_DOMID, DomainInfo, OSType, ShutdownReason, as_domid
+from domindex.domain import (
+    FIRST_RESERVED_DOMID,
+    Domain,
+    DomainInfo,
+    OSType,
+    ShutdownReason,
+    as_domid,
+)
 from domindex.errors import AccessDenied, HypercallFailed, NotControlDomain, UnknownXen
 from domindex.layouts import (
     BLOCKED,
@@ -145,6 +152,21 @@ class PrivcmdHypervisor:
             entry = self._row.unpack_from(one.entries)
         return self._decode(entry) if entry[0] == domid else None
 
+    def confirms(self, domain: Domain) -> bool:
+        """Whether that very domain runs now, as the record says. One hypercall."""
+        if self.has_unique_ids:
+            return self.unique_id(domain.domid) == domain.life.unique_id
+        one, domid = self._one, domain.domid
+        with one.lock:
+            if self._checked(one(domid), "confirm a domain") == 0:
+                return False
+            found, flags, _, _, handle, *rest = self._row.unpack_from(one.entries)
+        return (
+            found == domid
+            and int.from_bytes(handle, "big") == domain.uuid.int
+            and self._kind(flags, rest[0] if rest else 0) == (domain.type, domain.shutdown, False)
+        )
+
     def info(self, domid: int) -> DomainInfo | None:
         """State, memory and times of that domain, or None. One hypercall."""
         with self._one.lock:
@@ -186,7 +208,12 @@ class PrivcmdHypervisor:
 
     def _decode(self, entry: tuple[Any, ...]) -> Row:
         domid, flags, frame, cpu_time, handle, *rest = entry
-        emulation = rest[0] if rest else 0
+        type_, shutdown, dying = self._kind(flags, rest[0] if rest else 0)
+        return Row(
+            domid, handle, type_, shutdown, dying, cpu_time, frame if type_ is OSType.PV else None
+        )
+
+    def _kind(self, flags: int, emulation: int) -> tuple[OSType, ShutdownReason | None, bool]:
         key = (flags & _MATTERS, emulation)
         kind = self._kinds.get(key)
         if kind is None:
@@ -194,10 +221,7 @@ class PrivcmdHypervisor:
                 self._kinds.clear()
             kind = (self._type(flags, emulation), shutdown_reason(flags), bool(flags & DYING))
             self._kinds[key] = kind
-        type_, shutdown, dying = kind
-        return Row(
-            domid, handle, type_, shutdown, dying, cpu_time, frame if type_ is OSType.PV else None
-        )
+        return kind
 
     def _checked(self, result: int, what: str) -> int:
         if result < 0:

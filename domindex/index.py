@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -20,7 +20,7 @@ from domindex.delivery import Handler, Subscription
 from domindex.domain import Domain, DomainInfo, OSType, as_domid, as_name, as_uuid
 from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive
 from domindex.events import Added, Event, Lost
-from domindex.ports import Host, Hypervisor, Row
+from domindex.ports import Host, Hypervisor
 from domindex.table import Change, DomainTable, Keyed, View
 from domindex.watcher import Timing, Watcher
 
@@ -97,8 +97,10 @@ class Index:
         self.domids = self._table.domids.view
         self._subscriptions: list[Subscription] = []
         self._ended = ""  # why every call is refused from now on
+        self.timing = timing or Timing()
         self._hypervisor: Hypervisor = host.open_hypervisor()
-        self._watcher = Watcher(host, self._hypervisor, self.domids, self._take, timing or Timing())
+        self._confirms = self._hypervisor.confirms
+        self._watcher = Watcher(host, self._hypervisor, self.domids, self._take, self.timing)
         _open.add(self)
 
     # -- opening and closing -----------------------------------------------------------------
@@ -150,7 +152,7 @@ class Index:
 
     # -- look-ups ----------------------------------------------------------------------------
 
-    def by_name(self, name: str | bytes, *, verify: bool = False) -> Domain:
+    def by_name(self, name: str | bytes, verify: bool = False) -> Domain:
         """The one domain called `name`.
 
         name: compared byte for byte; case counts; digits are a name like any other.
@@ -162,31 +164,31 @@ class Index:
         refresh (one xenstore round trip and one hypercall for the list).
         """
         if verify:
-            return self._verified(lambda: self.by_name(name))
+            return self._verified(self.names, as_name(name))
         try:
             return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
         except TypeError as error:
             raise _unusable(error, "name", name) from None
 
-    def by_uuid(self, uuid: UUID | str | bytes, *, verify: bool = False) -> Domain:
+    def by_uuid(self, uuid: UUID | str | bytes, verify: bool = False) -> Domain:
         """The one domain with this uuid: a UUID, text in any spelling, or 16 bytes.
 
         The nil uuid, which dom0 has, is nobody's. Errors and cost as `by_name`.
         """
         if verify:
-            return self._verified(lambda: self.by_uuid(uuid))
+            return self._verified(self.uuids, as_uuid(uuid))
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
             raise _unusable(error, "uuid", uuid) from None
 
-    def by_id(self, domid: int, *, verify: bool = False) -> Domain:
+    def by_id(self, domid: int, verify: bool = False) -> Domain:
         """The domain with this domid. Errors and cost as `by_name`; never Ambiguous."""
         if verify:
-            return self._verified(lambda: self.by_id(domid))
+            return self._verified(self.domids, as_domid(domid))
         return self.domids[domid if type(domid) is int else as_domid(domid)]
 
-    def os_type(self, domid: int, *, verify: bool = False) -> OSType:
+    def os_type(self, domid: int, verify: bool = False) -> OSType:
         """PV, HVM, PVH or UNKNOWN. Errors and cost as `by_id`."""
         return self.by_id(domid, verify=verify).type
 
@@ -355,27 +357,16 @@ class Index:
                 raise self._not_live()
             return _ordered(holders)
 
-    def _verified(self, look_up: Callable[[], Domain]) -> Domain:
+    def _verified(self, view: View[K], key: K) -> Domain:
         """P7: an answer that the hypervisor agrees with, or a proven absence."""
         for _ in range(_VERIFIES):
-            try:
-                domain = look_up()
-            except (NoSuchDomain, NotLive, Ambiguous):
+            if (domain := view.get(key)) is None:
                 break
-            if self._still_runs(domain):
+            if self._confirms(domain):
                 return domain
             self.refresh()
         self.refresh()
-        return look_up()
-
-    def _still_runs(self, domain: Domain) -> bool:
-        if domain.life.unique_id is not None:
-            return self._hypervisor.unique_id(domain.domid) == domain.life.unique_id
-        row: Row | None = self._hypervisor.get(domain.domid)
-        if row is None or row.dying:
-            return False
-        seen = (row.handle, row.type, row.shutdown)
-        return seen == (domain.uuid.bytes, domain.type, domain.shutdown)
+        return view[key]  # from a list made after the call began: the hypervisor's word too
 
     def _check_open(self) -> None:
         if self._ended:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from domindex.domain import DomainInfo, OSType, ShutdownReason
+from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 
 
 class Row(NamedTuple):
@@ -41,6 +41,13 @@ class Hypervisor(Protocol):
 
     def get(self, domid: int) -> Row | None:
         """That domain alone, or None. One hypercall."""
+        ...
+
+    def confirms(self, domain: Domain) -> bool:
+        """Whether that very domain runs now, with this uuid, type and shutdown. One hypercall.
+
+        Where there are unique ids it is the life alone that is compared, by its own id.
+        """
         ...
 
     def unique_id(self, domid: int) -> int | None:

@@ -25,6 +25,7 @@ from domindex.connect import connect
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
     NIL_UUID,
+    Domain,
     DomainInfo,
     OSType,
     ShutdownReason,
@@ -378,6 +379,17 @@ class _SimulatedHypervisor:
         with self._host._lock:
             guest = self._called().get(as_domid(domid))
             return None if guest is None else guest.row()
+
+    def confirms(self, domain: Domain) -> bool:
+        if self.has_unique_ids:
+            return self.unique_id(domain.domid) == domain.life.unique_id
+        row = self.get(domain.domid)
+        return row is not None and (row.handle, row.type, row.shutdown, row.dying) == (
+            domain.uuid.bytes,
+            domain.type,
+            domain.shutdown,
+            False,
+        )
 
     def unique_id(self, domid: int) -> int | None:
         with self._host._lock:

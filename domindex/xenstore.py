@@ -18,18 +18,22 @@ import socket
 import stat
 import struct
 import time
+import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol, cast
 
-from pyxs._internal import Op
-from pyxs.connection import UnixSocketConnection, XenBusConnection
-from pyxs.exceptions import ConnectionError as PyxsConnectionError
-from pyxs.helpers import check_path, check_watch_path
-from pyxs.helpers import error as pyxs_error
-
 from domindex.errors import AccessDenied, InvalidKey, StoreError, StoreLost
 from domindex.ports import Watch
+
+with warnings.catch_warnings():
+    # In a control domain pyxs, when imported, leaves a file to the garbage collector to close.
+    warnings.simplefilter("ignore", ResourceWarning)
+    from pyxs._internal import Op
+    from pyxs.connection import UnixSocketConnection, XenBusConnection
+    from pyxs.exceptions import ConnectionError as PyxsConnectionError
+    from pyxs.helpers import check_path, check_watch_path
+    from pyxs.helpers import error as pyxs_error
 
 GET_FEATURE: Final = 23
 """C xenstored >= 4.21; newer than pyxs."""
@@ -37,8 +41,9 @@ FEATURE_WATCH_DEPTH: Final = 4
 
 _HEADER = struct.Struct("=IIII")  # type, request id, transaction id, length of the payload
 _WINDOW = 64
-"""Requests in flight. The server answers one at a time in any case; more would only fill its
-buffers and ours."""
+"""Requests in flight on a socket. The server answers one at a time in any case; more would only
+fill its buffers and ours. On the xenbus it is one: the kernel queues a request without copying
+its payload, so that the next write would change it under way."""
 _LONGEST = 1 << 20
 """A longer reply is garbage. oxenstored and old xenstored do send more than 4,096 bytes."""
 _CHUNK = 1 << 16
@@ -193,12 +198,13 @@ class XenStore:
         """
         replies: list[bytes | StoreError] = [b""] * len(requests)
         unsent = deque(enumerate(requests))
-        outgoing: deque[bytes] = deque()
+        outgoing = bytearray()
+        window = 1 if self._is_bus else _WINDOW
         deadline = time.monotonic() + self._timeout
         while unsent or self._waiting:
-            while unsent and len(self._waiting) < _WINDOW:
+            while unsent and len(self._waiting) < window:
                 place, (operation, payload) = unsent.popleft()
-                outgoing.append(self._packet(operation, payload, place))
+                outgoing += self._packet(operation, payload, place)
             self._send(outgoing)
             before = len(self._waiting)
             if before:
@@ -212,19 +218,12 @@ class XenStore:
         self._waiting[self._last_id] = (operation, place)
         return _HEADER.pack(operation, self._last_id, 0, len(payload)) + payload
 
-    def _send(self, outgoing: deque[bytes]) -> None:
-        """As much as the line takes now. The xenbus takes a message only whole."""
+    def _send(self, outgoing: bytearray) -> None:
+        """As much as the line takes now; the rest stays in `outgoing`."""
         self._check()
         try:
             while outgoing:
-                if not self._is_bus and len(outgoing) > 1:
-                    outgoing.append(b"".join(outgoing))
-                    while len(outgoing) > 1:
-                        outgoing.popleft()
-                sent = os.write(self._fd, outgoing[0])
-                packet = outgoing.popleft()
-                if sent < len(packet):
-                    outgoing.appendleft(packet[sent:])
+                del outgoing[: os.write(self._fd, outgoing)]
         except BlockingIOError:
             pass
         except OSError as error:

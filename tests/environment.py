@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import os
+import platform
 import subprocess
 import sys
 import tomllib
@@ -49,15 +50,20 @@ def find_pip(python: Path) -> list[str]:
     if works([*outer, "--version"]) and works([*outer, "install", "--quiet", "pip"]):
         return own
     sys.path.insert(0, str(PROJECT))
-    from tests.xenhost.debian import pip_wheel
+    from tests.xenhost.debian import package_set
 
-    wheel = pip_wheel()
+    (wheel,) = package_set(codename(), ["python3-pip-whl"]).rglob("pip-*.whl")
     subprocess.run(
         [str(python), f"{wheel}/pip", "install", "--quiet", "pip"],
         check=True,
         env=clean_environment(),
     )
     return own
+
+
+def codename() -> str:
+    """The machine's Debian suite."""
+    return platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
 
 
 def works(command: list[str]) -> bool:

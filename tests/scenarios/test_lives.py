@@ -212,7 +212,7 @@ def test_burst(stage: Stage) -> None:
     done = threading.Event()
 
     def look_up(index: domindex.Index, thread: int) -> None:
-        while not done.wait(0.001):
+        while not done.wait(0.02):
             for number in range(thread, BURST, 16):
                 domain = index.names.get(f"vm-{number}")
                 if domain is not None and domain.name != f"vm-{number}":

@@ -1,0 +1,43 @@
+"""Timing two things fairly: in turns, so that what the machine does beside hits both."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured ratio, and what it is to stay below."""
+
+    what: str
+    against: str
+    ratio: float
+    most: float
+    detail: str
+
+    def row(self) -> str:
+        """A row of the README's table."""
+        return (
+            f"| {self.what} | {self.against} | {self.ratio:.2f} | {self.most:g} | {self.detail} |"
+        )
+
+
+HEAD = "| what | against | measured | at most | in this run |\n|---|---|---|---|---|"
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Of one call."""
+    began = time.perf_counter()
+    call()
+    return time.perf_counter() - began
+
+
+def in_turns(
+    one: Callable[[], object], other: Callable[[], object], rounds: int
+) -> tuple[float, float]:
+    """Median seconds of each, called in turns."""
+    pairs = [(seconds(one), seconds(other)) for _ in range(rounds)]
+    return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)

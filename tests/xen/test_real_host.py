@@ -1,0 +1,31 @@
+"""A real Xen host: everything that runs in its dom0, each test under its own name."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.xen.real_host import SCENARIOS, TIME_LIMIT, run_of, tests_in_dom0
+
+pytestmark = [pytest.mark.xen, pytest.mark.timeout(TIME_LIMIT + 300)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """One for each test in dom0."""
+    if "test" in metafunc.fixturenames:
+        metafunc.parametrize("test", tests_in_dom0())
+
+
+def test_in_dom0(test: str) -> None:
+    """The real host did as the simulated one does."""
+    run = run_of("4.17")
+    if test not in run.results:
+        pytest.fail("\n".join(["it never ran; dom0 said last:", *run.output[-60:]]))
+    told = run.results[test]
+    if told["outcome"] == "skipped":
+        pytest.skip(f"not applicable: {told['reason']}")
+    assert told["outcome"] == "passed", told["reason"]
+
+
+def test_every_scenario_is_there() -> None:
+    """The names of the report lead to tests that exist."""
+    assert {f"tests/{test}" for test in SCENARIOS.values()} <= set(tests_in_dom0())

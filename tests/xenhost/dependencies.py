@@ -1,0 +1,92 @@
+"""The Python packages that the tests use in dom0, as files for `boot`'s overlay.
+
+They are made for dom0's Python, whatever Python runs the tests here. pip chooses and fetches
+them; its own settings say from where.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from .debian import HostUnavailable, cache_directory, cache_lock, package_set, partial_of
+from .host import Release, userland_packages
+from .python import compile_tree
+from .root import Content
+
+SITE = "/site"  # is on PYTHONPATH in dom0
+
+# pytest 8.4 and later import pygments at every start, which takes seconds in emulation.
+_WHEELS = ("cffi>=1.16", "sortedcontainers>=2.4", "pytest>=8.2,<8.4")
+_SOURCES = ("pyxs==0.4.1",)  # pure Python, and published as source only
+_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+_TIME_LIMIT = 600.0
+
+
+def site(release: Release) -> Mapping[str, Content]:
+    """Overlay with cffi, sortedcontainers, pyxs and pytest for the dom0 of `release`.
+
+    Cost: a look at the cache after the first time. Raises HostUnavailable if pip cannot fetch.
+    """
+    return {SITE: _unpacked(release, _WHEELS, _SOURCES)}
+
+
+def wheel(path: Path) -> Mapping[str, Content]:
+    """Overlay with the pure wheel at `path`, as if it were installed: the project's own."""
+    with zipfile.ZipFile(path) as archive:
+        return {
+            f"{SITE}/{name}": archive.read(name)
+            for name in archive.namelist()
+            if not name.endswith("/")
+        }
+
+
+def _unpacked(release: Release, wheels: Sequence[str], sources: Sequence[str]) -> Path:
+    key = hashlib.sha256(json.dumps([release.python, wheels, sources]).encode()).hexdigest()[:12]
+    home = cache_directory() / "site" / f"{release.python}-{key}"
+    if not home.is_dir():
+        userland = package_set(release.userland, userland_packages(release))
+        with cache_lock("site"):
+            if not home.is_dir():
+                partial = partial_of(home)
+                fetched = partial.with_name(f"{home.name}.wheels")
+                _fetch(fetched, release.python, wheels, sources)
+                for path in sorted(fetched.glob("*.whl")):
+                    with zipfile.ZipFile(path) as archive:
+                        archive.extractall(partial)
+                compile_tree(userland, release.python, partial, SITE)
+                shutil.rmtree(fetched)
+                partial.rename(home)
+    return home
+
+
+def _fetch(into: Path, python: str, wheels: Sequence[str], sources: Sequence[str]) -> None:
+    if into.exists():
+        shutil.rmtree(into)
+    into.mkdir(parents=True)
+    where = [option for name in _PLATFORMS for option in ("--platform", name)]
+    _pip("wheel", "--no-deps", "--wheel-dir", str(into), *sources)
+    _pip(
+        *("download", "--dest", str(into), "--only-binary=:all:"),
+        *("--implementation", "cp", "--python-version", python, *where, *wheels),
+    )
+
+
+def _pip(*arguments: str) -> None:
+    command = [sys.executable, "-m", "pip", *arguments, "--quiet", "--disable-pip-version-check"]
+    try:
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_TIME_LIMIT
+        )
+    except subprocess.TimeoutExpired as error:
+        raise HostUnavailable(f"pip {arguments[0]} did not end") from error
+    if done.returncode:
+        said = re.sub(r"https?://\S+", "(address)", done.stderr.strip()).splitlines()[-4:]
+        raise HostUnavailable(f"pip {arguments[0]} failed: {'; '.join(said)}")
