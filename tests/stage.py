@@ -17,7 +17,7 @@ from uuid import UUID
 
 import domindex
 from domindex.domain import Domain
-from domindex.events import Added, Event
+from domindex.events import Added, Event, Renamed
 from domindex.ports import Host
 from domindex.testing import SimulatedHost
 
@@ -64,7 +64,7 @@ class Heard:
     def __call__(self, event: Event) -> None:
         self._queue.put(event)
 
-    def until(self, kind: type[E], **wanted: object) -> E:
+    def until(self, kind: type[E] | tuple[type[E], ...], **wanted: object) -> E:
         """The next event of this kind whose domain (or new domain) has these attributes."""
         deadline = time.monotonic() + PATIENCE
         while (left := deadline - time.monotonic()) > 0:
@@ -78,7 +78,18 @@ class Heard:
                 getattr(subject, key) == value for key, value in wanted.items()
             ):
                 return event
-        raise AssertionError(f"no {kind.__name__} with {wanted}; heard {self.events}")
+        raise AssertionError(f"no {kind} with {wanted}; heard {self.events}")
+
+    def named(self, domid: int, name: str | None) -> Domain:
+        """The domain, once it is told to be called `name`: as it is added, or a moment later.
+
+        It exists before its name is written, and the index may have looked in between.
+        """
+        while True:
+            event = self.until((Added, Renamed), domid=domid)
+            domain = event.domain if isinstance(event, Added) else event.new
+            if domain.name == name:
+                return domain
 
     def rest(self) -> list[Event]:
         """What has come since, without waiting."""

@@ -26,7 +26,9 @@ def quiet(store: Store, *watches: Watch) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [b"web", b"", b"x" * 4000, b"\xff\xfe", b"a\x00b", b"\x1b[2J\n", "ä€".encode()]
+    "name",
+    [b"web", b"", b"x" * 4000, b"\xff\xfe", b"a\x00b", b"\x1b[2J\n", "ä€".encode()],
+    ids=["web", "empty", "long", "not utf-8", "nul", "control", "utf-8"],
 )
 def test_a_name_is_read_byte_for_byte(played: Stage, store: Store, name: bytes) -> None:
     domid = played.toolstack.create(name)

@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 import domindex
-from domindex import Added, Removed, Renamed
+from domindex import Removed, Renamed
 from tests.stage import PATIENCE
 from tests.stage import stage as stage_by
 
@@ -27,7 +27,8 @@ with domindex.connect(timeout={PATIENCE}) as index:
         print("dropped", flush=True)
     heard = Heard()
     index.subscribe(heard)
-    domain = heard.until(domindex.Added, name="web").domain
+    heard.until((domindex.Added, domindex.Renamed), name="web")
+    domain = index.by_name("web")
     print(index.by_name("web", verify=True).domid, index.info(domain.domid).state, flush=True)
     heard.until(domindex.Removed, domid=domain.domid)
     index.refresh(timeout={PATIENCE})
@@ -39,7 +40,7 @@ def test_xenbus_as_transport() -> None:
     """The kernel's device serves as well as the socket: births, renames, deaths, a barrier."""
     with stage_by("xenbus") as stage, stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         for number in range(20):
             stage.toolstack.rename(domid, f"web-{number}")
             index.refresh(timeout=PATIENCE)

@@ -19,10 +19,9 @@ def test_xl_create_and_destroy(stage: Stage, type_: str) -> None:
     with stage.index() as (index, heard):
         uuid = uuid4()
         domid = xl.create("web", type_, uuid=uuid)
-        added = heard.until(Added, domid=domid)
-        assert added.domain.name == "web"
-        assert added.domain.uuid == uuid
-        assert added.domain.type is OSType(type_)
+        told = heard.named(domid, "web")
+        assert told.uuid == uuid
+        assert told.type is OSType(type_)
         assert index.by_name("web", verify=True) == index.by_uuid(uuid) == index.by_id(domid)
         assert {d.domid: d.printable for d in index} == xl.list()
         xl.destroy(domid)
@@ -38,7 +37,7 @@ def test_xl_rename(stage: Stage) -> None:
     """`xl rename` is one Renamed."""
     with stage.index() as (index, heard):
         domid = xl.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         xl.rename("web", "www")
         told = heard.until(Renamed, domid=domid)
         assert (told.old.name, told.new.name) == ("web", "www")
@@ -50,7 +49,7 @@ def test_xl_pause_and_unpause(stage: Stage) -> None:
     """Neither is an event; `info` knows at once."""
     with stage.index() as (index, heard):
         domid = xl.create("web", paused=False)
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         assert not index.info(domid).paused
         xl.pause(domid)
         assert index.info(domid).state == "paused"
@@ -65,7 +64,7 @@ def test_guest_crash(stage: Stage) -> None:
     """A guest that crashes is told as such while it is kept."""
     with stage.index() as (index, heard):
         domid = xl.create("web", guest="crash", on_crash="preserve")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         xl.unpause(domid)
         assert heard.until(ShutDown, domid=domid).reason is Why.CRASH
         assert index.by_id(domid).shutdown is Why.CRASH
@@ -79,10 +78,10 @@ def test_xl_destroy_and_create_of_the_same_name(stage: Stage) -> None:
     with stage.index() as (index, heard):
         uuid = uuid4()
         first = xl.create("web", uuid=uuid)
-        old = heard.until(Added, domid=first).domain
+        old = heard.named(first, "web")
         xl.destroy(first)
         second = xl.create("web", uuid=uuid)
-        new = heard.until(Added, domid=second).domain
+        new = heard.named(second, "web")
         assert index.by_name("web", verify=True) == new
         assert index.by_uuid(uuid) == new
         assert new.life != old.life
@@ -94,10 +93,10 @@ def test_preserve(stage: Stage) -> None:
     with stage.index() as (index, heard):
         uuid = uuid4()
         corpse = xl.create("web", uuid=uuid, guest="crash", on_crash="rename-restart")
-        heard.until(Added, domid=corpse)
+        heard.named(corpse, "web")
         xl.unpause(corpse)
-        heir = heard.until(Added, name="web").domain
-        index.refresh(timeout=60)
+        heard.until((Added, Renamed), name="web")
+        heir = index.by_name("web", verify=True)
         assert heir.domid != corpse
         assert index.by_id(corpse).name != "web"
         assert index.by_id(corpse).shutdown is Why.CRASH

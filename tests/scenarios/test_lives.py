@@ -19,10 +19,10 @@ def test_created_and_destroyed(stage: Stage, type_: str) -> None:
     with stage.index() as (index, heard):
         uuid = uuid4()
         domid = stage.toolstack.create("web", uuid=uuid, type=type_)
-        added = heard.until(Added, domid=domid)
-        assert index.by_name("web") == index.by_uuid(uuid) == index.by_id(domid) == added.domain
+        told = heard.named(domid, "web")
+        assert index.by_name("web") == index.by_uuid(uuid) == index.by_id(domid) == told
         assert index.os_type(domid) is OSType(type_)
-        assert index.by_name("web", verify=True) == added.domain
+        assert index.by_name("web", verify=True) == told
         stage.toolstack.destroy(domid)
         heard.until(Removed, domid=domid)
         with pytest.raises(NoSuchDomain):
@@ -35,7 +35,7 @@ def test_renamed(stage: Stage) -> None:
     """A rename is one event with both names; the old one is free at once."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         stage.toolstack.rename(domid, "www")
         stage.toolstack.rename(domid, "wwww")
         told = heard.until(Renamed, domid=domid, name="wwww")
@@ -58,7 +58,7 @@ def test_paused(stage: Stage) -> None:
     """Pausing is no event; `info` tells of it."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         stage.toolstack.unpause(domid)
         assert not index.info(domid).paused
         stage.toolstack.pause(domid)
@@ -72,7 +72,7 @@ def test_stopped_for_a_reason(stage: Stage, reason: Why) -> None:
     """Why a guest stopped is told before it goes, and again when it goes."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         stage.toolstack.shutdown(domid, reason)
         told = heard.until(ShutDown, domid=domid)
         assert told.reason is reason
@@ -86,11 +86,11 @@ def test_same_name_again(stage: Stage) -> None:
     """A name that comes back belongs to the new domain, another life."""
     with stage.index() as (index, heard):
         first = stage.toolstack.create("web")
-        old = heard.until(Added, domid=first).domain
+        old = heard.named(first, "web")
         stage.toolstack.destroy(first)
         second = stage.toolstack.create("web")
-        heard.until(Removed, life=old.life)
-        new = heard.until(Added, domid=second).domain
+        heard.until(Removed, domid=first)
+        new = heard.named(second, "web")
         assert new.life != old.life
         assert index.by_name("web") == new
 
@@ -100,14 +100,16 @@ def test_domid_used_again_at_once(stage: Stage, same_name: bool) -> None:
     """P3: a domid that comes back as another life is Removed, then Added, never a change."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
-        old = heard.until(Added, domid=domid).domain
+        old = heard.named(domid, "web")
         stage.toolstack.destroy(domid)
-        stage.toolstack.create("web" if same_name else "db", domid=domid)
-        heard.until(Removed, life=old.life)
-        new = heard.until(Added, domid=domid).domain
-        assert not [event for event in heard.events if isinstance(event, Renamed)]
+        stage.toolstack.create(name := "web" if same_name else "db", domid=domid)
+        heard.until(Removed, domid=domid)
+        new = heard.named(domid, name)
         assert index.by_id(domid) == new
         assert new.uuid != old.uuid
+        for event in heard.events:
+            if isinstance(event, Renamed):
+                assert event.old.life == event.new.life
 
 
 def test_two_with_one_uuid(stage: Stage) -> None:
@@ -116,7 +118,7 @@ def test_two_with_one_uuid(stage: Stage) -> None:
         uuid = uuid4()
         one = stage.toolstack.create("one", uuid=uuid)
         two = stage.toolstack.create("two", uuid=uuid)
-        heard.until(Added, domid=two)
+        heard.named(two, "two")
         with pytest.raises(Ambiguous) as caught:
             index.by_uuid(uuid)
         assert [domain.domid for domain in caught.value.domains] == [one, two]
@@ -130,12 +132,12 @@ def test_two_with_one_name(stage: Stage) -> None:
     """P5: names are labels; nothing keeps two domains from having the same."""
     with stage.index() as (index, heard):
         one, two = stage.toolstack.create("web"), stage.toolstack.create("web")
-        heard.until(Added, domid=two)
+        heard.named(two, "web")
         with pytest.raises(Ambiguous):
             index.by_name("web")
         assert [domain.domid for domain in index.all_by_name(b"web")] == [one, two]
         stage.toolstack.rename(one, "www")
-        heard.until(Renamed, domid=one)
+        heard.named(one, "www")
         assert index.by_name("web").domid == two
 
 
@@ -145,7 +147,7 @@ def test_left_over_node(stage: Stage) -> None:
     with stage.index() as (index, heard):
         assert "ghost" not in index.names
         domid = stage.toolstack.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         stage.toolstack.destroy(domid, order="xapi")
         heard.until(Removed, domid=domid)
         with pytest.raises(NoSuchDomain):
@@ -172,7 +174,7 @@ def test_zombie(stage: Stage) -> None:
     """A domain of which only the number is left is gone, and stays gone when that goes too."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
-        heard.until(Added, domid=domid)
+        heard.named(domid, "web")
         let_go = stage.toolstack.zombie(domid)
         heard.until(Removed, domid=domid)
         assert "web" not in index.names
@@ -197,7 +199,7 @@ def test_names_of_any_bytes(stage: Stage) -> None:
     names = [b"", b"x" * 4000, b"\xff\xfe", b"42", b"\x1b[2J\n", b"a\0b", b"Web", b"web"]
     with stage.index() as (index, heard):
         made = {name: stage.toolstack.create(name) for name in names}
-        heard.until(Added, domid=made[b"web"])
+        heard.named(made[b"web"], "web")
         for name, domid in made.items():
             assert index.by_name(name).domid == domid
             assert index.by_name(name.decode("utf-8", "surrogateescape")).domid == domid

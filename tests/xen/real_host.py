@@ -145,7 +145,7 @@ def build_wheel() -> Path:
 
 
 @functools.cache
-def tests_in_dom0() -> list[str]:
+def nodes_in_dom0() -> list[str]:
     """Every test that is to run in dom0, as pytest names it there."""
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", *SUITES],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.xen.real_host import SCENARIOS, TIME_LIMIT, run_of, tests_in_dom0
+from tests.xen.real_host import SCENARIOS, TIME_LIMIT, nodes_in_dom0, run_of
 
 pytestmark = [pytest.mark.xen, pytest.mark.timeout(TIME_LIMIT + 300)]
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.xen, pytest.mark.timeout(TIME_LIMIT + 300)]
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One for each test in dom0."""
     if "test" in metafunc.fixturenames:
-        metafunc.parametrize("test", tests_in_dom0())
+        metafunc.parametrize("test", nodes_in_dom0())
 
 
 def test_in_dom0(test: str) -> None:
@@ -28,4 +28,4 @@ def test_in_dom0(test: str) -> None:
 
 def test_every_scenario_is_there() -> None:
     """The names of the report lead to tests that exist."""
-    assert {f"tests/{test}" for test in SCENARIOS.values()} <= set(tests_in_dom0())
+    assert {f"tests/{test}" for test in SCENARIOS.values()} <= set(nodes_in_dom0())
