@@ -44,6 +44,8 @@ BATCH: Final = 1024
 """Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
 
 _PAGE = 4096
+_ENTRIES = 144
+"""Where the entries begin: behind the struct of the call itself, in the same memory."""
 _ABSENT = (errno.ESRCH, errno.ENOENT)
 
 
@@ -56,13 +58,14 @@ class _List:
     def __init__(self, privcmd: Privcmd, room: int, most: int) -> None:
         self._privcmd = privcmd
         self._most = most
-        memory = privcmd.memory(_PAGE + room)
+        memory = privcmd.memory(_ENTRIES + room)
         self._header = cast(Any, ffi.cast("struct sysctl_list *", memory.at))
         self._header.cmd = _LIST
         self._header.max_domains = most
-        self._header.buffer = memory.address + _PAGE
+        self._header.buffer = memory.address + _ENTRIES
         self._call = privcmd.prepare(_SYSCTL, memory.address)
-        self.entries = memoryview(memory.view)[_PAGE:]
+        self.memory = memoryview(memory.view)
+        self.entries = self.memory[_ENTRIES:]
         self.lock = threading.Lock()
 
     @property
@@ -158,13 +161,16 @@ class PrivcmdHypervisor:
             return self.unique_id(domain.domid) == domain.life.unique_id
         one, domid = self._one, domain.domid
         with one.lock:
-            if self._checked(one(domid), "confirm a domain") == 0:
-                return False
-            found, flags, _, _, handle, *rest = self._row.unpack_from(one.entries)
+            count = one(domid)
+            found, flags, _, _, handle, *rest = self._row.unpack_from(one.memory, _ENTRIES)
+        if count != 1 or found != domid:
+            return self._checked(count, "confirm a domain") != count  # or it raises
+        type_, shutdown, dying = self._kind(flags, rest[0] if rest else 0)
         return (
-            found == domid
+            not dying
+            and type_ is domain.type
+            and shutdown is domain.shutdown
             and int.from_bytes(handle, "big") == domain.uuid.int
-            and self._kind(flags, rest[0] if rest else 0) == (domain.type, domain.shutdown, False)
         )
 
     def info(self, domid: int) -> DomainInfo | None:

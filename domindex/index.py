@@ -10,7 +10,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Final, TypeVar
@@ -164,7 +164,7 @@ class Index:
         refresh (one xenstore round trip and one hypercall for the list).
         """
         if verify:
-            return self._verified(self.names, as_name(name))
+            return self._verified(self.names, name, as_name)
         try:
             return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
         except TypeError as error:
@@ -176,7 +176,7 @@ class Index:
         The nil uuid, which dom0 has, is nobody's. Errors and cost as `by_name`.
         """
         if verify:
-            return self._verified(self.uuids, as_uuid(uuid))
+            return self._verified(self.uuids, uuid, as_uuid)
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
@@ -185,7 +185,7 @@ class Index:
     def by_id(self, domid: int, verify: bool = False) -> Domain:
         """The domain with this domid. Errors and cost as `by_name`; never Ambiguous."""
         if verify:
-            return self._verified(self.domids, as_domid(domid))
+            return self._verified(self.domids, as_domid(domid), as_domid)
         return self.domids[domid if type(domid) is int else as_domid(domid)]
 
     def os_type(self, domid: int, verify: bool = False) -> OSType:
@@ -357,15 +357,19 @@ class Index:
                 raise self._not_live()
             return _ordered(holders)
 
-    def _verified(self, view: View[K], key: K) -> Domain:
+    def _verified(self, view: View[K], key: Any, spelt: Callable[[object], K]) -> Domain:
         """P7: an answer that the hypervisor agrees with, or a proven absence."""
+        try:
+            domain = view.get(key)
+        except TypeError:  # unhashable: `spelt` says what is wrong with it
+            domain = None
+        if domain is not None and self._confirms(domain):
+            return domain
+        key = spelt(key)
         for _ in range(_VERIFIES):
-            if (domain := view.get(key)) is None:
-                break
-            if self._confirms(domain):
-                return domain
             self.refresh()
-        self.refresh()
+            if (domain := view.get(key)) is None or self._confirms(domain):
+                break
         return view[key]  # from a list made after the call began: the hypervisor's word too
 
     def _check_open(self) -> None:

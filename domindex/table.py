@@ -16,6 +16,7 @@ from collections.abc import (
     Callable,
     Hashable,
     ItemsView,
+    Iterable,
     Iterator,
     KeysView,
     Sequence,
@@ -27,7 +28,7 @@ from uuid import UUID
 
 from sortedcontainers import SortedList
 
-from domindex.domain import NIL_UUID, Domain
+from domindex.domain import Domain
 from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
 
 K = TypeVar("K", bound=Hashable)
@@ -102,19 +103,28 @@ class Keyed(Generic[K]):
         only = self.view.get(key)
         return {} if only is None else {only.domid: only}
 
-    def apply(self, changes: Sequence[tuple[K | None, Domain, bool]]) -> None:
-        """Each change is (key or None for no key, domain, whether it comes or goes)."""
+    def apply(
+        self, leaving: Iterable[tuple[K | None, Domain]], coming: Iterable[tuple[K | None, Domain]]
+    ) -> None:
+        """Take domains out and in, each under its key; None is no key."""
         after: dict[K, dict[int, Domain]] = {}
-        for comes in (False, True):  # a domid that is reused goes before it comes
-            for key, domain, coming in changes:
-                if key is None or coming is not comes:
-                    continue
+        fresh: dict[K, Domain] = {}  # keys that nobody had: nearly all of them
+        for key, domain in leaving:
+            if key is not None:
                 if key not in after:
                     after[key] = self.holders(key)
-                if comes:
-                    after[key][domain.domid] = domain
-                else:
-                    del after[key][domain.domid]
+                del after[key][domain.domid]
+        for key, domain in coming:
+            if key is None:
+                continue
+            if key not in after:
+                if key not in fresh and key not in self.view and key not in self.shared:
+                    fresh[key] = domain
+                    continue
+                other = fresh.pop(key, None)
+                after[key] = self.holders(key) if other is None else {other.domid: other}
+            after[key][domain.domid] = domain
+        dict.update(self.view, fresh)
         for key, holders in after.items():
             if len(holders) == 1:
                 (only,) = holders.values()
@@ -133,7 +143,7 @@ class Keyed(Generic[K]):
 
 
 def _indexed_uuid(domain: Domain) -> UUID | None:
-    return None if domain.uuid == NIL_UUID else domain.uuid
+    return domain.uuid if domain.uuid.int else None  # the nil uuid is nobody's
 
 
 class DomainTable:
@@ -190,20 +200,22 @@ class DomainTable:
         generation = self.generation + 1
         events: list[DomainEvent] = []
         for old, new in sorted(changes, key=lambda change: change[1] is not None):
-            events += _told(old, new, generation, time, inferred)
+            if old is None and new is not None:
+                events.append(Added(new, generation=generation, time=time))
+            else:
+                events += _told(old, new, generation, time, inferred)
 
         for domain in leaving:
             self._by_domid.remove(domain.domid)
             if domain.name is not None:
                 self._by_name.remove((domain.name, domain.domid))
-        for domain in coming:
-            self._by_domid.add(domain.domid)
-            if domain.name is not None:
-                self._by_name.add((domain.name, domain.domid))
-        moves = [(d, False) for d in leaving] + [(d, True) for d in coming]
-        self.names.apply([(domain.name, domain, comes) for domain, comes in moves])
-        self.uuids.apply([(_indexed_uuid(domain), domain, comes) for domain, comes in moves])
-        self.domids.apply([(domain.domid, domain, comes) for domain, comes in moves])
+        self._by_domid.update(domain.domid for domain in coming)
+        self._by_name.update((d.name, d.domid) for d in coming if d.name is not None)
+        self.names.apply(((d.name, d) for d in leaving), ((d.name, d) for d in coming))
+        self.uuids.apply(
+            ((_indexed_uuid(d), d) for d in leaving), ((_indexed_uuid(d), d) for d in coming)
+        )
+        self.domids.apply(((d.domid, d) for d in leaving), ((d.domid, d) for d in coming))
         self.generation = generation
         return events
 

@@ -21,7 +21,7 @@ import time
 import warnings
 from collections import deque
 from collections.abc import Iterable, Sequence
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, Protocol
 
 from domindex.errors import AccessDenied, InvalidKey, StoreError, StoreLost
 from domindex.ports import Watch
@@ -32,7 +32,6 @@ with warnings.catch_warnings():
     from pyxs._internal import Op
     from pyxs.connection import UnixSocketConnection, XenBusConnection
     from pyxs.exceptions import ConnectionError as PyxsConnectionError
-    from pyxs.helpers import check_path, check_watch_path
     from pyxs.helpers import error as pyxs_error
 
 GET_FEATURE: Final = 23
@@ -40,15 +39,22 @@ GET_FEATURE: Final = 23
 FEATURE_WATCH_DEPTH: Final = 4
 
 _HEADER = struct.Struct("=IIII")  # type, request id, transaction id, length of the payload
-_WINDOW = 64
-"""Requests in flight on a socket. The server answers one at a time in any case; more would only
-fill its buffers and ours. On the xenbus it is one: the kernel queues a request without copying
-its payload, so that the next write would change it under way."""
+_WINDOW = 512
+"""Requests in flight on a socket; it is filled up whenever it is half empty. On the xenbus it is
+one: the kernel queues a request without copying its payload, and the next write would change it
+under way."""
 _LONGEST = 1 << 20
 """A longer reply is garbage. oxenstored and old xenstored do send more than 4,096 bytes."""
 _CHUNK = 1 << 16
 _CHUNKS = 64
 """Read at most this much before looking at what has come: an event storm must not hold us."""
+_CROWD = 8
+"""Replies outstanding from which on the server is left alone for a while."""
+_LEAVE_ALONE = 0.02
+"""Seconds for which it is left alone at most."""
+_UNREAD = 32
+"""Replies it may give meanwhile. A reply and an event are two pieces each, and a socket holds
+some 280 unread pieces: then the server would have to wait for us."""
 _MOST_EVENTS = 1 << 17
 """Different events in the queue. Each domain can have three."""
 _FIRST_EVENT = 0.25
@@ -80,6 +86,8 @@ class XenStore:
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
+        self._only_wake = select.poll()
+        self._only_wake.register(self._wake, select.POLLIN)
         self._interrupted = self._woken = False
         self._last_id = 0
         self._received = bytearray()
@@ -119,7 +127,7 @@ class XenStore:
     def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
         """The values, None where there is no node. Cost: one request each, pipelined."""
         values: list[bytes | None] = []
-        for reply in self._exchange([(Op.READ, _checked_path(path) + b"\0") for path in paths]):
+        for reply in self._exchange([(Op.READ, path + b"\0") for path in paths]):
             if isinstance(reply, bytes):
                 values.append(reply)
             elif reply.errno == errno.ENOENT:
@@ -200,18 +208,34 @@ class XenStore:
         unsent = deque(enumerate(requests))
         outgoing = bytearray()
         window = 1 if self._is_bus else _WINDOW
-        deadline = time.monotonic() + self._timeout
+        now = time.monotonic()
+        deadline = now + self._timeout
+        pace = 0.0  # seconds for a reply, lately
         while unsent or self._waiting:
-            while unsent and len(self._waiting) < window:
-                place, (operation, payload) = unsent.popleft()
-                outgoing += self._packet(operation, payload, place)
-            self._send(outgoing)
+            if len(self._waiting) <= window // 2:
+                while unsent and len(self._waiting) < window:
+                    place, (operation, payload) = unsent.popleft()
+                    outgoing += self._packet(operation, payload, place)
+            if outgoing:
+                self._send(outgoing)
             before = len(self._waiting)
-            if before:
-                self._await(self._left(deadline), sending=bool(outgoing), replies=replies)
-            if len(self._waiting) < before:
-                deadline = time.monotonic() + self._timeout
+            if before > _CROWD:
+                self._leave_alone(pace * min(before / 2, _UNREAD))
+            self._await(self._left(deadline), sending=bool(outgoing), replies=replies)
+            if answered := before - len(self._waiting):
+                last, now = now, time.monotonic()
+                pace = (now - last) / answered
+                deadline = now + self._timeout
         return replies
+
+    def _leave_alone(self, seconds: float) -> None:
+        """Do not read for a while: the server has enough to do, and may have but one processor.
+
+        It sends a reply in two pieces, and each would wake us.
+        """
+        milliseconds = min(seconds, _LEAVE_ALONE) * 1000
+        if milliseconds >= 1 and self._only_wake.poll(milliseconds):
+            self._was_woken()
 
     def _packet(self, operation: int, payload: bytes, place: int) -> bytes:
         self._last_id = self._last_id % 0xFFFFFFFF + 1  # u32; 0 is what events carry
@@ -249,10 +273,14 @@ class XenStore:
                 self._poll.modify(self._fd, select.POLLIN)
         for fd, _ in ready:
             if fd == self._wake:
-                os.eventfd_read(self._wake)
-                self._woken = True  # for `wait`, if this is not it
+                self._was_woken()
             else:
                 self._receive(replies)
+        self._check()
+
+    def _was_woken(self) -> None:
+        os.eventfd_read(self._wake)
+        self._woken = True  # for `wait`, if this is not it
         self._check()
 
     def _receive(self, replies: list[bytes | StoreError] | None = None) -> None:
@@ -325,18 +353,7 @@ class XenStore:
 
 
 def _pair(watch: Watch) -> bytes:
-    try:
-        check_watch_path(watch.path)
-    except ValueError:
-        raise InvalidKey(f"{watch.path!r} is not a path that can be watched") from None
     return watch.path + b"\0" + watch.token + b"\0"
-
-
-def _checked_path(path: bytes) -> bytes:
-    try:
-        return cast(bytes, check_path(path))
-    except ValueError:
-        raise InvalidKey(f"{path!r} is not a path of xenstore") from None
 
 
 def _refusal(payload: bytes) -> StoreError:

@@ -87,6 +87,7 @@ class Heard:
         """
         while True:
             event = self.until((Added, Renamed), domid=domid)
+            assert isinstance(event, (Added, Renamed))
             domain = event.domain if isinstance(event, Added) else event.new
             if domain.name == name:
                 return domain
