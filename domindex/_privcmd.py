@@ -78,11 +78,14 @@ _SPURIOUS: Final = 4
 
 
 class Memory:
-    """Zeroed memory that is resident and never copied on write, so that Xen can use it."""
+    """Zeroed memory that is resident and never copied on write, so that Xen can use it.
+
+    Given back when nothing refers to it any more, and not before: a call that is under way in
+    another thread while the device is closed still has where to look. Not there in a child.
+    """
 
     def __init__(self, buffers: int | None, length: int) -> None:
         self.length = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
-        self._plain = buffers is None
         flags = mmap.MAP_SHARED
         if buffers is None:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED
@@ -95,20 +98,22 @@ class Memory:
                 f"no {self.length} bytes of locked memory for hypercalls; see RLIMIT_MEMLOCK",
                 ffi.errno,
             )
-        self.at: CData = at
-        self.view: CData = ffi.buffer(at, self.length)
-        if self._plain:
-            libc.madvise(at, self.length, _MADV_DONTFORK)
-            self.view[:] = bytes(self.length)  # writing breaks copy-on-write
+        length, owner = self.length, os.getpid()
+
+        def free(at: CData) -> None:
+            if os.getpid() == owner:  # in a child these addresses are somebody else's
+                libc.madvise(at, length, _MADV_DOFORK)
+                libc.munmap(at, length)
+
+        self.at: CData = ffi.gc(at, free, length)
+        self.view: CData = ffi.buffer(self.at, length)
+        libc.madvise(at, length, _MADV_DONTFORK)
+        if buffers is None:
+            self.view[:] = bytes(length)  # writing breaks copy-on-write
 
     @property
     def address(self) -> int:
         return int(ffi.cast("uintptr_t", self.at))
-
-    def free(self) -> None:
-        if self._plain:
-            libc.madvise(self.at, self.length, _MADV_DOFORK)
-        libc.munmap(self.at, self.length)
 
 
 class Privcmd:
@@ -116,7 +121,6 @@ class Privcmd:
 
     def __init__(self) -> None:
         self._ioctl = libc.ioctl
-        self._memory: list[Memory] = []
         self._fd = _open_privcmd()
         try:
             self._buffers = _open_buffers()
@@ -126,10 +130,14 @@ class Privcmd:
         _open.add(self)
 
     def memory(self, length: int) -> Memory:
-        """Memory for one caller, given back by `close`."""
-        memory = Memory(self._buffers, length)
-        self._memory.append(memory)
-        return memory
+        """Memory for one caller at a time."""
+        self.check_open()
+        return Memory(self._buffers, length)
+
+    def check_open(self) -> None:
+        """Raises Closed. To be asked before memory is touched: in a child it is not there."""
+        if self._fd < 0:
+            raise Closed("this hypervisor handle is closed, or belongs to the parent process")
 
     def prepare(self, op: int, *arguments: int) -> CData:
         """A call to be made as often as one likes: hypercall `op` with these arguments."""
@@ -142,9 +150,8 @@ class Privcmd:
 
     def _again(self, prepared: CData) -> int:
         """Of a call that failed: what it gives when made again, where that can help."""
-        if self._fd < 0:
-            raise Closed("this hypervisor handle is closed, or belongs to the parent process")
         error = ffi.errno
+        self.check_open()
         for _ in range(_SPURIOUS):
             if error != errno.EINTR and (error != errno.EFAULT or self._buffers is not None):
                 break
@@ -155,13 +162,10 @@ class Privcmd:
         return -error
 
     def close(self) -> None:
-        """Give memory and descriptors back. May be called twice; not while a call is under way."""
+        """Give the descriptors back. May be called twice."""
         fd, self._fd = self._fd, -1
         if fd < 0:
             return
-        for memory in self._memory:
-            memory.free()
-        self._memory.clear()
         os.close(fd)
         if self._buffers is not None:
             os.close(self._buffers)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import errno
 import platform
+import struct
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Any, Final, cast
 from uuid import UUID
@@ -50,39 +52,38 @@ _ABSENT = (errno.ESRCH, errno.ENOENT)
 
 
 class _List:
-    """A prepared getdomaininfolist for `most` domains at a time. One caller at a time.
+    """A prepared getdomaininfolist for `most` domains at a time, for one caller at a time.
 
     room: bytes for the entries. The caller sets `version` to the sysctl version.
     """
 
     def __init__(self, privcmd: Privcmd, room: int, most: int) -> None:
-        self._privcmd = privcmd
+        self.privcmd = privcmd
         self._most = most
-        memory = privcmd.memory(_ENTRIES + room)
-        self._header = cast(Any, ffi.cast("struct sysctl_list *", memory.at))
-        self._header.cmd = _LIST
-        self._header.max_domains = most
-        self._header.buffer = memory.address + _ENTRIES
-        self._call = privcmd.prepare(_SYSCTL, memory.address)
+        self._memory = memory = privcmd.memory(_ENTRIES + room)  # the casts do not keep it
+        self.header = cast(Any, ffi.cast("struct sysctl_list *", memory.at))
+        self.header.cmd = _LIST
+        self.header.max_domains = most
+        self.header.buffer = memory.address + _ENTRIES
+        self.prepared = privcmd.prepare(_SYSCTL, memory.address)
         self.memory = memoryview(memory.view)
         self.entries = self.memory[_ENTRIES:]
-        self.lock = threading.Lock()
 
     @property
     def version(self) -> int:
-        return int(self._header.interface_version)
+        return int(self.header.interface_version)
 
     @version.setter
     def version(self, version: int) -> None:
-        self._header.interface_version = version
+        self.header.interface_version = version
 
     def __call__(self, first: int) -> int:
         """How many entries there are from domid `first` on, or minus the errno."""
-        self._header.first_domain = first
-        result = self._privcmd.call(self._call)
+        self.header.first_domain = first
+        result = self.privcmd.call(self.prepared)
         if result < 0:
             return result
-        count: int = self._header.num_domains
+        count: int = self.header.num_domains
         if count > self._most:
             raise HypercallFailed(f"the hypervisor gave {count} domains for {self._most} asked")
         return count
@@ -102,20 +103,23 @@ class PrivcmdHypervisor:
             release, layout = probe.release, probe.layout
             self.version = f"{probe.said} (domctl {release.domctl:#x}, sysctl {release.sysctl:#x})"
             self.has_unique_ids = probe.has_unique_ids
-            self._one = probe.one
-            self._many = _List(privcmd, layout.size * BATCH, BATCH)
-            self._many.version = release.sysctl
+            self._sysctl = release.sysctl
+            self._size = layout.size
+            self._many = self._list(BATCH)
+            # Spare calls for one domain: each caller takes one, so that threads need no lock.
+            self._spare = deque([self._list(1)])
             self._domctl = probe.domctl
         except BaseException:
             privcmd.close()
             raise
         self._row = layout.row
+        self._answer = struct.Struct(f"<24xI{_ENTRIES - 28}x{layout.identity.format[1:]}")
         self._info = layout.info
-        self._size = layout.size
         self._type = os_type(release.kind(machine))
+        self._many_lock = threading.Lock()
         self._domctl_lock = threading.Lock()
         # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
-        self._kinds: dict[tuple[int, int], tuple[OSType, ShutdownReason | None, bool]] = {}
+        self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
 
     def list(self) -> Sequence[Row]:
         """Every domain, lowest domid first. One hypercall for each 1,024.
@@ -124,7 +128,8 @@ class PrivcmdHypervisor:
         goes on after the last domid of the one before.
         """
         rows: list[Row] = []
-        with self._many.lock:
+        with self._many_lock:
+            self._privcmd.check_open()
             first, last = 0, -1
             while True:
                 count = self._checked(self._many(first), "list the domains")
@@ -148,44 +153,41 @@ class PrivcmdHypervisor:
         lock, behind a domain being destroyed for example, and up to 4.17 answers for the next
         higher domain too.
         """
-        one = self._one
-        with one.lock:
-            if self._checked(one(domid), "look at a domain") == 0:
-                return None
-            entry = self._row.unpack_from(one.entries)
-        return self._decode(entry) if entry[0] == domid else None
+        entry = self._entry(domid, self._row)
+        return None if entry is None else self._decode(entry)
 
     def confirms(self, domain: Domain) -> bool:
         """Whether that very domain runs now, as the record says. One hypercall."""
         if self.has_unique_ids:
             return self.unique_id(domain.domid) == domain.life.unique_id
-        one, domid = self._one, domain.domid
-        with one.lock:
-            count = one(domid)
-            found, flags, _, _, handle, *rest = self._row.unpack_from(one.memory, _ENTRIES)
-        if count != 1 or found != domid:
-            return self._checked(count, "confirm a domain") != count  # or it raises
-        type_, shutdown, dying = self._kind(flags, rest[0] if rest else 0)
+        # All that can be is done before the call: after it the processor's caches are cold.
+        domid, handle = domain.domid, domain.uuid.bytes
+        kind = domain.type, domain.shutdown, False
+        one = self._take_spare()
+        one.header.first_domain = domid
+        result = one.privcmd.call(one.prepared)
+        count, found, flags, found_handle, emulation = self._answer.unpack_from(one.memory)
+        self._spare.append(one)
+        if result < 0:
+            self._checked(result, "confirm a domain")
+        key = flags & _MATTERS, emulation
         return (
-            not dying
-            and type_ is domain.type
-            and shutdown is domain.shutdown
-            and int.from_bytes(handle, "big") == domain.uuid.int
+            count == 1
+            and found == domid
+            and found_handle == handle
+            and (self._kinds.get(key) or self._kind(*key)) == kind
         )
 
     def info(self, domid: int) -> DomainInfo | None:
         """State, memory and times of that domain, or None. One hypercall."""
-        with self._one.lock:
-            if self._checked(self._one(as_domid(domid)), "look at a domain") == 0:
-                return None
-            entry = self._info.unpack_from(self._one.entries)
-        found, flags, pages, most, cpu_time, vcpus, handle, *rest = entry
-        if found != domid:
+        entry = self._entry(as_domid(domid), self._info)
+        if entry is None:
             return None
+        found, flags, pages, most, cpu_time, vcpus, handle, emulation = entry
         return DomainInfo(
             domid=found,
             uuid=UUID(bytes=handle),
-            type=self._type(flags, rest[0] if rest else 0),
+            type=self._type(flags, emulation or 0),
             paused=bool(flags & PAUSED),
             blocked=bool(flags & BLOCKED),
             running=bool(flags & RUNNING),
@@ -200,6 +202,7 @@ class PrivcmdHypervisor:
     def unique_id(self, domid: int) -> int | None:
         """What Xen >= 4.21 calls this life; None if it is gone or dead. One hypercall."""
         with self._domctl_lock:
+            self._privcmd.check_open()
             result = self._domctl(_STATE, 0, domid)
             if -result in _ABSENT:
                 return None
@@ -209,23 +212,51 @@ class PrivcmdHypervisor:
 
     def close(self) -> None:
         """Give descriptors and memory back. May be called twice."""
-        with self._one.lock, self._many.lock, self._domctl_lock:
+        with self._many_lock, self._domctl_lock:
+            self._spare.clear()
             self._privcmd.close()
 
+    def _list(self, most: int) -> _List:
+        made = _List(self._privcmd, self._size * most, most)
+        made.version = self._sysctl
+        return made
+
+    def _take_spare(self) -> _List:
+        self._privcmd.check_open()
+        try:
+            return self._spare.pop()
+        except IndexError:
+            return self._list(1)
+
+    def _entry(self, domid: int, layout: struct.Struct) -> tuple[Any, ...] | None:
+        """The fields of that domain's entry, the domid first."""
+        one = self._take_spare()
+        count = one(domid)
+        entry = layout.unpack_from(one.entries)
+        self._spare.append(one)
+        return entry if self._checked(count, "look at a domain") and entry[0] == domid else None
+
     def _decode(self, entry: tuple[Any, ...]) -> Row:
-        domid, flags, frame, cpu_time, handle, *rest = entry
-        type_, shutdown, dying = self._kind(flags, rest[0] if rest else 0)
+        domid, flags, frame, cpu_time, handle, emulation = entry
+        type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
         return Row(
             domid, handle, type_, shutdown, dying, cpu_time, frame if type_ is OSType.PV else None
         )
 
-    def _kind(self, flags: int, emulation: int) -> tuple[OSType, ShutdownReason | None, bool]:
-        key = (flags & _MATTERS, emulation)
+    def _kind(  # emulation: b"" where the entry has none
+        self, flags: int, emulation: int | bytes
+    ) -> tuple[OSType, ShutdownReason | None, bool]:
+        """(type, shutdown, dying) of the flags that matter."""
+        key = (flags, emulation)
         kind = self._kinds.get(key)
         if kind is None:
             if len(self._kinds) > 256:  # the upper bits are the hypervisor's: be bounded
                 self._kinds.clear()
-            kind = (self._type(flags, emulation), shutdown_reason(flags), bool(flags & DYING))
+            kind = (
+                self._type(flags, int(emulation or 0)),
+                shutdown_reason(flags),
+                bool(flags & DYING),
+            )
             self._kinds[key] = kind
         return kind
 

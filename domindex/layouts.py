@@ -62,18 +62,24 @@ class Layout:
 
     @property
     def row(self) -> struct.Struct:
-        """(domid, flags, frame, cpu_time, handle, emulation flags or nothing)"""
+        """(domid, flags, frame, cpu_time, handle, emulation flags or b"")"""
         fields = [(0, "H"), (4, "I"), (self.frame, "Q"), (self.cpu_time, "Q")]
-        return self._picking([*fields, (self.handle, "16s"), *self._tail()])
+        return self._picking([*fields, (self.handle, "16s"), self._last])
+
+    @property
+    def identity(self) -> struct.Struct:
+        """(domid, flags, handle, emulation flags or b"")"""
+        return self._picking([(0, "H"), (4, "I"), (self.handle, "16s"), self._last])
 
     @property
     def info(self) -> struct.Struct:
-        """(domid, flags, tot_pages, max_pages, cpu_time, vcpus, handle, emulation or nothing)"""
+        """(domid, flags, tot_pages, max_pages, cpu_time, vcpus, handle, emulation or b"")"""
         fields = [(0, "H"), (4, "I"), (8, "Q"), (16, "Q"), (self.cpu_time, "Q")]
-        return self._picking([*fields, (self.vcpus, "I"), (self.handle, "16s"), *self._tail()])
+        return self._picking([*fields, (self.vcpus, "I"), (self.handle, "16s"), self._last])
 
-    def _tail(self) -> list[tuple[int, str]]:
-        return [] if self.emulation is None else [(self.emulation, "I")]
+    @property
+    def _last(self) -> tuple[int, str]:
+        return (self.size, "0s") if self.emulation is None else (self.emulation, "I")
 
     def _picking(self, fields: list[tuple[int, str]]) -> struct.Struct:
         text, at = "<", 0

@@ -70,8 +70,8 @@ class BareList:
     def __init__(self) -> None:
         # Opened and probed by the library; from there on only its prepared call is used.
         self._hypervisor = PrivcmdHypervisor()
-        one = self._hypervisor._one
-        self._header, self._prepared = one._header, one._call
+        one = self._one = self._hypervisor._take_spare()
+        self._header, self._prepared = one.header, one.prepared
         self._fd = self._hypervisor._privcmd._fd
 
     def __call__(self, domid: int) -> int:
