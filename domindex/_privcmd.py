@@ -134,6 +134,10 @@ class Privcmd:
         self.check_open()
         return Memory(self._buffers, length)
 
+    @property
+    def closed(self) -> bool:
+        return self._fd < 0
+
     def check_open(self) -> None:
         """Raises Closed. To be asked before memory is touched: in a child it is not there."""
         if self._fd < 0:
@@ -206,4 +210,6 @@ def _open_buffers() -> int | None:
     except OSError as error:
         if error.errno in ABSENT:  # before Linux 4.18
             return None
-        raise AccessDenied(f"{BUFFERS} cannot be opened; run as root", error.errno) from None
+        if error.errno in (errno.EACCES, errno.EPERM):
+            raise AccessDenied(f"{BUFFERS} may not be opened; run as root", error.errno) from None
+        raise HypercallFailed(f"{BUFFERS} cannot be opened", error.errno) from None

@@ -212,6 +212,8 @@ class PrivcmdHypervisor:
 
     def close(self) -> None:
         """Give descriptors and memory back. May be called twice."""
+        if self._privcmd.closed:  # in a child, a thread that is no more may hold the locks
+            return
         with self._many_lock, self._domctl_lock:
             self._spare.clear()
             self._privcmd.close()

@@ -39,7 +39,8 @@ class Emulation(enum.Enum):
 
     NONE = "up to 4.3 there was no PVH"
     PVH_FLAG = "4.4 to 4.6 have a flag for PVHv1"
-    SILENT = "4.7 to 4.10.0 have PVHv2, and say nothing of it"
+    HALF_SILENT = "4.7 and 4.8 have the flag, and PVHv2 too, of which they say nothing"
+    SILENT = "4.9 to 4.10.0 have PVHv2 alone, and say nothing of it"
     LISTED = "from 4.10.1 on the entry lists the emulated devices"
     ARM = "on arm64 there is one kind, which libxl calls PVH"
 
@@ -141,8 +142,8 @@ RELEASES: Final = (
     Release("4.10-1", 0xF, 0x10, GDI104, ARM112, _LISTED),
     Release("4.10-0", 0xE, 0x10, GDI96, GDI96, _SILENT),
     Release("4.9", 0xD, 0xF, GDI96, GDI96, _SILENT),
-    Release("4.8", 0xC, 0xE, GDI96, GDI96, _SILENT),
-    Release("4.7", 0xB, 0xD, GDI96, GDI96, _SILENT),
+    Release("4.8", 0xC, 0xE, GDI96, GDI96, Emulation.HALF_SILENT),
+    Release("4.7", 0xB, 0xD, GDI96, GDI96, Emulation.HALF_SILENT),
     Release("4.6", 0xB, 0xC, GDI96, GDI96, _FLAG),
     Release("4.5", 0xA, 0xB, GDI96, GDI96, _FLAG),
     Release("4.4 4.3", 0x9, 0xA, GDI96, GDI96, _FLAG),
@@ -168,6 +169,9 @@ def os_type(kind: Emulation) -> Callable[[int, int], OSType]:
             return OSType.PVH
         return OSType.HVM if flags & HVM_GUEST else OSType.PV
 
+    def half_silent(flags: int, _emulation: int) -> OSType:
+        return OSType.PVH if flags & PVH_GUEST else silent(flags, _emulation)
+
     def silent(flags: int, _emulation: int) -> OSType:
         return OSType.UNKNOWN if flags & HVM_GUEST else OSType.PV
 
@@ -180,6 +184,7 @@ def os_type(kind: Emulation) -> Callable[[int, int], OSType]:
     return {
         Emulation.LISTED: listed,
         Emulation.PVH_FLAG: flagged,
+        Emulation.HALF_SILENT: half_silent,
         Emulation.SILENT: silent,
         Emulation.NONE: none,
         Emulation.ARM: arm,

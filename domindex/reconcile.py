@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from domindex.domain import Domain, Life, decode_name
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, decode_name
 from domindex.ports import Row, Watch
 from domindex.table import Change
 
@@ -96,7 +96,7 @@ class Reconciler:
         for path, token in events:
             if token in (b"introduce", b"release"):
                 domid = path.rpartition(b"/")[2]  # "@releaseDomain/7" where there is depth
-                if domid.isdigit() and len(domid) <= 5:
+                if domid.isdigit() and len(domid) <= 5 and int(domid) < FIRST_RESERVED_DOMID:
                     scope.add(int(domid))
                 else:
                     whole = True

@@ -23,6 +23,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
 
+from domindex.domain import printable
 from domindex.errors import AccessDenied, InvalidKey, StoreError, StoreLost
 from domindex.ports import Watch
 
@@ -50,6 +51,8 @@ _CHUNKS = 64
 """Read at most this much before looking at what has come: an event storm must not hold us."""
 _CROWD = 8
 """Replies outstanding from which on the server is left alone for a while."""
+_LONGEST_POLL = 86400.0
+"""Seconds. A poll for ever cannot be asked for in milliseconds of 31 bits; `wait` goes round."""
 _LEAVE_ALONE = 0.02
 """Seconds for which it is left alone at most."""
 _UNREAD = 32
@@ -80,9 +83,13 @@ class XenStore:
     def __init__(self, transport: str | None, path: str | None, timeout: float) -> None:
         self._timeout = timeout
         self._connection, self._is_bus = _connect(transport, path, timeout)
+        try:
+            self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        except OSError as error:
+            self._connection.close()
+            raise StoreLost("no descriptor is left for a line to xenstore", error.errno) from None
         self._fd = self._connection.fileno()
         os.set_blocking(self._fd, False)
-        self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._poll = select.poll()
         self._poll.register(self._fd, select.POLLIN)
         self._poll.register(self._wake, select.POLLIN)
@@ -163,6 +170,7 @@ class XenStore:
 
     def wait(self, timeout: float) -> None:
         """Cost: none while nothing happens."""
+        self._check()
         deadline = time.monotonic() + timeout
         while not (self._queue or self._woken) and (left := deadline - time.monotonic()) > 0:
             self._await(left)
@@ -170,7 +178,8 @@ class XenStore:
 
     def wake(self) -> None:
         """From any thread."""
-        with contextlib.suppress(OSError):  # full: it is awake already; closed: nobody waits
+        # Full: it is awake already. Closed: nobody waits.
+        with contextlib.suppress(OSError, ValueError):
             os.eventfd_write(self._wake, 1)
 
     def interrupt(self) -> None:
@@ -204,6 +213,14 @@ class XenStore:
 
         Each reply must come within the time limit of the one before.
         """
+        self._check()
+        try:
+            return self._pipelined(requests)
+        except BaseException:  # a signal's too: half a packet may be on its way
+            self._interrupted = True
+            raise
+
+    def _pipelined(self, requests: Sequence[tuple[int, bytes]]) -> list[bytes | StoreError]:
         replies: list[bytes | StoreError] = [b""] * len(requests)
         unsent = deque(enumerate(requests))
         outgoing = bytearray()
@@ -267,7 +284,7 @@ class XenStore:
         if sending:
             self._poll.modify(self._fd, select.POLLIN | select.POLLOUT)
         try:
-            ready = self._poll.poll(max(0.0, timeout) * 1000 + 1)
+            ready = self._poll.poll(min(max(0.0, timeout), _LONGEST_POLL) * 1000 + 1)
         finally:
             if sending:
                 self._poll.modify(self._fd, select.POLLIN)
@@ -330,8 +347,8 @@ class XenStore:
     def _replied(
         self, operation: int, request: int, payload: bytes, replies: list[bytes | StoreError] | None
     ) -> None:
-        if self._is_bus and request == 0 and operation == Op.WATCH and self._waiting:
-            request = next(iter(self._waiting))  # old kernels acknowledge without the id
+        if self._is_bus and request == 0 and operation in (Op.WATCH, Op.UNWATCH):
+            request = next(iter(self._waiting), 0)  # old kernels acknowledge without the id
         asked, place = self._waiting.pop(request, (None, 0))
         if asked is None or replies is None or operation not in (asked, Op.ERROR):
             raise self._lost(f"carries garbage: a reply of type {operation} nobody asked for")
@@ -360,7 +377,8 @@ def _refusal(payload: bytes) -> StoreError:
     """The error that xenstored names. Unknown names (oxenstored's EQUOTA) get no number."""
     name = payload.rstrip(b"\0")
     number: int = pyxs_error(name).args[0] if name.isascii() else 0
-    return StoreError(f"xenstored refuses: {name[:40].decode('ascii', 'replace')}", number or None)
+    said = printable(name[:40].decode("ascii", "replace"))
+    return StoreError(f"xenstored refuses: {said}", number or None)
 
 
 class _TimedSocket:
