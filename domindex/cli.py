@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import json
 import os
 import queue
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO
@@ -37,7 +39,9 @@ def main(argv: Sequence[str] | None = None, host: Host | None = None) -> int:
         return int(stop.code or 0)
     if host is None:
         host = _simulated() if args.simulated else XenHost(transport=args.transport)
-    out = sys.stdout
+    out = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # started without one
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(errors="backslashreplace")  # a locale that lacks the letter
     try:
         status: int = args.run(host, args, out)
         out.flush()
@@ -51,6 +55,10 @@ def main(argv: Sequence[str] | None = None, host: Host | None = None) -> int:
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:  # the disk is full
+        with contextlib.suppress(OSError):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _fail(error, 3)
     except KeyboardInterrupt:
         return 130
     return status
@@ -207,7 +215,7 @@ def _until(heard: queue.Queue[Event], seconds: float | None) -> Iterator[Event]:
         if left is not None and left <= 0:
             return
         try:
-            yield heard.get(timeout=left)
+            yield heard.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
         except queue.Empty:
             return
 

@@ -75,7 +75,7 @@ class Subscription:
         while (event := self._next()) is not None:
             try:
                 self._handler(event)
-            except Exception:
+            except BaseException:  # SystemExit too: it would end this thread without a word
                 self.errors += 1
                 log.exception("a listener failed on %s; it goes on", type(event).__name__)
 

@@ -3,15 +3,15 @@
 For a command line or a one-off question. This is the algorithm proposed on the libvirt list
 in August 2007: the hypervisor knows domid, uuid and type, xenstore knows the name, and only
 finding a domain *by name* has to scan. A name is believed if the hypervisor still lists its
-domain after the read; where one call serves as question and as proof, one is made.
+domain after the read: that is a second hypercall. `confirm=False` leaves it out, as the mail
+did; then the name may be of a domain that had the number just before or has it just after.
 
-| call | hypercalls | xenstore reads |
-|---|---|---|
-| by_id | 1 | 1 |
-| by_uuid | 2 | 1 |
-| by_name, found | 2 | as many as domains, pipelined |
-| by_name, not found | 1 | as many as domains, pipelined |
-| os_type | 1 | 0 |
+| call | hypercalls | without `confirm` | xenstore reads |
+|---|---|---|---|
+| by_id | 2 | 1 | 1 |
+| by_uuid | 2 | 1 | 1 |
+| by_name | 1, and 1 for each holder | 1 | as many as domains, pipelined |
+| os_type | 1 | 1 | 0 |
 """
 
 from __future__ import annotations
@@ -52,35 +52,35 @@ class Direct:
             self._hypervisor.close()
             raise
 
-    def by_id(self, domid: int) -> Domain:
-        """Raises NoSuchDomain. Cost: one read, then one hypercall, which proves both."""
+    def by_id(self, domid: int, *, confirm: bool = True) -> Domain:
+        """Raises NoSuchDomain. Cost: one hypercall, one read, one hypercall to confirm."""
         domid = as_domid(domid)
         with self._lock:
-            (name,) = self._store.read([name_path(domid)])
-            row = self._hypervisor.get(domid)
-            if row is None or row.dying:
-                raise NoSuchDomain("domid", domid)
-            return self._domain(row, name)
+            while (row := self._hypervisor.get(domid)) is not None and not row.dying:
+                if found := self._named([row], confirm=confirm):
+                    return found[0]
+                # Another domain has that number now: look again.
+        raise NoSuchDomain("domid", domid)
 
-    def by_uuid(self, uuid: UUID | str | bytes) -> Domain:
+    def by_uuid(self, uuid: UUID | str | bytes, *, confirm: bool = True) -> Domain:
         """Raises NoSuchDomain, Ambiguous; the nil uuid is nobody's.
 
-        Cost: one hypercall for the list, one read, one hypercall to prove it.
+        Cost: one hypercall for the list, one read, one hypercall to confirm.
         """
         uuid = as_uuid(uuid)
         with self._lock:
             rows = [row for row in self._rows() if row.handle == uuid.bytes]
-            found = [] if uuid == NIL_UUID else self._named(rows)
+            found = [] if uuid == NIL_UUID else self._named(rows, confirm=confirm)
         return _only("uuid", uuid, found)
 
-    def by_name(self, name: str | bytes) -> Domain:
+    def by_name(self, name: str | bytes, *, confirm: bool = True) -> Domain:
         """Raises NoSuchDomain, Ambiguous.
 
         Cost: one hypercall for the list, a read for every domain, one hypercall per holder.
         """
         name = as_name(name)
         with self._lock:
-            found = self._named(self._rows(), name)
+            found = self._named(self._rows(), name, confirm=confirm)
         return _only("name", name, found)
 
     def all(self) -> tuple[Domain, ...]:
@@ -122,15 +122,14 @@ class Direct:
     def _rows(self) -> list[Row]:
         return [row for row in self._hypervisor.list() if not row.dying]
 
-    def _named(self, rows: list[Row], name: str | None = None) -> list[Domain]:
+    def _named(self, rows: list[Row], name: str | None = None, *, confirm: bool) -> list[Domain]:
         """Those of `rows` that are called `name`, or all, if they still run after the read."""
         found = []
-        for row, raw in zip(
-            rows, self._store.read([name_path(r.domid) for r in rows]), strict=True
-        ):
+        paths = [name_path(row.domid) for row in rows]
+        for row, raw in zip(rows, self._store.read(paths), strict=True):
             if name is not None and (raw is None or decode_name(raw) != name):
                 continue
-            now = self._hypervisor.get(row.domid)
+            now = self._hypervisor.get(row.domid) if confirm else row
             if now is not None and not now.dying and now.handle == row.handle:
                 found.append(self._domain(now, raw))
         return found

@@ -10,7 +10,6 @@ xen/include/public/sched.h (SHUTDOWN_*), docs/misc/xenstore-paths.pandoc (~/name
 from __future__ import annotations
 
 import enum
-import re
 from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
@@ -129,22 +128,21 @@ class DomainInfo(NamedTuple):
         return "runnable"
 
 
-_UNPRINTABLE = re.compile(r"[^\x20-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010fffd]|\\")
-# Line breaks and text-direction marks sit in the printable ranges and forge logs just as well.
-_DECEPTIVE = re.compile("[\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]")
-
-
 def printable(text: str) -> str:
     r"""`text` with all that could steer a terminal or forge a log line escaped.
+
+    That is what `str.isprintable` refuses, line and direction marks among it, and backslashes.
 
     >>> print(printable("web\x1b[2J\n"))
     web\x1b[2J\n
     """
 
-    def escape(match: re.Match[str]) -> str:
-        return match.group().encode("unicode_escape", "surrogatepass").decode("ascii")
-
-    return _DECEPTIVE.sub(escape, _UNPRINTABLE.sub(escape, text))
+    return "".join(
+        char
+        if char.isprintable() and char != "\\"
+        else char.encode("unicode_escape", "surrogatepass").decode("ascii")
+        for char in text
+    )
 
 
 def decode_name(raw: bytes) -> str:

@@ -7,14 +7,29 @@ sentence for people that says what to do, and fields for programs.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from domindex.domain import Domain
 
 
+def _again(kind: type[DomindexError], args: tuple[Any, ...], fields: dict[str, Any]) -> Exception:
+    # For pickle and copy: __init__ takes the parts of the sentence, `args` has the whole.
+    error = kind.__new__(kind)
+    Exception.__init__(error, *args)
+    for name, value in fields.items():
+        setattr(error, name, value)
+    return error
+
+
 class DomindexError(Exception):
     """The root: `except DomindexError` catches all that this package raises on purpose."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        fields = dict(vars(self))
+        if isinstance(self, OSError):
+            fields["errno"] = self.errno
+        return _again, (type(self), self.args, fields)
 
 
 class InvalidKey(DomindexError, ValueError, TypeError):

@@ -40,7 +40,7 @@ from domindex.ports import Row
 
 _XEN_VERSION, _SYSCTL, _DOMCTL = 17, 35, 36
 _LIST, _GET, _STATE = 6, 5, 90
-_STATE_DEAD = 8
+_STATE_SHUTDOWN, _STATE_DEAD = 2, 8
 
 BATCH: Final = 1024
 """Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
@@ -156,10 +156,11 @@ class PrivcmdHypervisor:
         entry = self._entry(domid, self._row)
         return None if entry is None else self._decode(entry)
 
-    def confirms(self, domain: Domain) -> bool:
+    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
         """Whether that very domain runs now, as the record says. One hypercall."""
-        if self.has_unique_ids:
-            return self.unique_id(domain.domid) == domain.life.unique_id
+        if self.has_unique_ids and not uuid:
+            unique_id, shutdown = self._state(domain.domid)
+            return unique_id == domain.life.unique_id and shutdown == (domain.shutdown is not None)
         # All that can be is done before the call: after it the processor's caches are cold.
         domid, handle = domain.domid, domain.uuid.bytes
         kind = domain.type, domain.shutdown, False
@@ -201,14 +202,7 @@ class PrivcmdHypervisor:
 
     def unique_id(self, domid: int) -> int | None:
         """What Xen >= 4.21 calls this life; None if it is gone or dead. One hypercall."""
-        with self._domctl_lock:
-            self._privcmd.check_open()
-            result = self._domctl(_STATE, 0, domid)
-            if -result in _ABSENT:
-                return None
-            self._checked(result, "ask for the state of a domain")
-            state = self._domctl.struct.get_domain_state
-            return None if state.state & _STATE_DEAD else int(state.unique_id)
+        return self._state(domid)[0]
 
     def close(self) -> None:
         """Give descriptors and memory back. May be called twice."""
@@ -217,6 +211,19 @@ class PrivcmdHypervisor:
         with self._many_lock, self._domctl_lock:
             self._spare.clear()
             self._privcmd.close()
+
+    def _state(self, domid: int) -> tuple[int | None, bool]:
+        """The unique id, None if it is gone or dead, and whether it has shut down."""
+        with self._domctl_lock:
+            self._privcmd.check_open()
+            result = self._domctl(_STATE, 0, domid)
+            if -result in _ABSENT:
+                return None, False
+            self._checked(result, "ask for the state of a domain")
+            found = self._domctl.struct.get_domain_state
+            if found.state & _STATE_DEAD:
+                return None, False
+            return int(found.unique_id), bool(found.state & _STATE_SHUTDOWN)
 
     def _list(self, most: int) -> _List:
         made = _List(self._privcmd, self._size * most, most)

@@ -96,6 +96,7 @@ class Index:
         self.uuids = self._table.uuids.view
         self.domids = self._table.domids.view
         self._subscriptions: list[Subscription] = []
+        self._lost: Lost | None = None  # what listeners were last told of the line
         self._ended = ""  # why every call is refused from now on
         self.timing = timing or Timing()
         self._hypervisor: Hypervisor = host.open_hypervisor()
@@ -129,7 +130,7 @@ class Index:
             subscription.close(timeout)
         with self._lock:
             self._table.clear()
-        if stopped:  # else its hypercall still needs the descriptor
+        if stopped:  # else its hypercall still needs the descriptor, and it closes at its end
             self._hypervisor.close()
 
     def __enter__(self) -> Index:
@@ -161,7 +162,7 @@ class Index:
         Raises NoSuchDomain, Ambiguous, NotLive (a miss while the line is down), Closed,
         InvalidKey; with `verify` also HypercallFailed and TimedOut.
         Cost: one dict look-up. Verified: one hypercall; on a miss or a contradiction a
-        refresh (one xenstore round trip and one hypercall for the list).
+        `refresh` too.
         """
         if verify:
             return self._verified(self.names, name, as_name)
@@ -176,10 +177,12 @@ class Index:
         The nil uuid, which dom0 has, is nobody's. Errors and cost as `by_name`.
         """
         if verify:
-            return self._verified(self.uuids, uuid, as_uuid)
+            return self._verified(self.uuids, uuid, as_uuid, uuid=True)
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
+            if isinstance(uuid, bytearray):  # as_uuid takes it, but it has no hash
+                return self.by_uuid(bytes(uuid))
             raise _unusable(error, "uuid", uuid) from None
 
     def by_id(self, domid: int, verify: bool = False) -> Domain:
@@ -221,6 +224,7 @@ class Index:
             return iter(list(self._table))
 
     def __len__(self) -> int:
+        self._check_open()
         return len(self.domids)
 
     def info(self, domid: int) -> DomainInfo:
@@ -239,7 +243,8 @@ class Index:
 
         names: read every name again too, in case xenstored lost an event (it has no cause to).
         Returns the generation. Raises NotLive or TimedOut after `timeout` seconds, Closed.
-        Cost: one xenstore round trip and one hypercall for the list, then what has changed.
+        Cost: one xenstore round trip and one hypercall for the list, then what has changed. On
+        Xen >= 4.21 one small hypercall more for each domain, to tell its life.
         """
         self._check_open()
         self._watcher.refresh(timeout, names=names)
@@ -261,8 +266,8 @@ class Index:
             present: list[Event] = [
                 Added(domain, generation=generation, time=now) for domain in self._table
             ]
-            if not self.live:
-                present.append(Lost(self._cause(), generation=generation, time=now))
+            if self._lost is not None:
+                present.append(replace(self._lost, generation=generation, time=now))
             subscription = Subscription(handler, self._forget)
             self._subscriptions.append(subscription)
             subscription.put(present)
@@ -333,6 +338,8 @@ class Index:
             events += [
                 replace(event, generation=self.generation, time=now) for event in line_events
             ]
+            for event in line_events:
+                self._lost = event if isinstance(event, Lost) else None
             for subscription in self._subscriptions:
                 subscription.put(events)
 
@@ -357,27 +364,30 @@ class Index:
                 raise self._not_live()
             return _ordered(holders)
 
-    def _verified(self, view: View[K], key: Any, spelt: Callable[[object], K]) -> Domain:
+    def _verified(
+        self, view: View[K], key: Any, spelt: Callable[[object], K], *, uuid: bool = False
+    ) -> Domain:
         """P7: an answer that the hypervisor agrees with, or a proven absence."""
         try:
             domain = view.get(key)
         except TypeError:  # unhashable: `spelt` says what is wrong with it
             domain = None
-        if domain is not None and self._confirms(domain):
-            return domain
-        key = spelt(key)
+        if domain is None:
+            domain = view.get(key := spelt(key))
+        refreshed = False
         for _ in range(_VERIFIES):
-            self.refresh()
-            if (domain := view.get(key)) is None or self._confirms(domain):
+            if domain is not None and self._confirms(domain, uuid):
+                return domain
+            if domain is None and refreshed:
                 break
+            self.refresh()
+            refreshed = True
+            domain = view.get(key)
         return view[key]  # from a list made after the call began: the hypervisor's word too
 
     def _check_open(self) -> None:
         if self._ended:
             raise Closed(self._ended)
-
-    def _cause(self) -> BaseException:
-        return self._watcher.cause or NotLive("the index has not yet seen its host")
 
     def _not_live(self) -> NotLive:
         return NotLive("cannot tell: the line to the host is down", self._watcher.cause)

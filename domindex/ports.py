@@ -43,10 +43,11 @@ class Hypervisor(Protocol):
         """That domain alone, or None. One hypercall."""
         ...
 
-    def confirms(self, domain: Domain) -> bool:
-        """Whether that very domain runs now, with this uuid, type and shutdown. One hypercall.
+    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
+        """Whether that very domain runs now, as the record says. One hypercall.
 
-        Where there are unique ids it is the life alone that is compared, by its own id.
+        Compared are uuid, type and shutdown; where there are unique ids, the life by its own
+        id and whether it has shut down, unless `uuid` asks for the others.
         """
         ...
 

@@ -56,6 +56,9 @@ class View(dict[K, Domain]):
     def __iter__(self) -> Iterator[K]:
         return iter(self.copy())
 
+    def __reversed__(self) -> Iterator[K]:
+        return reversed(self.copy())
+
     def keys(self) -> KeysView[K]:  # type: ignore[override]
         """The keys held now."""
         return self.copy().keys()
@@ -72,7 +75,8 @@ class View(dict[K, Domain]):
         """A plain dict of what is held now."""
         while True:
             try:
-                return dict(super().items())
+                # The list first: hashing a key may let the writer in, building a list does not.
+                return dict(list(super().items()))
             except RuntimeError:  # the writer does not wait for us: it grew; take it again
                 continue
 

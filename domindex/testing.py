@@ -380,15 +380,19 @@ class _SimulatedHypervisor:
             guest = self._called().get(as_domid(domid))
             return None if guest is None else guest.row()
 
-    def confirms(self, domain: Domain) -> bool:
-        if self.has_unique_ids:
-            return self.unique_id(domain.domid) == domain.life.unique_id
-        row = self.get(domain.domid)
-        return row is not None and (row.handle, row.type, row.shutdown, row.dying) == (
+    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
+        with self._host._lock:
+            guest = self._called().get(domain.domid)
+        if guest is None or guest.dying:
+            return False
+        if self.has_unique_ids and not uuid:
+            life, shutdown = domain.life.unique_id, domain.shutdown is not None
+            return (guest.unique_id, guest.shutdown is not None) == (life, shutdown)
+        row = guest.row()
+        return (row.handle, row.type, row.shutdown) == (
             domain.uuid.bytes,
             domain.type,
             domain.shutdown,
-            False,
         )
 
     def unique_id(self, domid: int) -> int | None:

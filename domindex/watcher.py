@@ -80,6 +80,7 @@ class Watcher:
         self._state = threading.Condition()  # guards what other threads wait for, below
         self._store: Store | None = None
         self._closing = False
+        self._over = self._abandoned = False  # the thread is done; nobody waits for it to be
         self._asked = 0  # refreshes asked for
         self._asked_names = 0  # the last of them that wants every name read again
         self._answered = 0
@@ -96,7 +97,7 @@ class Watcher:
 
     def start(self, timeout: float) -> None:
         """Begin, and return once the first pass is done. Raises why it could not be."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
         self._thread.start()
         with self._state:
             while not self.live and self.cause is None:
@@ -108,7 +109,7 @@ class Watcher:
 
     def refresh(self, timeout: float, *, names: bool = False) -> None:
         """Return once every change that was complete before this call is taken in."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
         with self._state:
             self._asked = ticket = self._asked + 1
             if names:
@@ -132,7 +133,9 @@ class Watcher:
                 self._store.interrupt()
         if self._thread.ident is not None and self._thread is not threading.current_thread():
             self._thread.join(timeout)
-        return not self._thread.is_alive()
+        with self._state:
+            self._abandoned = not self._over and self._thread.ident is not None
+            return not self._abandoned
 
     def _poke(self) -> None:
         self._state.notify_all()
@@ -142,6 +145,16 @@ class Watcher:
     # -- the thread --------------------------------------------------------------------------
 
     def _run(self) -> None:
+        try:
+            self._follow_lines()
+        finally:
+            with self._state:
+                self._over = True
+                abandoned = self._abandoned
+            if abandoned:  # whoever closed us gave up waiting for our last hypercall
+                self._hypervisor.close()
+
+    def _follow_lines(self) -> None:
         pause = self._timing.retry
         while not self._closing:
             began = time.monotonic()

@@ -1,0 +1,271 @@
+"""Values: what may be a name, a uuid, a domid, and how each is shown."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import pickle
+import unicodedata
+from dataclasses import FrozenInstanceError
+from uuid import UUID
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from domindex.domain import (
+    FIRST_RESERVED_DOMID,
+    Domain,
+    DomainInfo,
+    Life,
+    OSType,
+    ShutdownReason,
+    as_domid,
+    as_name,
+    as_uuid,
+    decode_name,
+    printable,
+)
+from domindex.errors import InvalidKey
+
+U = UUID("0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9")
+
+
+def domain(name: str | None = "web") -> Domain:
+    return Domain(7, U, name, OSType.PVH, Life(7, None, U, 1.5), 1.5)
+
+
+# -- uuids -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "spelling",
+    [
+        U,
+        str(U),
+        str(U).upper(),
+        U.hex,
+        U.urn,
+        f"{{{U}}}",
+        f"  {U}\n",
+        U.bytes,
+        bytearray(U.bytes),
+    ],
+    ids=repr,
+)
+def test_a_uuid_is_taken_in_any_spelling(spelling: object) -> None:
+    """A UUID, text in any case and dress, and 16 bytes in textual order are the same uuid."""
+    assert as_uuid(spelling) == U
+
+
+def test_uuid_bytes_are_in_textual_order() -> None:
+    """The hypervisor's handle reads as the text does, not as a little-endian GUID would."""
+    assert as_uuid(bytes(range(16))) == UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")
+
+
+@given(st.uuids())
+def test_every_uuid_comes_back_from_each_of_its_spellings(uuid: UUID) -> None:
+    """No uuid, the nil one included, is lost on the way through text or bytes."""
+    for spelling in (str(uuid), str(uuid).upper(), uuid.hex, uuid.urn, uuid.bytes):
+        assert as_uuid(spelling) == uuid
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        *("", "web", str(U)[:-1], str(U) + "0", "g" * 32, "\0" * 32),
+        *(b"", b"0" * 15, b"0" * 17, b"0" * 36),
+        *(None, 7, 7.0, True, [U], object(), U.int),
+    ],
+    ids=repr,
+)
+def test_what_is_no_uuid_is_refused(nonsense: object) -> None:
+    """A wrong length, wrong digits and a wrong type are the caller's mistake: InvalidKey."""
+    with pytest.raises(InvalidKey) as refused:
+        as_uuid(nonsense)
+    assert "uuid" in str(refused.value)
+
+
+@given(st.text() | st.binary())
+def test_no_text_and_no_bytes_raise_anything_but_invalid_key(text: str | bytes) -> None:
+    """P12: whatever is given as a uuid is taken or refused, never a crash."""
+    with contextlib.suppress(InvalidKey):
+        assert isinstance(as_uuid(text), UUID)
+
+
+# -- domids ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("domid", [0, 1, 7, FIRST_RESERVED_DOMID - 1])
+def test_a_domid_in_range_is_taken(domid: int) -> None:
+    """0 to 0x7FEF name domains."""
+    assert as_domid(domid) == domid
+
+
+@pytest.mark.parametrize("domid", [-1, FIRST_RESERVED_DOMID, 0x7FFF, 0x10000, 2**64, -(2**64)])
+def test_a_domid_out_of_range_is_refused(domid: int) -> None:
+    """DOMID_SELF, DOMID_IO and numbers beyond u16 never name a guest."""
+    with pytest.raises(InvalidKey, match=r"outside 0\.\.32751"):
+        as_domid(domid)
+
+
+@pytest.mark.parametrize("wrong", ["7", b"7", 7.0, None, True, False, U, [7]], ids=repr)
+def test_what_is_no_int_is_refused_as_a_domid(wrong: object) -> None:
+    """Digits as text are a name, and True is not domain 1."""
+    with pytest.raises(InvalidKey, match="a domid is int, not"):
+        as_domid(wrong)
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        *(b"", b"web", b"42", b"x" * 4000, "wéb-服务器".encode()),
+        *(b"\xff\xfe", b"\xed\xa0\x80", b"a\0b", bytes(range(256))),
+    ],
+    ids=lambda raw: f"{len(raw)} bytes",
+)
+def test_any_bytes_are_a_name_and_come_back(raw: bytes) -> None:
+    """Names of 0 and 4,000 bytes, digits, control characters and no UTF-8: none loses a byte."""
+    assert as_name(raw) == decode_name(raw)
+    assert decode_name(raw).encode("utf-8", "surrogateescape") == raw
+
+
+@given(st.binary(max_size=200))
+def test_every_name_comes_back_byte_for_byte(raw: bytes) -> None:
+    """Decoding is one to one: two names in xenstore are never one name in the index."""
+    assert decode_name(raw).encode("utf-8", "surrogateescape") == raw
+
+
+def test_a_name_given_as_text_is_kept_as_it_is() -> None:
+    """Case, blanks and digits count."""
+    for name in ("", "Web", " web ", "42", "0x7"):
+        assert as_name(name) == name
+
+
+@pytest.mark.parametrize("wrong", [None, 42, 4.2, ["web"], bytearray(b"web"), U], ids=repr)
+def test_what_is_neither_str_nor_bytes_is_refused_as_a_name(wrong: object) -> None:
+    """The number 42 is not the name "42"."""
+    with pytest.raises(InvalidKey, match="a name is str or bytes, not"):
+        as_name(wrong)
+
+
+# -- showing names ---------------------------------------------------------------------------
+
+ANY_TEXT = st.text(alphabet=st.characters(exclude_categories=())) | st.binary().map(decode_name)
+DIRECTING = frozenset({"LRE", "RLE", "PDF", "LRO", "RLO", "LRI", "RLI", "FSI", "PDI", "B", "BN"})
+MARKS = frozenset("\u200e\u200f\u061c")
+
+
+def steers(character: str) -> bool:
+    """Whether it could steer a terminal, break a line or turn the direction of text."""
+    return (
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        or unicodedata.bidirectional(character) in DIRECTING - {"BN"}
+        or character in MARKS
+    )
+
+
+@given(ANY_TEXT)
+@example("web\x1b[2J\n")
+@example("\u202egpj.exe")
+@example("\x9b31m\x85\u2028\u2029\x7f\ufeff\u2066")
+def test_no_control_or_direction_character_gets_through(text: str) -> None:
+    """P12: a name printed for a person steers no terminal and forges no log line."""
+    shown = printable(text)
+    assert not [character for character in shown if steers(character)]
+    assert len(shown.splitlines()) <= 1
+    shown.encode("utf-8")  # no lone surrogate: it can be printed
+
+
+def test_every_single_character_that_steers_is_escaped() -> None:
+    """P12: all of Unicode, one character at a time."""
+    every = (chr(code) for code in range(0x110000))
+    through = [c for c in every if steers(c) and c in printable(f"a{c}b")]
+    assert through == []
+
+
+@given(ANY_TEXT, ANY_TEXT)
+@example("\n", "\\n")
+@example("\\", "\\\\")
+@example("\xad", "\\xad")
+@example("\udcff", "\\udcff")
+def test_distinct_names_are_shown_distinct(one: str, other: str) -> None:
+    """Escaping is one to one: nobody names a domain so that it reads as another."""
+    assert (printable(one) == printable(other)) == (one == other)
+
+
+@given(ANY_TEXT)
+def test_what_is_shown_can_be_read_back(text: str) -> None:
+    """A stronger form of distinct: undoing the escapes gives the name."""
+    raw = printable(text).encode("latin-1", "backslashreplace")
+    assert raw.decode("unicode_escape", "surrogatepass") == text
+
+
+def test_plain_names_are_shown_as_they_are() -> None:
+    """Letters of any script, blanks and punctuation stay."""
+    for name in ("web-1", "Wéb 服务器", "naïve@x.y_z", "42", "עברית", "🐧"):
+        assert printable(name) == name
+
+
+def test_a_domain_without_a_name_prints_as_xl_prints_it() -> None:
+    """No name and an empty name are shown apart."""
+    assert domain(None).printable == "(null)"
+    assert domain("").printable == ""
+    assert domain("a\nb").printable == "a\\nb"
+
+
+# -- records ---------------------------------------------------------------------------------
+
+
+def test_a_domain_never_changes_and_fits_a_set() -> None:
+    """Frozen, hashable, with slots; equal by value; it survives copy and pickle."""
+    web = domain()
+    with pytest.raises(FrozenInstanceError):
+        web.name = "db"  # type: ignore[misc]
+    with pytest.raises((AttributeError, TypeError)):
+        web.colour = "red"  # type: ignore[attr-defined]
+    assert len({web, domain(), domain("db")}) == 2
+    assert pickle.loads(pickle.dumps(web)) == copy.copy(web) == copy.deepcopy(web) == web
+
+
+def test_os_types_are_libxl_s_words() -> None:
+    """They compare, print and format as plain text."""
+    assert [str(kind) for kind in OSType] == ["pv", "hvm", "pvh", "unknown"]
+    assert f"{OSType.PVH:>5}" == "  pvh"
+
+
+def test_a_shutdown_reason_nobody_knows_is_unknown() -> None:
+    """sched.h may grow; a new number must not be a crash (P12)."""
+    assert ShutdownReason(3) is ShutdownReason.CRASH
+    assert ShutdownReason(17) is ShutdownReason.UNKNOWN
+    assert ShutdownReason(255) is ShutdownReason.UNKNOWN
+
+
+@pytest.mark.parametrize(
+    ("paused", "blocked", "running", "shutdown", "dying", "word"),
+    [
+        (True, True, True, ShutdownReason.CRASH, True, "dying"),
+        (True, True, True, ShutdownReason.CRASH, False, "crashed"),
+        (True, True, True, ShutdownReason.POWEROFF, False, "shutdown"),
+        (True, True, True, None, False, "paused"),
+        (False, True, True, None, False, "running"),
+        (False, True, False, None, False, "blocked"),
+        (False, False, False, None, False, "runnable"),
+    ],
+)
+def test_the_state_is_the_word_that_matters_most(
+    paused: bool,
+    blocked: bool,
+    running: bool,
+    shutdown: ShutdownReason | None,
+    dying: bool,
+    word: str,
+) -> None:
+    """Dying hides crashed, crashed hides paused, and so on; no flag at all is no fault."""
+    info = DomainInfo(
+        7, U, OSType.PV, paused, blocked, running, shutdown, dying, 4096, 8192, 1000, 1
+    )
+    assert info.state == word

@@ -1,0 +1,190 @@
+"""The layers: the pure core does no I/O, imports point down, one file each for pyxs and cffi."""
+
+from __future__ import annotations
+
+import ast
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import domindex
+
+PACKAGE = Path(domindex.__file__).parent
+MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+
+PURE = ("domain", "errors", "events", "table", "reconcile", "delivery", "ports")
+
+ALLOWED = {
+    *("__future__", "typing", "collections", "dataclasses", "types"),
+    *("enum", "re", "uuid", "math", "sortedcontainers"),
+}
+"""What a pure module may import from elsewhere. None of it asks the world anything."""
+
+ALLOWED_ONLY_IN = {
+    "errors": {"os"},  # os.strerror, see below
+    "delivery": {"logging", "threading"},
+}
+
+LAYERS: tuple[tuple[str, ...], ...] = (
+    ("domain", "errors"),  # values
+    ("events", "ports"),  # shapes
+    ("table", "reconcile", "delivery"),  # pure core
+    ("layouts", "_privcmd", "hypercall", "xenstore"),  # the outside
+    ("watcher",),  # the thread
+    ("index",),
+    ("connect",),  # joining
+    ("direct", "testing", "aio"),
+    ("cli", "__init__"),  # people and programs
+    ("__main__",),
+)
+"""From the bottom to the top; a module may import from its own layer and from those below."""
+
+OUTSIDE = {"layouts", "_privcmd", "hypercall", "xenstore"}
+MAY_KNOW_THE_OUTSIDE = OUTSIDE | {"connect"}
+
+
+def tree(module: str) -> ast.Module:
+    return ast.parse((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
+
+
+def imports(module: str, *, typing_only: bool = False) -> set[str]:
+    """Full names of what a module imports anywhere in it, as it runs (or only for types)."""
+    whole = tree(module)
+    for_types = {
+        id(inner)
+        for node in ast.walk(whole)
+        if isinstance(node, ast.If) and ast.unparse(node.test).endswith("TYPE_CHECKING")
+        for inner in ast.walk(node)
+    }
+    found: set[str] = set()
+    for node in ast.walk(whole):
+        if (id(node) in for_types) is not typing_only:
+            continue
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module} imports relatively"
+            assert node.module is not None
+            found.add(node.module)
+            if node.module == "domindex":
+                found |= {f"domindex.{alias.name}" for alias in node.names}
+    return found
+
+
+def foreign(module: str) -> set[str]:
+    return {name.partition(".")[0] for name in imports(module)} - {"domindex"}
+
+
+def ours(module: str) -> set[str]:
+    names = {name.split(".")[1] for name in imports(module) if name.startswith("domindex.")}
+    return names & set(MODULES)
+
+
+def layer(module: str) -> int:
+    (number,) = [number for number, modules in enumerate(LAYERS) if module in modules]
+    return number
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_core_does_no_input_or_output(module: str) -> None:
+    """Values, shapes and the core are tried without a host because they cannot ask for one."""
+    assert foreign(module) <= ALLOWED | ALLOWED_ONLY_IN.get(module, set())
+
+
+def test_errors_use_only_strerror_of_os() -> None:
+    """Words for an errno: a table, no call to the system."""
+    used = {
+        node.attr
+        for node in ast.walk(tree("errors"))
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "os"
+    }
+    assert used == {"strerror"}
+
+
+@pytest.mark.parametrize("module", PURE)
+def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
+    """Builtins need no import."""
+    called = {
+        node.func.id
+        for node in ast.walk(tree(module))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    }
+    assert not called & {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
+
+
+@pytest.mark.parametrize(("library", "only"), [("pyxs", "xenstore"), ("cffi", "_privcmd")])
+def test_each_foreign_library_has_one_file(library: str, only: str) -> None:
+    """Whoever replaces it looks in one place."""
+    assert [module for module in MODULES if library in foreign(module)] == [only]
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_point_down(module: str) -> None:
+    """As the picture in the guide says; a module not yet in LAYERS needs a place there."""
+    upwards = {name for name in ours(module) if layer(name) > layer(module)}
+    if module == "connect":
+        assert "testing" not in ours(module)
+    assert not upwards
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_only_the_joining_file_knows_the_real_outside(module: str) -> None:
+    """All else speaks to the ports, so that it runs on the simulated host too."""
+    if module not in MAY_KNOW_THE_OUTSIDE:
+        assert not ours(module) & OUTSIDE
+
+
+def test_types_are_the_only_way_up() -> None:
+    """An import for the type checker alone is the one exception, and there is one."""
+    up = {
+        (module, name)
+        for module in MODULES
+        for name in imports(module, typing_only=True)
+        if name.startswith("domindex.") and layer(name.split(".")[1]) >= layer(module)
+    }
+    assert up == {("errors", "domindex.domain")}
+
+
+ALONE = """
+import sys, types
+package = types.ModuleType("domindex")
+package.__path__ = [{path!r}]
+sys.modules["domindex"] = package
+import domindex.{module}
+"""
+
+
+def run(code: str) -> str:
+    environment = {**os.environ, "PYTHONPATH": str(PACKAGE.parent)}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if m not in ("__init__", "__main__")])
+def test_each_module_imports_alone(module: str) -> None:
+    """In a fresh interpreter, without what __init__ imports before it: so nothing is circular."""
+    run(ALONE.format(path=str(PACKAGE), module=module))
+
+
+@pytest.mark.parametrize("module", ["domindex", "domindex.testing", "domindex.direct"])
+def test_nothing_foreign_is_imported_before_a_real_host_is_opened(module: str) -> None:
+    """A program tested on the simulated host needs neither pyxs nor cffi to start."""
+    loaded = run(f"import sys, {module}; print(*sys.modules)").split()
+    assert not {"pyxs", "cffi", "_cffi_backend"} & set(loaded)
+    assert not any(name.startswith("pyxs.") for name in loaded)
+
+
+def test_importing_starts_no_thread() -> None:
+    """A library that is only imported does nothing."""
+    assert run("import threading, domindex; print(threading.active_count())").strip() == "1"

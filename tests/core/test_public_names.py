@@ -1,0 +1,178 @@
+"""The public names. This list changes only together with the changelog."""
+
+from __future__ import annotations
+
+import inspect
+from types import ModuleType
+
+import pytest
+
+import domindex
+import domindex.direct
+import domindex.testing
+
+NAMES = {
+    "AccessDenied",
+    "Added",
+    "Ambiguous",
+    "Capabilities",
+    "Changed",
+    "Closed",
+    "Domain",
+    "DomainInfo",
+    "DomindexError",
+    "Event",
+    "HostError",
+    "HypercallFailed",
+    "Index",
+    "InvalidKey",
+    "Life",
+    "Lost",
+    "NoSuchDomain",
+    "NotControlDomain",
+    "NotLive",
+    "OSType",
+    "Recovered",
+    "Removed",
+    "Renamed",
+    "ShutDown",
+    "ShutdownReason",
+    "Stats",
+    "StoreError",
+    "StoreLost",
+    "Subscription",
+    "TimedOut",
+    "Timing",
+    "UnknownXen",
+    "XenHost",
+    "connect",
+    "printable",
+}
+
+INDEX = {
+    "age",
+    "all_by_name",
+    "all_by_uuid",
+    "by_id",
+    "by_name",
+    "by_uuid",
+    "capabilities",
+    "close",
+    "domids",
+    "find",
+    "generation",
+    "info",
+    "live",
+    "names",
+    "os_type",
+    "refresh",
+    "start",
+    "stats",
+    "subscribe",
+    "uuids",
+}
+
+SIMULATED_HOST = {
+    "change_handle",
+    "clear_node",
+    "close",
+    "connect",
+    "crash",
+    "create",
+    "cut_line",
+    "deafen_line",
+    "destroy",
+    "domids",
+    "double_events",
+    "halve_lists",
+    "introduce",
+    "leave_node",
+    "lose_events",
+    "name",
+    "open_hypervisor",
+    "open_store",
+    "pause",
+    "reboot",
+    "refuse_hypercalls",
+    "rename",
+    "resume",
+    "shutdown",
+    "start_xenstored",
+    "stop_xenstored",
+    "unpause",
+    "zombie",
+}
+
+SUBSCRIPTION = {"close", "pending", "put"}
+DIRECT = {"all", "by_id", "by_name", "by_uuid", "close", "os_type"}
+
+
+def public(thing: object) -> set[str]:
+    """Names without an underscore; of a class, what it declares itself."""
+    names = set(vars(thing))
+    if inspect.isclass(thing):
+        names |= set(thing.__annotations__)
+    return {
+        name
+        for name in names
+        if not name.startswith("_") and not isinstance(getattr(thing, name, None), ModuleType)
+    }
+
+
+def test_the_names_of_the_package() -> None:
+    """What `import domindex` gives; submodules do not count."""
+    assert public(domindex) == NAMES
+
+
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        (domindex.Index, INDEX),
+        (domindex.Subscription, SUBSCRIPTION),
+        (domindex.direct.Direct, DIRECT),
+        (domindex.testing.SimulatedHost, SIMULATED_HOST),
+    ],
+    ids=lambda value: value.__name__ if inspect.isclass(value) else "",
+)
+def test_the_names_of_its_classes(kind: type, names: set[str]) -> None:
+    """A method that comes or goes is noticed here."""
+    assert public(kind) == names
+
+
+def test_the_fields_of_a_domain_and_of_a_life() -> None:
+    """Programs unpack and compare them."""
+    assert list(domindex.Domain.__dataclass_fields__) == [
+        *("domid", "uuid", "name", "type", "life", "first_seen", "shutdown")
+    ]
+    assert domindex.Life._fields == ("domid", "unique_id", "uuid", "first_seen")
+
+
+@pytest.mark.parametrize(
+    ("call", "signature"),
+    [
+        (domindex.connect, "(host=None, *, timing=None, timeout=60.0)"),
+        (domindex.direct.open, "(host=None, *, timeout=5.0)"),
+        (domindex.Index.by_name, "(self, name, verify=False)"),
+        (domindex.Index.by_uuid, "(self, uuid, verify=False)"),
+        (domindex.Index.by_id, "(self, domid, verify=False)"),
+        (domindex.Index.os_type, "(self, domid, verify=False)"),
+        (domindex.Index.find, "(self, *, prefix='', type=None)"),
+        (domindex.Index.refresh, "(self, timeout=5.0, *, names=False)"),
+        (domindex.Index.close, "(self, timeout=10.0)"),
+    ],
+    ids=lambda value: value.__qualname__ if callable(value) else "",
+)
+def test_the_arguments_of_what_everybody_calls(call: object, signature: str) -> None:
+    """Renaming an argument breaks callers as renaming the method would."""
+    assert callable(call)
+    parameters = inspect.signature(call).parameters.values()
+    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+    assert str(inspect.Signature(bare)) == signature
+
+
+@pytest.mark.parametrize("name", sorted(NAMES - {"Event"}))
+def test_every_public_thing_is_documented(name: str) -> None:
+    """help() says what it is; a dataclass's own signature is no sentence."""
+    text = getattr(domindex, name).__doc__
+    assert text
+    assert not text.startswith(f"{name}(")

@@ -1,0 +1,586 @@
+"""From what was seen to what is true: rows and answers written by hand, one rule at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from uuid import UUID
+
+import pytest
+
+from domindex.domain import Domain, Life, OSType, ShutdownReason
+from domindex.ports import Row, Watch
+from domindex.reconcile import SPECIAL, Reconciler, name_path
+from domindex.table import Change
+
+INTRODUCE = Watch(b"@introduceDomain", b"introduce")
+RELEASE = Watch(b"@releaseDomain", b"release")
+
+
+def row(
+    domid: int,
+    uuid: int = 0,
+    *,
+    type: OSType = OSType.PVH,
+    shutdown: ShutdownReason | None = None,
+    dying: bool = False,
+    cpu_time: int = 0,
+    frame: int | None = None,
+) -> Row:
+    handle = UUID(int=uuid or 100 + domid).bytes
+    return Row(domid, handle, type, shutdown, dying, cpu_time, frame)
+
+
+class Watcher:
+    """Does by hand what the watcher's thread does, so that each answer can be chosen."""
+
+    def __init__(self) -> None:
+        self.held: dict[int, Domain] = {}
+        self.reconciler = Reconciler(self.held)
+        self.now = 0.0
+        self.watches: dict[bytes, Watch] = {}  # set now, by path
+        self.unwatched: list[Watch] = []
+
+    def see(
+        self,
+        *rows: Row,
+        scope: Collection[int] | None = None,
+        ids: Mapping[int, int | None] | None = None,
+        now: float | None = None,
+    ) -> list[Change]:
+        """A list comes in; what is certain goes into the table and is returned."""
+        self.now = self.now + 1 if now is None else now
+        self.reconciler.see(rows, now=self.now, scope=scope, unique_ids=ids)
+        return self.take()
+
+    def take(self) -> list[Change]:
+        changes = self.reconciler.take()
+        for old, _ in changes:
+            if old is not None:
+                assert self.held.pop(old.domid) == old
+        for _, new in changes:
+            if new is not None:
+                assert new.domid not in self.held
+                self.held[new.domid] = new
+        return changes
+
+    def ask(self) -> tuple[list[Watch], list[Watch]]:
+        unwatch, watch = self.reconciler.ask()
+        for old in unwatch:
+            self.unwatched.append(old)
+            if self.watches.get(old.path) == old:
+                del self.watches[old.path]
+        self.watches |= {new.path: new for new in watch}
+        return unwatch, watch
+
+    def read(self, **names: bytes | None) -> list[int]:
+        """Answer what is unread, `d7=b"web"` for domid 7; those not given have no node."""
+        unread = self.reconciler.unread()
+        self.reconciler.heard([(domid, names.get(f"d{domid}")) for domid in unread])
+        return unread
+
+    def fire(self, *domids: int) -> set[int] | None:
+        return self.reconciler.fired(self.watches[name_path(domid)] for domid in domids)
+
+    def settle(
+        self, *rows: Row, ids: Mapping[int, int | None] | None = None, **names: bytes | None
+    ) -> None:
+        """One whole pass over a host at rest."""
+        self.see(*rows, ids=ids)
+        self.ask()
+        self.read(**names)
+        self.see(*rows, ids=ids)
+        assert {domain.domid for domain in self.held.values()} == {
+            row.domid for row in rows if not row.dying
+        }
+
+
+@pytest.fixture
+def watcher() -> Watcher:
+    return Watcher()
+
+
+def names(watcher: Watcher) -> dict[int, str | None]:
+    return {domid: domain.name for domid, domain in watcher.held.items()}
+
+
+# -- births ----------------------------------------------------------------------------------
+
+
+def test_a_new_life_is_watched_then_read_then_listed_again_then_held(watcher: Watcher) -> None:
+    """P1: it comes into the table together with its name, once the list confirmed the read."""
+    assert watcher.see(row(7)) == []
+    unwatch, (watch,) = watcher.ask()
+    assert unwatch == []
+    assert watch.path == b"/local/domain/7/name"
+    assert watcher.read(d7=b"web") == [7]
+    assert watcher.take() == []  # read, not yet believed
+    ((old, new),) = watcher.see(row(7))
+    assert old is None
+    assert new is not None
+    assert (new.domid, new.name, new.uuid, new.type) == (7, "web", UUID(int=107), OSType.PVH)
+
+
+def test_a_life_without_a_name_is_held_once_that_is_known(watcher: Watcher) -> None:
+    """XenD introduced first and named later: such a domain is there, and has no name."""
+    watcher.settle(row(7))
+    assert names(watcher) == {7: None}
+
+
+def test_an_empty_name_is_not_a_missing_one(watcher: Watcher) -> None:
+    """xenstore tells them apart, and so does the index."""
+    watcher.settle(row(7), d7=b"")
+    assert names(watcher) == {7: ""}
+
+
+def test_a_name_read_and_then_the_life_gone_is_never_believed(watcher: Watcher) -> None:
+    """P1: the list after the read lacks the life; nothing of it comes into the table."""
+    watcher.see(row(7))
+    watcher.ask()
+    watcher.read(d7=b"web")
+    assert watcher.see() == []
+    assert watcher.take() == []
+
+
+@pytest.mark.parametrize("unique_ids", [False, True])
+def test_a_name_read_of_one_life_is_never_the_next_one_s(
+    watcher: Watcher, unique_ids: bool
+) -> None:
+    """P1: the domid was reused between read and list; the new life is read anew."""
+    watcher.see(row(7, 1), ids={7: 71} if unique_ids else None)
+    watcher.ask()
+    watcher.read(d7=b"old")
+    assert watcher.see(row(7, 2), ids={7: 72} if unique_ids else None) == []
+    watcher.ask()
+    assert watcher.read(d7=b"new") == [7]
+    watcher.see(row(7, 2), ids={7: 72} if unique_ids else None)
+    assert names(watcher) == {7: "new"}
+
+
+def test_a_dying_row_is_no_domain(watcher: Watcher) -> None:
+    """A zombie is gone for the index, from the first list on and from any later one."""
+    watcher.settle(row(1, dying=True), row(2), d2=b"db")
+    assert names(watcher) == {2: "db"}
+    ((old, new),) = watcher.see(row(2, dying=True))
+    assert old is not None
+    assert new is None
+
+
+def test_dom0_is_a_domain_like_any_other(watcher: Watcher) -> None:
+    """Its nil handle does not hinder."""
+    nil = Row(0, bytes(16), OSType.PV, None, False, 0, None)
+    watcher.settle(nil, d0=b"Domain-0")
+    assert watcher.held[0].uuid == UUID(int=0)
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def test_a_name_event_asks_for_the_name_again(watcher: Watcher) -> None:
+    """A rename: the event, the read, the confirming look at that domain alone."""
+    watcher.settle(row(7), row(8), d7=b"web", d8=b"db")
+    assert watcher.fire(7) == {7}
+    assert watcher.read(d7=b"www") == [7]
+    ((old, new),) = watcher.see(row(7), scope={7})
+    assert old is not None
+    assert new is not None
+    assert (old.name, new.name) == ("web", "www")
+    assert old.life == new.life
+    assert names(watcher) == {7: "www", 8: "db"}
+
+
+def test_a_read_sent_before_an_event_came_never_answers_it(watcher: Watcher) -> None:
+    """Rule 2: the event arrives while the read is under way, so the name is asked again."""
+    watcher.settle(row(7), d7=b"a")
+    watcher.fire(7)
+    (asked,) = watcher.reconciler.unread()  # the read is sent ...
+    watcher.fire(7)  # ... the event comes ...
+    watcher.reconciler.heard([(asked, b"b")])  # ... and then the answer
+    watcher.see(row(7), scope={7})
+    assert watcher.read(d7=b"c") == [7]
+    watcher.see(row(7), scope={7})
+    assert names(watcher) == {7: "c"}
+
+
+def test_a_name_that_was_written_again_as_it_was_changes_nothing(watcher: Watcher) -> None:
+    """An event is a question, not a change."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.fire(7)
+    watcher.read(d7=b"web")
+    assert watcher.see(row(7), scope={7}) == []
+
+
+def test_a_name_that_goes_while_the_life_stays_is_none(watcher: Watcher) -> None:
+    """A removed node is a change of name like any other."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.fire(7)
+    watcher.read()
+    watcher.see(row(7), scope={7})
+    assert names(watcher) == {7: None}
+
+
+def test_bytes_that_are_not_utf_8_are_a_name(watcher: Watcher) -> None:
+    """P12: xenstore holds bytes, and guests may write some of them."""
+    watcher.settle(row(7), d7=b"\xff\n")
+    assert names(watcher) == {7: "\udcff\n"}
+
+
+def test_each_question_is_asked_once(watcher: Watcher) -> None:
+    """P11: what was asked is not asked again until something happens."""
+    watcher.see(row(7), row(8))
+    assert len(watcher.ask()[1]) == 2
+    assert watcher.ask() == ([], [])
+    assert watcher.reconciler.unread() == [7, 8]
+    assert watcher.reconciler.unread() == []
+
+
+def test_doubt_asks_for_every_name_again(watcher: Watcher) -> None:
+    """P2: an audit or refresh(names=True) finds what an event was lost for."""
+    watcher.settle(row(7), row(8), d7=b"web", d8=b"db")
+    watcher.reconciler.doubt_names()
+    assert watcher.read(d7=b"web", d8=b"sql") == [7, 8]
+    watcher.see(row(7), row(8))
+    assert names(watcher) == {7: "web", 8: "sql"}
+
+
+# -- deaths and reuse ------------------------------------------------------------------------
+
+
+def test_a_life_that_ends_is_unwatched_by_the_token_it_was_watched_by(watcher: Watcher) -> None:
+    """Nothing is left behind in xenstored."""
+    watcher.settle(row(7), d7=b"web")
+    before = watcher.watches[name_path(7)]
+    watcher.see()
+    assert watcher.ask() == ([before], [])
+    assert watcher.held == {}
+
+
+def test_a_life_that_ends_before_it_was_watched_is_not_unwatched(watcher: Watcher) -> None:
+    """What was never set is not dropped."""
+    watcher.see(row(7))
+    watcher.see()
+    assert watcher.ask() == ([], [])
+    assert watcher.reconciler.unread() == []
+
+
+@pytest.mark.parametrize("unique_ids", [False, True])
+def test_a_reused_domid_is_one_change_from_life_to_life(watcher: Watcher, unique_ids: bool) -> None:
+    """P3: old and new come as one change, when the new name is certain and not before."""
+    watcher.settle(row(7, 1), ids={7: 71} if unique_ids else None, d7=b"old")
+    old = watcher.held[7]
+    later = {7: 72} if unique_ids else None
+    assert watcher.see(row(7, 2), ids=later) == []
+    assert watcher.held == {7: old}
+    unwatch, watch = watcher.ask()
+    assert [w.path for w in unwatch] == [w.path for w in watch] == [name_path(7)]
+    assert unwatch[0].token != watch[0].token
+    watcher.read(d7=b"new")
+    ((before, after),) = watcher.see(row(7, 2), ids=later)
+    assert before == old
+    assert after is not None
+    assert (after.name, after.uuid) == ("new", UUID(int=2))
+    assert after.life != old.life
+    assert after.first_seen > old.first_seen
+
+
+def test_a_life_that_replaced_another_and_went_at_once_leaves_a_removal(watcher: Watcher) -> None:
+    """Of three lives under one domid, one was held and none is: one removal."""
+    watcher.settle(row(7, 1), d7=b"old")
+    old = watcher.held[7]
+    watcher.see(row(7, 2))
+    assert watcher.see() == [(old, None)]
+    assert watcher.ask()[0] != []
+    assert watcher.take() == []
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "why"),
+    [
+        (row(7, 1), row(7, 2), "another handle"),
+        (row(7, 1, cpu_time=5), row(7, 1, cpu_time=4), "less cpu time than before"),
+        (
+            row(7, 1, type=OSType.PV, frame=0x1000),
+            row(7, 1, type=OSType.PV, frame=0x2000, cpu_time=9),
+            "another shared page",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_without_unique_ids_another_life_is_known_by(
+    watcher: Watcher, before: Row, after: Row, why: str
+) -> None:
+    """P3: handle, cpu time and the shared page each give the reuse away."""
+    watcher.settle(before, d7=b"web")
+    old = watcher.held[7]
+    watcher.settle(after, d7=b"web")
+    assert watcher.held[7].life != old.life, why
+
+
+def test_without_unique_ids_nothing_different_is_the_same_life(watcher: Watcher) -> None:
+    """Growing cpu time is no new life."""
+    watcher.settle(row(7, 1, cpu_time=5), d7=b"web")
+    old = watcher.held[7]
+    assert watcher.see(row(7, 1, cpu_time=5)) == watcher.see(row(7, 1, cpu_time=6)) == []
+    assert watcher.held[7] is old
+
+
+def test_the_cpu_time_last_seen_counts_not_the_first(watcher: Watcher) -> None:
+    """A life that had run for an hour and now has run for a second is another."""
+    watcher.settle(row(7, 1, cpu_time=5), d7=b"web")
+    old = watcher.held[7]
+    watcher.see(row(7, 1, cpu_time=3600))
+    watcher.settle(row(7, 1, cpu_time=6), d7=b"web")
+    assert watcher.held[7].life != old.life
+
+
+def test_two_lives_never_begin_at_one_moment(watcher: Watcher) -> None:
+    """The clock may stand still or be set back; the lives of one domid stay apart."""
+    lives: set[Life] = set()
+    for uuid, now in ((1, 100.0), (2, 100.0), (1, 99.0), (1, 99.0)):
+        watcher.see(now=now)
+        watcher.see(row(7, uuid), now=now)
+        watcher.ask()
+        watcher.read(d7=b"web")
+        watcher.see(row(7, uuid), now=now)
+        lives.add(watcher.held[7].life)
+    assert len(lives) == 4
+
+
+# -- unique ids ------------------------------------------------------------------------------
+
+
+def test_with_unique_ids_the_id_alone_is_the_life(watcher: Watcher) -> None:
+    """The same handle under another id is another life; another handle under the same id is
+    a change of the same one (XAPI)."""
+    watcher.settle(row(7, 1, cpu_time=5), ids={7: 71}, d7=b"web")
+    first = watcher.held[7]
+    assert first.life == Life(7, 71, None, None)
+    ((_, changed),) = watcher.see(row(7, 2, cpu_time=5), ids={7: 71})
+    assert changed is not None
+    assert (changed.life, changed.uuid) == (first.life, UUID(int=2))
+    watcher.settle(row(7, 2, cpu_time=5), ids={7: 72}, d7=b"web")
+    assert watcher.held[7].life == Life(7, 72, None, None)
+
+
+def test_a_row_whose_id_is_gone_is_gone(watcher: Watcher) -> None:
+    """It died between the list and the question."""
+    watcher.settle(row(7, 1), ids={7: 71}, d7=b"web")
+    ((old, new),) = watcher.see(row(7, 1), ids={7: None})
+    assert old is not None
+    assert new is None
+    assert watcher.see(row(8, 1), ids={8: None}) == []
+    assert watcher.ask()[1] == []
+
+
+def test_a_row_of_the_last_life_with_the_id_of_the_next_is_not_believed(watcher: Watcher) -> None:
+    """P1: listed as one life, asked as the next: its handle waits for a list of its own."""
+    watcher.see(row(7, 1), ids={7: 72})
+    watcher.ask()
+    watcher.read(d7=b"new")
+    ((_, new),) = watcher.see(row(7, 2), ids={7: 72})
+    assert new is not None
+    assert (new.uuid, new.name) == (UUID(int=2), "new")
+
+
+def test_ids_are_asked_of_what_is_new_different_or_was_read(watcher: Watcher) -> None:
+    """P11: of a domain about which nothing happened the id is not asked again."""
+    watcher.settle(row(1), row(2), row(3), row(4), ids={1: 1, 2: 2, 3: 3, 4: 4})
+    suspects = watcher.reconciler.suspects
+    still = [row(1), row(2), row(3), row(4)]
+    assert suspects(still, thorough=False) == []
+    assert suspects(still, thorough=True) == [1, 2, 3, 4]
+    watcher.fire(2)
+    assert suspects(still, thorough=False) == [2]  # its name had an event
+    watcher.read(d2=b"x")
+    assert suspects(still, thorough=False) == [2]  # its name was read
+    assert suspects([row(1), row(3, 9), row(5)], thorough=False) == [3, 5]
+    assert suspects([row(1, dying=True), row(5, dying=True)], thorough=True) == []
+
+
+# -- what a row may change ---------------------------------------------------------------------
+
+
+def test_a_shutdown_is_a_change_of_the_same_life(watcher: Watcher) -> None:
+    """The reason comes with the row; the name stays and is not read again."""
+    watcher.settle(row(7), d7=b"web")
+    ((old, new),) = watcher.see(row(7, shutdown=ShutdownReason.CRASH))
+    assert old is not None
+    assert new is not None
+    assert (new.shutdown, new.name, new.life) == (ShutdownReason.CRASH, "web", old.life)
+    assert watcher.read() == []
+
+
+def test_a_type_that_changes_is_a_change_of_the_same_life(watcher: Watcher) -> None:
+    """A domain under construction may not yet say what it is to be."""
+    watcher.settle(row(7, type=OSType.UNKNOWN), d7=b"web")
+    ((old, new),) = watcher.see(row(7, type=OSType.HVM))
+    assert old is not None
+    assert new is not None
+    assert (new.type, new.life) == (OSType.HVM, old.life)
+
+
+# -- scope -------------------------------------------------------------------------------------
+
+
+def test_a_look_at_some_says_nothing_of_the_others(watcher: Watcher) -> None:
+    """P4: only of the domids looked at can one be gone."""
+    watcher.settle(row(1), row(2), row(3))
+    assert watcher.see(row(2), scope={2}) == []
+    assert set(watcher.held) == {1, 2, 3}
+    ((old, new),) = watcher.see(scope={3, 9})
+    assert old is not None
+    assert (old.domid, new) == (3, None)
+    assert set(watcher.held) == {1, 2}
+
+
+def test_a_whole_list_says_who_is_gone(watcher: Watcher) -> None:
+    """P4: what it lacks has gone."""
+    watcher.settle(row(1), row(2), row(3))
+    watcher.see(row(2))
+    assert set(watcher.held) == {2}
+
+
+# -- events ------------------------------------------------------------------------------------
+
+
+def test_the_special_watches_are_the_two_xenstored_has() -> None:
+    """docs/misc/xenstore.txt."""
+    assert {watch.path for watch in SPECIAL} == {b"@introduceDomain", b"@releaseDomain"}
+    assert len({watch.token for watch in SPECIAL}) == 2
+
+
+@pytest.mark.parametrize("event", [INTRODUCE, RELEASE], ids=["introduce", "release"])
+def test_a_special_event_without_a_domid_asks_for_the_whole_list(
+    watcher: Watcher, event: Watch
+) -> None:
+    """Up to Xen 4.21 it says only that something happened."""
+    assert watcher.reconciler.fired([event]) is None
+
+
+def test_a_special_event_with_a_domid_asks_for_that_domain(watcher: Watcher) -> None:
+    """With watch depth; one of both kinds joins with name events."""
+    watcher.settle(row(7))
+    events = [
+        Watch(b"@introduceDomain/3", b"introduce"),
+        Watch(b"@releaseDomain/4", b"release"),
+        watcher.watches[name_path(7)],
+    ]
+    assert watcher.reconciler.fired(events) == {3, 4, 7}
+    assert watcher.reconciler.fired([*events, RELEASE]) is None
+
+
+def test_with_a_whole_list_to_come_name_events_still_count(watcher: Watcher) -> None:
+    """The list tells nothing of names."""
+    watcher.settle(row(7))
+    assert watcher.reconciler.fired([RELEASE, watcher.watches[name_path(7)]]) is None
+    assert watcher.read(d7=b"web") == [7]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        *(b"@releaseDomain/", b"@releaseDomain/x", b"@releaseDomain/-1"),
+        *(b"@releaseDomain/123456", b"@releaseDomain/7/8x", b"", b"/"),
+    ],
+    ids=repr,
+)
+def test_a_depth_that_makes_no_sense_asks_for_the_whole_list(watcher: Watcher, path: bytes) -> None:
+    """P12: bytes from xenstore are untrusted; when in doubt, look at everything."""
+    assert watcher.reconciler.fired([Watch(path, b"release")]) is None
+
+
+@pytest.mark.parametrize("domid", [0x7FF0, 0x7FFF, 65535, 65536, 99999])
+def test_a_domid_that_no_domain_can_have_is_not_looked_at(watcher: Watcher, domid: int) -> None:
+    """P12: the hypervisor port refuses such a domid with an error that is none of the host's."""
+    assert watcher.reconciler.fired([Watch(b"@releaseDomain/%d" % domid, b"release")]) is None
+
+
+def test_events_of_dead_lives_and_of_nobody_are_passed_over(watcher: Watcher) -> None:
+    """UNWATCH leaves events queued: the token says whose they were."""
+    watcher.settle(row(7, 1), d7=b"old")
+    dead = watcher.watches[name_path(7)]
+    watcher.settle(row(7, 2), d7=b"new")
+    assert watcher.reconciler.fired([dead]) == set()
+    assert watcher.reconciler.fired([Watch(b"/local/domain/7/name", b"else")]) == set()
+    assert watcher.reconciler.unread() == []
+    assert watcher.fire(7) == {7}
+
+
+def test_no_token_is_ever_given_twice(watcher: Watcher) -> None:
+    """P1: a token names one life on one line."""
+    given: list[bytes] = []
+    for uuid in (1, 2, 1):
+        watcher.see(row(7, uuid), row(8))
+        given += [watch.token for watch in watcher.ask()[1]]
+    watcher.reconciler.new_line()
+    given += [watch.token for watch in watcher.ask()[1]]
+    assert len(given) == len(set(given)) == 6
+
+
+# -- lines -------------------------------------------------------------------------------------
+
+
+def test_a_new_line_watches_and_reads_everything_again(watcher: Watcher) -> None:
+    """P9: the watches went with the old line and events may have been missed."""
+    watcher.settle(row(7), row(8), d7=b"web", d8=b"db")
+    before = dict(watcher.watches)
+    watcher.reconciler.new_line()
+    unwatch, watch = watcher.ask()
+    assert unwatch == []
+    assert [w.path for w in watch] == [name_path(7), name_path(8)]
+    assert watcher.reconciler.fired(before.values()) == set()
+    assert watcher.read(d7=b"web", d8=b"sql") == [7, 8]
+    watcher.see(row(7), row(8))
+    assert names(watcher) == {7: "web", 8: "sql"}
+
+
+def test_a_new_line_leaves_the_picture_as_it_was(watcher: Watcher) -> None:
+    """P4: a lost line removes nobody and renames nobody."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.reconciler.new_line()
+    assert watcher.take() == []
+    assert watcher.see(row(7)) == []
+    assert names(watcher) == {7: "web"}
+
+
+def test_an_answer_of_the_old_line_is_not_believed_on_the_new_one(watcher: Watcher) -> None:
+    """Its watch may have been set too late, or the event for it lost: it is asked again."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.fire(7)
+    watcher.read(d7=b"stale")
+    watcher.reconciler.new_line()
+    assert watcher.see(row(7)) == []
+    watcher.ask()
+    assert watcher.read(d7=b"fresh") == [7]
+    watcher.see(row(7))
+    assert names(watcher) == {7: "fresh"}
+
+
+def test_questions_the_old_line_never_answered_are_asked_on_the_new_one(watcher: Watcher) -> None:
+    """The line went between asking and sending."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.see(row(7), row(8))
+    watcher.ask()
+    watcher.reconciler.unread()
+    watcher.reconciler.new_line()
+    assert [w.path for w in watcher.ask()[1]] == [name_path(7), name_path(8)]
+    assert watcher.read(d7=b"web", d8=b"db") == [7, 8]
+    watcher.see(row(7), row(8))
+    assert names(watcher) == {7: "web", 8: "db"}
+
+
+def test_what_ended_with_the_old_line_is_not_unwatched_on_the_new_one(watcher: Watcher) -> None:
+    """The server dropped that watch by itself."""
+    watcher.settle(row(7), row(8))
+    watcher.see(row(8))
+    watcher.reconciler.new_line()
+    unwatch, watch = watcher.ask()
+    assert unwatch == []
+    assert [w.path for w in watch] == [name_path(8)]
+
+
+def test_every_life_that_is_followed_is_known_by_domid(watcher: Watcher) -> None:
+    """The watcher checks a list against it before it believes a removal (P4)."""
+    watcher.see(row(7), row(8))
+    assert watcher.reconciler.domids == {7, 8}
+    watcher.see(row(8))
+    assert watcher.reconciler.domids == {8}

@@ -1,0 +1,41 @@
+"""A simulated host of each of the four kinds, and an index of it that nothing disturbs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from domindex.index import Index
+from domindex.testing import SimulatedHost
+from tests.whole.helpers import CALM, eventually, our_threads
+
+KINDS = [(False, False), (True, False), (False, True), (True, True)]
+
+
+def name_of(kind: tuple[bool, bool]) -> str:
+    """As it stands in the report: what such a host can do."""
+    unique_ids, watch_depth = kind
+    return "+".join(["ids"] * unique_ids + ["depth"] * watch_depth) or "plain"
+
+
+@pytest.fixture(params=KINDS, ids=name_of)
+def host(request: pytest.FixtureRequest) -> SimulatedHost:
+    """With and without unique ids, with and without watch depth."""
+    unique_ids, watch_depth = request.param
+    return SimulatedHost(unique_ids=unique_ids, watch_depth=watch_depth)
+
+
+@pytest.fixture
+def index(host: SimulatedHost) -> Iterator[Index]:
+    """An index that follows `host` and does nothing by itself."""
+    with host.connect(timing=CALM) as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def _no_thread_is_left() -> Iterator[None]:
+    """P9: whatever a test does, once its indexes are closed no thread of theirs is alive."""
+    before = len(our_threads())
+    yield
+    eventually(lambda: len(our_threads()) <= before)

@@ -1,0 +1,108 @@
+"""P2: whatever happens and whatever goes wrong, in the end the index equals the host.
+
+Random histories; Hypothesis reports a failing one step by step and how to repeat it. Threads
+make a repeat likely, not certain: then the steps are the report.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import replace
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, rule
+
+from domindex import direct
+from domindex.testing import QUICK, SimulatedHost
+from tests.histories import FAULTS, TOOLSTACK, Player, Step, steps
+from tests.whole.helpers import Ear, told
+
+HASTY = replace(QUICK, request=0.02, probe=0.02, retry=0.001, retry_most=0.01)
+
+
+class HistoryMachine(RuleBasedStateMachine):
+    """A host, its index, listeners that come and go, and every so often the reckoning."""
+
+    unique_ids = watch_depth = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.host = SimulatedHost(unique_ids=self.unique_ids, watch_depth=self.watch_depth)
+        self.player = Player(self.host)
+        self.index = self.host.connect(timing=HASTY)
+        self.ears: list[Ear] = []
+        self.listen()
+
+    @rule(step=steps(TOOLSTACK))
+    def live_on(self, step: Step) -> None:
+        self.player.perform(step)
+
+    @rule(some=st.lists(steps(TOOLSTACK), min_size=2, max_size=6))
+    def live_fast(self, some: list[Step]) -> None:
+        """Several at once, so that the index sees them merged."""
+        for step in some:
+            self.player.perform(step)
+
+    @rule(step=steps(FAULTS))
+    def go_wrong(self, step: Step) -> None:
+        self.player.perform(step)
+
+    @rule()
+    def listen(self) -> None:
+        if len(self.ears) < 3:
+            ear = Ear(self.index, strict=False)
+            self.index.subscribe(ear)
+            self.ears.append(ear)
+
+    @rule(names=st.booleans())
+    def settle(self, names: bool) -> None:
+        """A pause in the history, in which the index keeps up."""
+        self.player.clear_faults()
+        self.index.refresh(names=names)
+
+    @rule()
+    def reckon(self) -> None:
+        """Faults cleared, everything read again: index, host and listeners agree exactly."""
+        self.player.clear_faults()
+        self.index.refresh(names=True)
+        with direct.open(self.host) as look:
+            truth = look.all()
+        assert told(self.index) == [(d.domid, d.uuid, d.name, d.type, d.shutdown) for d in truth]
+        assert self.index.live
+        self.index._table.check()
+        for ear in self.ears:
+            ear.believes(self.index)
+            ear.until(lambda ear=ear: ear.believer.live)  # type: ignore[misc]
+        assert self.index.stats.listener_errors == 0
+
+    def teardown(self) -> None:
+        try:
+            self.reckon()
+        finally:
+            self.index.close()
+
+
+class WithUniqueIds(HistoryMachine):
+    unique_ids = True
+
+
+class WithWatchDepth(HistoryMachine):
+    watch_depth = True
+
+
+class WithBoth(HistoryMachine):
+    unique_ids = watch_depth = True
+
+
+# For each of the four kinds of host a third of the examples, 20 steps each: 2,600 steps daily.
+_share = settings(max_examples=settings().max_examples // 3, stateful_step_count=20)
+TestPlain = HistoryMachine.TestCase
+TestWithUniqueIds = WithUniqueIds.TestCase
+TestWithWatchDepth = WithWatchDepth.TestCase
+TestWithBoth = WithBoth.TestCase
+for _case in (TestPlain, TestWithUniqueIds, TestWithWatchDepth, TestWithBoth):
+    _case.settings = _share
+del _case
+
+logging.getLogger("domindex").addHandler(logging.NullHandler())  # losses are wanted here

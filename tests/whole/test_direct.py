@@ -1,0 +1,267 @@
+"""Direct look-ups: the same answers as the index, at the cost that the table says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from domindex import direct
+from domindex.direct import Direct
+from domindex.domain import NIL_UUID, Domain, OSType, ShutdownReason
+from domindex.errors import (
+    Ambiguous,
+    DomindexError,
+    HypercallFailed,
+    InvalidKey,
+    NoSuchDomain,
+    StoreLost,
+)
+from domindex.index import Index
+from domindex.testing import SimulatedHost
+from tests.whole.helpers import CALM, Meddler
+
+U, V = UUID(int=1), UUID(int=2)
+
+
+@pytest.fixture
+def host(host: SimulatedHost) -> SimulatedHost:
+    """Domains of every sort: doubled, nameless, crashed, dying, with nil and odd names."""
+    host.create("web", uuid=U, type="pvh", domid=1)
+    host.create("db", uuid=V, type="hvm", domid=2)
+    host.create("twin", uuid=UUID(int=3), domid=3)
+    host.create("twin", uuid=UUID(int=3), domid=4)
+    host.create(None, uuid=UUID(int=5), domid=5)
+    host.create("", uuid=NIL_UUID, domid=6)
+    host.create("42", domid=7)
+    host.create(b"\xff\n", domid=8)
+    host.crash(2)
+    host.create("gone", uuid=UUID(int=9), domid=9)
+    host.zombie(9, order="xapi")
+    host.leave_node(10, "ghost")
+    return host
+
+
+@pytest.fixture
+def look(host: SimulatedHost) -> Iterator[Direct]:
+    """Direct look-ups on that host."""
+    with direct.open(host) as opened:
+        yield opened
+
+
+def answer(look_up: Callable[[], Any]) -> object:
+    """What it gave or raised, without what only an index knows."""
+
+    def bare(domain: Domain) -> object:
+        return domain.domid, domain.uuid, domain.name, domain.type, domain.shutdown
+
+    try:
+        found = look_up()
+    except Ambiguous as error:
+        return Ambiguous, str(error), [bare(domain) for domain in error.domains]
+    except DomindexError as error:
+        return type(error), str(error)
+    return bare(found) if isinstance(found, Domain) else found
+
+
+NAMES = ["web", b"db", "twin", "", "42", b"\xff\n", "gone", "ghost", "nobody", None, 42]
+KEYS = [*range(12), -1, 0x7FF0, "1", True, None]
+HANDLES = [*(UUID(int=n) for n in range(10)), str(U), U.bytes, "web", None, 7]
+
+
+@pytest.mark.parametrize(
+    ("call", "key"),
+    [
+        *(("by_name", name) for name in NAMES),
+        *(("by_uuid", uuid) for uuid in HANDLES),
+        *(("by_id", domid) for domid in KEYS),
+        *(("os_type", domid) for domid in KEYS),
+    ],
+    ids=repr,
+)
+def test_direct_and_index_give_the_same_answer(
+    host: SimulatedHost, index: Index, look: Direct, call: str, key: object
+) -> None:
+    """Records and errors alike, down to the sentence."""
+    one, other = getattr(look, call), getattr(index, call)
+    ours, theirs = answer(lambda: one(key)), answer(lambda: other(key))
+    if isinstance(ours, tuple) and ours[0] is InvalidKey:
+        assert isinstance(theirs, tuple)
+        assert theirs[0] is InvalidKey
+    else:
+        assert ours == theirs
+
+
+def test_all_is_what_the_index_holds(host: SimulatedHost, index: Index, look: Direct) -> None:
+    """In domid order, without the dying one and the ghost."""
+    found = look.all()
+    assert [answer(lambda d=d: d) for d in found] == [  # type: ignore[misc]
+        answer(lambda d=d: d)  # type: ignore[misc]
+        for d in index
+    ]
+    assert [domain.domid for domain in found] == [0, 1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_a_record_has_all_there_is_to_know(look: Direct) -> None:
+    """Type, shutdown and a life of its own."""
+    db = look.by_name("db")
+    assert (db.domid, db.uuid, db.type) == (2, V, OSType.HVM)
+    assert db.shutdown is ShutdownReason.CRASH
+    assert db.life.domid == 2
+
+
+ROWS, NAMED = 10, 9  # rows in the list, dying one included; domains whose name is read
+
+COSTS: list[tuple[Callable[[Direct], object], int, int]] = [
+    (lambda look: look.by_id(1), 2, 1),
+    (lambda look: look.by_id(1, confirm=False), 1, 1),
+    (lambda look: look.by_uuid(U, confirm=False), 1, 1),
+    (lambda look: look.by_name("web", confirm=False), 1, NAMED),
+    (lambda look: look.by_uuid(U), 2, 1),
+    (lambda look: look.by_uuid(UUID(int=77)), 1, 0),
+    (lambda look: look.by_name("web"), 2, NAMED),
+    (lambda look: look.by_name("nobody"), 1, NAMED),
+    (lambda look: look.by_name("twin"), 3, NAMED),
+    (lambda look: look.os_type(1), 1, 0),
+    (lambda look: look.all(), 2, NAMED),
+    (lambda look: look.by_id(9), 1, 0),
+]
+
+
+@pytest.mark.parametrize(("call", "hypercalls", "reads"), COSTS)
+def test_each_look_up_costs_what_the_table_says(
+    host: SimulatedHost,
+    look: Direct,
+    call: Callable[[Direct], object],
+    hypercalls: int,
+    reads: int,
+) -> None:
+    """P11: counted; opening costs neither a hypercall nor a read."""
+    before = host.hypercalls, host.requests
+    answer(lambda: call(look))
+    assert (host.hypercalls - before[0], host.requests - before[1]) == (hypercalls, reads)
+
+
+def test_opening_asks_nothing(host: SimulatedHost) -> None:
+    """No list, no watch, no thread."""
+    before = host.hypercalls, host.requests
+    with direct.open(host):
+        assert (host.hypercalls, host.requests) == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda look: look.by_id(1),
+        lambda look: look.by_name("web"),
+        lambda look: look.by_uuid(U),
+    ],
+    ids=["by_id", "by_name", "by_uuid"],
+)
+def test_a_name_read_and_then_the_life_gone_is_not_believed(
+    host: SimulatedHost, call: Callable[[Direct], Domain]
+) -> None:
+    """P1: the hypervisor is asked after the read."""
+    meddler = Meddler(host)
+    meddler.meddle["read"] = lambda: host.destroy(1)
+    with direct.open(meddler) as look, pytest.raises(NoSuchDomain):
+        call(look)
+
+
+@pytest.mark.parametrize("call", [lambda look: look.by_name("web"), lambda look: look.by_uuid(U)])
+def test_a_domid_reused_between_the_calls_lends_nothing(
+    host: SimulatedHost, call: Callable[[Direct], Domain]
+) -> None:
+    """P1: another handle after the read is another life."""
+    meddler = Meddler(host)
+
+    def reuse() -> None:
+        host.destroy(1)
+        host.create("other", uuid=UUID(int=11), domid=1)
+
+    meddler.meddle["read"] = reuse
+    with direct.open(meddler) as look:
+        with pytest.raises(NoSuchDomain):
+            call(look)
+        assert look.by_id(1).name == "other"
+
+
+def test_by_id_never_joins_two_lives(host: SimulatedHost) -> None:
+    """P1: one read, then one hypercall: a reuse in between would give the new life the old
+    one's name."""
+    meddler = Meddler(host)
+
+    def reuse() -> None:
+        host.destroy(1)
+        host.create("other", uuid=UUID(int=11), domid=1)
+
+    meddler.meddle["read"] = reuse
+    with direct.open(meddler) as look:
+        found = look.by_id(1)
+    assert (found.name, found.uuid) in {("web", U), ("other", UUID(int=11))}
+
+
+def test_all_leaves_out_what_changed_hands(host: SimulatedHost) -> None:
+    """P1: whatever went or came between its two lists."""
+    meddler = Meddler(host)
+
+    def happen() -> None:
+        host.destroy(1)
+        host.create("other", uuid=UUID(int=11), domid=1)
+        host.destroy(2)
+        host.create("new", domid=12)
+
+    meddler.meddle["read"] = happen
+    with direct.open(meddler) as look:
+        assert {domain.domid for domain in look.all()} == {0, 3, 4, 5, 6, 7, 8}
+
+
+def test_what_breaks_is_said(host: SimulatedHost) -> None:
+    """P9: typed errors; after a lost line the look-ups are of no more use, but say so."""
+    with direct.open(host) as look:
+        host.refuse_hypercalls()
+        for call in (look.all, lambda: look.by_id(1), lambda: look.by_name("web")):
+            with pytest.raises(HypercallFailed):
+                call()
+        host.refuse_hypercalls(False)
+        assert look.by_id(1)
+        host.cut_line()
+        for _ in range(2):
+            with pytest.raises(StoreLost):
+                look.by_id(1)
+        assert look.os_type(1) is OSType.PVH  # needs no xenstore
+    host.stop_xenstored()
+    with pytest.raises(StoreLost):
+        direct.open(host)
+
+
+def test_a_silent_xenstored_is_not_waited_for_longer_than_asked(host: SimulatedHost) -> None:
+    """P9: the time limit of `open` is that of each request."""
+    with direct.open(host, timeout=0.02) as look:
+        host.deafen_line()
+        with pytest.raises(StoreLost, match="silent"):
+            look.by_id(1)
+
+
+def test_closing_gives_everything_back(host: SimulatedHost) -> None:
+    """Twice is once; also when opening failed half-way."""
+    meddler = Meddler(host)
+    look = direct.open(meddler)
+    look.close()
+    look.close()
+    assert meddler.hypervisor is not None
+    assert meddler.hypervisor.closed >= 1
+    assert all(line.closed for line in meddler.lines)
+    assert host._stores == []
+    host.stop_xenstored()
+    with pytest.raises(StoreLost):
+        direct.open(meddler)
+    assert meddler.hypervisor.closed == 1
+
+
+def test_the_index_fixture_is_calm() -> None:
+    """Counting would be in vain if an index beside it asked by itself."""
+    assert CALM.probe > 10
+    assert CALM.audit > 10
