@@ -25,8 +25,10 @@ from tests.xenhost.root import Content
 
 PROJECT = Path(__file__).resolve().parents[2]
 IN_DOM0 = ("contract", "scenarios", "dom0", "figures")
+# The tests of xl come last: xenconsoled, which they start, makes every later death slower.
 SUITES = ("tests/contract", "tests/scenarios", "tests/dom0")
 TIME_LIMIT = 1200.0
+TIMES = "TIMES "
 
 SCENARIOS = {
     "PV by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[pv]",
@@ -64,6 +66,8 @@ class Run:
         if line.startswith(MARK):
             told = json.loads(line.removeprefix(MARK))
             self.results[told["test"]] = told
+        elif line.startswith(TIMES):
+            self.times = line.removeprefix(TIMES)
 
     def outcomes(self) -> dict[str, str]:
         """Passed, failed or skipped, by test."""
@@ -97,13 +101,28 @@ def runs() -> list[Run]:
 @functools.cache
 def run_of(release: str) -> Run:
     """Boot `release` and run everything in its dom0, once. Skips or fails if it cannot."""
+    run = Run(f"Xen {release}, Python {RELEASES[release].python}")
+    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join(SUITES)}"
     try:
-        image = build(RELEASES[release])
-        overlay: dict[str, Content] = {**site(RELEASES[release]), **wheel(build_wheel())}
+        for line in in_dom0(release, command):
+            run.line(line)
     except HostUnavailable as error:
         if os.environ.get("CI"):
             pytest.fail(f"no real host, and CI asks for one: {error}")
         pytest.skip(f"no real host: {error}")
+    except BootFailed as error:
+        pytest.fail(str(error))
+    _runs.append(run)
+    return run
+
+
+def in_dom0(release: str, command: str) -> list[str]:
+    """What `command` prints in the dom0 of a fresh host, with the project and its wheel there.
+
+    The last line tells how long it took. Raises HostUnavailable, BootFailed.
+    """
+    image = build(RELEASES[release])
+    overlay: dict[str, Content] = {**site(RELEASES[release]), **wheel(build_wheel())}
     for name in IN_DOM0:
         overlay |= {
             f"/project/tests/{name}/{path.name}": path
@@ -112,20 +131,18 @@ def run_of(release: str) -> Run:
     for name in ("__init__.py", "stage.py"):
         overlay[f"/project/tests/{name}"] = PROJECT / "tests" / name
     overlay["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\n"
-    run = Run(f"Xen {release}, Python {RELEASES[release].python}")
-    _runs.append(run)
-    command = (
-        "cd /project && PYTHONPATH=/site:/project DOMINDEX_DOM0=1 "
-        f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join(SUITES)}"
+    lines: list[str] = []
+    done = boot(
+        image,
+        overlay=overlay,
+        command=f"cd /project && PYTHONPATH=/site:/project DOMINDEX_DOM0=1 {command}",
+        timeout=TIME_LIMIT,
+        on_line=lines.append,
     )
-    try:
-        done = boot(image, overlay=overlay, command=command, timeout=TIME_LIMIT, on_line=run.line)
-    except BootFailed as error:
-        pytest.fail(str(error))
-    run.times = f"boot {done.boot_seconds:.0f} s, tests {done.command_seconds:.0f} s"
     if done.status is None:
-        run.output.append(f"the tests in dom0: {done.outcome.value}\n{done.log[-4000:]}")
-    return run
+        lines.append(f"the command {done.outcome.value}\n{done.log[-4000:]}")
+    lines.append(f"{TIMES}boot {done.boot_seconds:.0f} s, tests {done.command_seconds:.0f} s")
+    return lines
 
 
 def build_wheel() -> Path:

@@ -1,0 +1,104 @@
+"""What the documents say is what happens: every example in them is run."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import domindex
+from domindex.cli import main
+from domindex.testing import SimulatedHost
+
+PROJECT = Path(__file__).resolve().parents[2]
+README = (PROJECT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+MODULES = [
+    module.name
+    for module in pkgutil.iter_modules(domindex.__path__, "domindex.")
+    if not module.name.endswith("__main__")
+]
+
+
+def run_doctest(text: str, name: str) -> None:
+    """Run the examples of `text`, which are to give what they say."""
+    parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False)
+    said: list[str] = []
+    runner.run(parser.get_doctest(text, {}, name, name, 0), out=said.append)
+    assert not runner.failures, "".join(said)
+
+
+def test_the_readme_has_examples() -> None:
+    """Each block says in which language it is; those below run all there are."""
+    assert [kind for kind, _ in BLOCKS].count("python") >= 3
+    assert {kind for kind, _ in BLOCKS} == {"python"}
+
+
+@pytest.mark.parametrize("number", range(len(BLOCKS)))
+def test_each_block_of_the_readme_runs(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `domindex.connect()` on a simulated host, where a block has no host of its own."""
+    _, block = BLOCKS[number]
+    if ">>>" in block:
+        run_doctest(block, f"README block {number}")
+        return
+    with SimulatedHost() as host:
+        host.create("web")
+        monkeypatch.setattr(domindex, "connect", host.connect)
+        exec(compile(block, f"README block {number}", "exec"), {})
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_each_docstring_example_runs(module: str) -> None:
+    """In the modules themselves."""
+    assert not doctest.testmod(importlib.import_module(module)).failed
+
+
+def test_the_commands_of_the_readme_exist() -> None:
+    """`make run`, `make test`, and every sub-command that is named."""
+    makefile = (PROJECT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^    make (\w+)", README, re.MULTILINE):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+    for command in set(re.findall(r"`domindex (\w+)", README)):
+        assert main([command, "--help"]) == 0, command
+
+
+def test_help_names_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
+    """The statuses are part of the interface."""
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    for status in range(4):
+        assert re.search(rf"^  {status}  ", said, re.MULTILINE)
+
+
+def test_the_tour_shows_what_make_run_promises() -> None:
+    """The table, look-ups by all keys with their cost, and each kind of event; it ends itself."""
+    done = subprocess.run(
+        [sys.executable, "examples/tour.py"],
+        cwd=PROJECT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    first, *rest = done.stdout.splitlines()
+    assert "simulated" in first or "control domain" in first
+    if "simulated" in first:
+        text = "\n".join(rest)
+        for word in ("DOMID", "by_name", "by_uuid", "by_id", "os_type", " us"):
+            assert word in text
+        for event in ("Added", "Renamed", "ShutDown", "Removed"):
+            assert f"  {event} " in text
+
+
+def test_the_figures_are_those_that_were_measured() -> None:
+    """The README's table is the one `make figures` wrote."""
+    measured = (PROJECT / "tests" / "figures" / "RESULTS.md").read_text(encoding="utf-8")
+    table = measured[measured.index("| what |") :].strip()
+    assert table in README
