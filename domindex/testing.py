@@ -90,8 +90,9 @@ class SimulatedHost:
     unique_ids: the hypervisor names each life itself, as Xen >= 4.21 does.
     watch_depth: xenstored says which domain came or went, as C xenstored >= 4.22 does.
 
-    The methods without "fault" in their docstring are what a toolstack or a guest does; each is
-    complete on the host when it returns.
+    The methods without "Fault" in their docstring are what a toolstack or a guest does; each is
+    complete on the host when it returns. To have a domid reused, or a name or a uuid twice, ask
+    `create` for it.
     """
 
     def __init__(self, *, unique_ids: bool = False, watch_depth: bool = False) -> None:
@@ -146,8 +147,9 @@ class SimulatedHost:
     ) -> int:
         """A new running domain; its domid. The name is written before it is introduced.
 
-        domid: the next free one unless given. introduce=False: as while it is being built: it
-        exists, and no event tells of it until `introduce`.
+        domid: the next free one unless given.
+        introduce: False leaves it as it is while it is being built: it exists, and no event
+            tells of it until `introduce`.
         """
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
@@ -299,7 +301,7 @@ class SimulatedHost:
             self._losing += count
 
     def double_events(self, count: int = 1) -> None:
-        """Fault: the next `count` watch events are sent twice."""
+        """Fault: the next `count` watch events are sent twice, the second time later."""
         with self._lock:
             self._doubling += count
 
@@ -356,8 +358,7 @@ class SimulatedHost:
         twice = self._doubling > 0
         self._doubling -= twice
         for store in self._stores:
-            for _ in range(1 + twice):
-                store.fire(path, domid)
+            store.fire(path, domid, twice=twice)
 
 
 class _SimulatedHypervisor:
@@ -422,16 +423,19 @@ class _SimulatedStore:
         self._changed = threading.Condition(host._lock)
         self._watches: dict[Watch, int | None] = {}
         self._queue: dict[Watch, None] = {}
+        self._again: dict[Watch, None] = {}  # to be queued once more when the queue was taken
         self._woken = self._deaf = self._cut = False
         self.has_depth = host._watch_depth
 
-    def fire(self, path: bytes, domid: int | None) -> None:
+    def fire(self, path: bytes, domid: int | None, *, twice: bool) -> None:
         if self._deaf:
             return
         for watch, depth in self._watches.items():
             if watch.path == path:
                 told = path if depth is None or domid is None else b"%s/%d" % (path, domid)
                 self._queue[Watch(told, watch.token)] = None
+                if twice:
+                    self._again[Watch(told, watch.token)] = None
         self._changed.notify_all()
 
     def deafen(self) -> None:
@@ -459,7 +463,7 @@ class _SimulatedStore:
     def events(self) -> Iterable[Watch]:
         with self._changed:
             self._check()
-            taken, self._queue = list(self._queue), {}
+            taken, self._queue, self._again = list(self._queue), self._again, {}
             return taken
 
     def wait(self, timeout: float) -> None:

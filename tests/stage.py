@@ -122,10 +122,13 @@ class Stage:
 
 
 @contextmanager
-def stage(transport: str | None = None) -> Iterator[Stage]:
-    """The stage of this machine: the real host in a dom0 of the tests, else a simulated one."""
+def stage(transport: str | None = None, *, newest: bool = False) -> Iterator[Stage]:
+    """The stage of this machine: the real host in a dom0 of the tests, else a simulated one.
+
+    newest: the simulated one with what only the newest Xen has.
+    """
     if not IN_DOM0:
-        with SimulatedHost() as simulated:
+        with SimulatedHost(unique_ids=newest, watch_depth=newest) as simulated:
             yield Stage(simulated, simulated, real=False)
         return
     from tests.dom0.toolstack import RealHost

@@ -10,9 +10,9 @@ from domindex.ports import Hypervisor, Store
 from tests.stage import IN_DOM0, PATIENCE, Stage, stage
 
 
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Stage]:
-    with stage() as made:
+@pytest.fixture(scope="module", params=["real"] if IN_DOM0 else ["plain", "newest"])
+def shared(request: pytest.FixtureRequest) -> Iterator[Stage]:
+    with stage(newest=request.param == "newest") as made:
         yield made
 
 

@@ -31,20 +31,20 @@ TIME_LIMIT = 1200.0
 TIMES = "TIMES "
 
 SCENARIOS = {
-    "PV by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[pv]",
-    "PVH by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[pvh]",
-    "HVM by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[hvm]",
-    "rename by xl": "dom0/test_xl_lives.py::test_xl_rename",
-    "pause and unpause: no event, info right": "dom0/test_xl_lives.py::test_xl_pause_and_unpause",
-    "guest crash": "dom0/test_xl_lives.py::test_guest_crash",
+    "PV by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[real-pv]",
+    "PVH by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[real-pvh]",
+    "HVM by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[real-hvm]",
+    "rename by xl": "dom0/test_xl_lives.py::test_xl_rename[real]",
+    "pause and unpause: no event, info right": "dom0/test_xl_lives.py::test_xl_pause_and_unpause[real]",
+    "guest crash": "dom0/test_xl_lives.py::test_guest_crash[real]",
     "xl destroy, then create of the same name": (
-        "dom0/test_xl_lives.py::test_xl_destroy_and_create_of_the_same_name"
+        "dom0/test_xl_lives.py::test_xl_destroy_and_create_of_the_same_name[real]"
     ),
-    "preserve": "dom0/test_xl_lives.py::test_preserve",
-    "two domains with one uuid": "scenarios/test_lives.py::test_two_with_one_uuid",
-    "two domains with one name": "scenarios/test_lives.py::test_two_with_one_name",
-    "a left-over /local/domain/N": "scenarios/test_lives.py::test_left_over_node",
-    "300 domains in a burst, look-ups in four threads": "scenarios/test_lives.py::test_burst",
+    "preserve": "dom0/test_xl_lives.py::test_preserve[real]",
+    "two domains with one uuid": "scenarios/test_lives.py::test_two_with_one_uuid[real]",
+    "two domains with one name": "scenarios/test_lives.py::test_two_with_one_name[real]",
+    "a left-over /local/domain/N": "scenarios/test_lives.py::test_left_over_node[real]",
+    "300 domains in a burst, look-ups in four threads": "scenarios/test_lives.py::test_burst[real]",
     "xenbus as transport": "dom0/test_lines.py::test_xenbus_as_transport",
     "privileges dropped to nobody": "dom0/test_lines.py::test_privileges_dropped_after_connect",
 }
