@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import threading
 import time
-from types import TracebackType
+from typing import Self
 from uuid import UUID
 
 from domindex.connect import XenHost
@@ -108,15 +108,10 @@ class Direct:
         self._store.close()
         self._hypervisor.close()
 
-    def __enter__(self) -> Direct:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _rows(self) -> list[Row]:

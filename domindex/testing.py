@@ -17,8 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Final
+from typing import Final, Self
 from uuid import UUID, uuid4
 
 from domindex.connect import connect
@@ -123,15 +122,10 @@ class SimulatedHost:
         """Cut every line. The simulated host itself needs no closing."""
         self.cut_line()
 
-    def __enter__(self) -> SimulatedHost:
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # -- what a toolstack does ---------------------------------------------------------------

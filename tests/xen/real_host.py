@@ -35,7 +35,9 @@ SCENARIOS = {
     "PVH by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[real-pvh]",
     "HVM by xl create": "dom0/test_xl_lives.py::test_xl_create_and_destroy[real-hvm]",
     "rename by xl": "dom0/test_xl_lives.py::test_xl_rename[real]",
-    "pause and unpause: no event, info right": "dom0/test_xl_lives.py::test_xl_pause_and_unpause[real]",
+    "pause and unpause: no event, info right": (
+        "dom0/test_xl_lives.py::test_xl_pause_and_unpause[real]"
+    ),
     "guest crash": "dom0/test_xl_lives.py::test_guest_crash[real]",
     "xl destroy, then create of the same name": (
         "dom0/test_xl_lives.py::test_xl_destroy_and_create_of_the_same_name[real]"
