@@ -1,28 +1,54 @@
-"""The report at the end of a run: each scenario on the real host, and how it ended."""
+"""Boots what the session asks for, and ends it with one table: scenarios by hosts."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.xen.real_host import Run, runs
+from tests.xen.real_host import Run, runs, scenarios, start
+
+CELLS = {"passed": "ok", "failed": "FAILED", "skipped": "n/a", "missing": "MISSING"}
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """The first test that needs a host has all of them started, side by side."""
+    if "host" in getattr(item, "fixturenames", ()):
+        wanted = [getattr(other, "callspec", None) for other in item.session.items]
+        start(
+            dict.fromkeys(spec.params["host"] for spec in wanted if spec and "host" in spec.params)
+        )
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print what the real hosts said, if any was asked."""
-    for run in runs():
-        terminalreporter.section(f"real host: {run.title}")
-        for line in report(run):
+    if hosts := runs():
+        terminalreporter.section("real Xen hosts")
+        for line in table(hosts):
             terminalreporter.write_line(line)
 
 
-def report(run: Run) -> list[str]:
-    """A line for each scenario, and the counts of the contract tests."""
-    lines = [
-        f"{run.outcome(node):<8} {name}{'  (' + why + ')' if (why := run.why(node)) else ''}"
-        for name, node in run.named().items()
+def table(hosts: list[Run]) -> list[str]:
+    """A row for each scenario, a column for each host; then why a cell is not applicable."""
+    rows = [
+        (name, [CELLS[run.outcome(test)] for run in hosts], {run.why(test) for run in hosts})
+        for name, test in scenarios(hosts).items()
     ]
-    contract = [outcome for node, outcome in run.outcomes().items() if "/contract/" in node]
-    counts = ", ".join(
-        f"{contract.count(outcome)} {outcome}" for outcome in ("passed", "failed", "skipped")
-    )
-    return [*lines, f"contract of the ports: {counts}", run.times]
+    contract = [
+        [outcome for test, outcome in run.outcomes().items() if "/contract/" in test]
+        for run in hosts
+    ]
+    counts = [f"{told.count('passed')} ok" for told in contract]
+    failed = [f"{told.count('failed')}" for told in contract]
+    rows.append(("contract of the ports: passed", counts, set()))
+    rows.append(("contract of the ports: failed", failed, set()))
+    wide = max(len(name) for name, _, _ in rows)
+    head = f"{'':<{wide}} " + "".join(f"{run.host:>8}" for run in hosts)
+    lines = [head]
+    for name, cells, reasons in rows:
+        why = "; ".join(sorted(reason for reason in reasons if reason))
+        lines.append(
+            f"{name:<{wide}} "
+            + "".join(f"{cell:>8}" for cell in cells)
+            + (f"  {why}" if why else "")
+        )
+    return [*lines, *(f"{run.host}: {run.times}" for run in hosts)]

@@ -1,7 +1,8 @@
-"""One boot of a real Xen host in which all of its tests run, with the wheel that we ship.
+"""One boot of each real Xen host in which all of its tests run, with the wheel that we ship.
 
-`run_of` boots it once for a whole test session; each test here then looks its result up. Where
-no host can be built the tests skip and say what is missing, except under CI, where they fail.
+`run_of` boots a host once for a whole test session; each test here then looks its result up.
+Hosts boot side by side, one for each processor. Where no host can be built the tests skip and
+say what is missing, except under CI, where they fail.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -57,7 +60,7 @@ SCENARIOS = {
 class Run:
     """What one boot told: the outcome of every test in dom0."""
 
-    title: str
+    host: str
     times: str = ""
     results: dict[str, dict[str, str]] = field(default_factory=dict)
     output: list[str] = field(default_factory=list)
@@ -84,37 +87,56 @@ class Run:
         told = self.results.get(test, {})
         return told.get("reason", "") if told.get("outcome") == "skipped" else ""
 
-    def named(self) -> dict[str, str]:
-        """Every scenario: those of the list by their name, the others by their test's."""
-        named = {name: f"tests/{test}" for name, test in SCENARIOS.items()}
-        known = set(named.values())
-        others = [test for test in self.results if test not in known and "/contract/" not in test]
-        return named | {test.partition("::")[2]: test for test in others}
+
+def scenarios(runs: list[Run]) -> dict[str, str]:
+    """Every scenario by its name: those of the list, then the others by their test's."""
+    named = {name: f"tests/{test}" for name, test in SCENARIOS.items()}
+    known = set(named.values())
+    for run in runs:
+        for test in run.results:
+            if test not in known and "/contract/" not in test:
+                named[test.partition("::")[2]] = test
+    return named
 
 
-_runs: list[Run] = []
+HOSTS = tuple(RELEASES) if os.environ.get("DOMINDEX_HOSTS") == "all" else ("4.17",)
+"""The hosts of this session: what `make test` asks for, or every one there is."""
+
+_boots: dict[str, Future[Run]] = {}
+_processors = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="host")
 
 
 def runs() -> list[Run]:
     """Those made in this session."""
-    return _runs
+    done = [boot for boot in _boots.values() if boot.done() and boot.exception() is None]
+    return [boot.result() for boot in done]
 
 
-@functools.cache
-def run_of(release: str) -> Run:
-    """Boot `release` and run everything in its dom0, once. Skips or fails if it cannot."""
-    run = Run(f"Xen {release}, Python {RELEASES[release].python}")
-    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join(SUITES)}"
+def start(hosts: Iterable[str]) -> None:
+    """Say which hosts will be asked for, so that they can be booted side by side."""
+    for host in hosts:
+        if host not in _boots:
+            _boots[host] = _processors.submit(_run, host)
+
+
+def run_of(host: str) -> Run:
+    """What the tests in the dom0 of `host` told. Skips or fails if it cannot be booted."""
+    start([host])
     try:
-        for line in in_dom0(release, command):
-            run.line(line)
+        return _boots[host].result()
     except HostUnavailable as error:
         if os.environ.get("CI"):
             pytest.fail(f"no real host, and CI asks for one: {error}")
         pytest.skip(f"no real host: {error}")
     except BootFailed as error:
         pytest.fail(str(error))
-    _runs.append(run)
+
+
+def _run(host: str) -> Run:
+    run = Run(host)
+    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join(SUITES)}"
+    for line in in_dom0(host, command):
+        run.line(line)
     return run
 
 
@@ -147,6 +169,7 @@ def in_dom0(release: str, command: str) -> list[str]:
     return lines
 
 
+@functools.cache
 def build_wheel() -> Path:
     """The wheel of the project, as it is shipped."""
     with tempfile.TemporaryDirectory() as scratch:

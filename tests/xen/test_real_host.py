@@ -1,23 +1,24 @@
-"""A real Xen host: everything that runs in its dom0, each test under its own name."""
+"""Real Xen hosts: everything that runs in their dom0, each test under its own name."""
 
 from __future__ import annotations
 
 import pytest
 
-from tests.xen.real_host import SCENARIOS, TIME_LIMIT, nodes_in_dom0, run_of
+from tests.xen.real_host import HOSTS, SCENARIOS, TIME_LIMIT, nodes_in_dom0, run_of
 
-pytestmark = [pytest.mark.xen, pytest.mark.timeout(TIME_LIMIT + 300)]
+pytestmark = [pytest.mark.xen, pytest.mark.timeout(len(HOSTS) * TIME_LIMIT + 300)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One for each test in dom0."""
+    """One for each host and each test in its dom0."""
     if "test" in metafunc.fixturenames:
         metafunc.parametrize("test", nodes_in_dom0())
+        metafunc.parametrize("host", HOSTS)
 
 
-def test_in_dom0(test: str) -> None:
+def test_in_dom0(host: str, test: str) -> None:
     """The real host did as the simulated one does."""
-    run = run_of("4.17")
+    run = run_of(host)
     if test not in run.results:
         pytest.fail("\n".join(["it never ran; dom0 said last:", *run.output[-60:]]))
     told = run.results[test]
