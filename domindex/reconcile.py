@@ -78,6 +78,7 @@ class Reconciler:
             tracked.token = None
             tracked.heard = _UNREAD
         self._unwatched.update(self._lives)
+        self._touched.update(self._lives, self._held)  # whatever the last pass left half done
         self.doubt_names()
 
     def doubt_names(self) -> None:
