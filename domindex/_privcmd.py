@@ -179,9 +179,9 @@ _open: weakref.WeakSet[Privcmd] = weakref.WeakSet()
 
 
 def _after_fork() -> None:
-    # The memory is not there in a child, and the descriptor is the parent's way to Xen.
+    # The memory is not there in a child, and the descriptors are the parent's way to Xen.
     for privcmd in list(_open):
-        privcmd._fd = -1
+        privcmd.close()
     _open.clear()
 
 

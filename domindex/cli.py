@@ -27,6 +27,7 @@ exit status:
   1  no such domain, or several; check: something does not work
   2  wrong use
   3  the host could not be asked
+  130  interrupted
 """
 
 
@@ -229,6 +230,13 @@ def _simulated() -> Host:
     return host
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0:
+        raise ValueError
+    return seconds
+
+
 def _fail(error: Exception, status: int) -> int:
     print(f"domindex: {printable(str(error))}", file=sys.stderr)
     return status
@@ -263,6 +271,6 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--id", type=int, metavar="DOMID")
     one.add_argument("--uuid", metavar="UUID", help="in any spelling")
     watching = command("watch", watch)
-    watching.add_argument("--seconds", type=float, help="end after this long (default: never)")
+    watching.add_argument("--seconds", type=_seconds, help="end after this long (default: never)")
     command("check", check)
     return parser

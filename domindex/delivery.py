@@ -6,6 +6,7 @@ nobody else; one that raises is reported and called again for the next event.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
@@ -15,6 +16,9 @@ from typing import Self
 from domindex.events import Event
 
 Handler = Callable[[Event], object]
+
+CROWD = 10_000
+"""Events that may wait for one listener before it is said in the log, once."""
 
 log = logging.getLogger("domindex")
 
@@ -27,7 +31,7 @@ class Subscription:
         self._forget = forget
         self._queue: deque[Event] = deque()
         self._ready = threading.Condition()
-        self._closed = False
+        self._closed = self._crowded = False
         self.errors = 0
         """How often the handler raised. Each time is logged with its traceback."""
         self._thread = threading.Thread(target=self._run, name="domindex-listener", daemon=True)
@@ -44,6 +48,16 @@ class Subscription:
             if not self._closed:
                 self._queue.extend(events)
                 self._ready.notify()
+                crowded, self._crowded = self._crowded, len(self._queue) > CROWD
+        if self._crowded and not crowded:
+            with contextlib.suppress(Exception):
+                log.warning("a listener is more than %d events behind", CROWD)
+
+    def _after_fork(self) -> None:
+        """In a child: the thread is not there, and the lock may be held by nobody."""
+        self._ready = threading.Condition()
+        self._closed = True
+        self._queue.clear()
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Stop listening; what is still queued is dropped.
@@ -72,7 +86,8 @@ class Subscription:
                 self._handler(event)
             except BaseException:  # SystemExit too: it would end this thread without a word
                 self.errors += 1
-                log.exception("a listener failed on %s; it goes on", type(event).__name__)
+                with contextlib.suppress(Exception):  # a log that fails must not end us either
+                    log.exception("a listener failed on %s; it goes on", type(event).__name__)
 
     def _next(self) -> Event | None:
         with self._ready:

@@ -104,9 +104,11 @@ class Direct:
         return row.type
 
     def close(self) -> None:
-        """Leaves no descriptor. May be called twice."""
-        self._store.close()
-        self._hypervisor.close()
+        """Leaves no descriptor. May be called twice; ends a look-up in another thread."""
+        self._store.interrupt()
+        with self._lock:
+            self._store.close()
+            self._hypervisor.close()
 
     def __enter__(self) -> Self:
         return self

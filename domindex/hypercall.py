@@ -157,10 +157,12 @@ class PrivcmdHypervisor:
         return None if entry is None else self._decode(entry)
 
     def confirms(self, domain: Domain, uuid: bool = False) -> bool:
-        """Whether that very domain runs now, as the record says. One hypercall."""
-        if self.has_unique_ids and not uuid:
+        """Whether that very domain runs now, as the record says. See `ports.Hypervisor`."""
+        if self.has_unique_ids:
             unique_id, shutdown = self._state(domain.domid)
-            return unique_id == domain.life.unique_id and shutdown == (domain.shutdown is not None)
+            stopped = domain.shutdown is not None
+            if (unique_id, shutdown) != (domain.life.unique_id, stopped) or not uuid:
+                return unique_id == domain.life.unique_id and shutdown == stopped
         # All that can be is done before the call: after it the processor's caches are cold.
         domid, handle = domain.domid, domain.uuid.bytes
         kind = domain.type, domain.shutdown, False

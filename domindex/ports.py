@@ -47,7 +47,7 @@ class Hypervisor(Protocol):
         """Whether that very domain runs now, as the record says. One hypercall.
 
         Compared are uuid, type and shutdown; where there are unique ids, the life by its own
-        id and whether it has shut down, unless `uuid` asks for the others.
+        id and whether it has shut down, and with `uuid`, by a second hypercall, the others.
         """
         ...
 

@@ -60,6 +60,7 @@ class Reconciler:
         self._unwatched: set[int] = set()  # domids without a watch on the present line
         self._dirty: set[int] = set()  # domids whose name had an event since its read was sent
         self._touched: set[int] = set()  # domids whose record may have to change
+        self._told_of: set[int] = set()  # domids whose birth or death an event has named
         self._serial = 0
         self._now = 0.0
 
@@ -99,6 +100,7 @@ class Reconciler:
                 domid = path.rpartition(b"/")[2]  # "@releaseDomain/7" where there is depth
                 if domid.isdigit() and len(domid) <= 5 and int(domid) < FIRST_RESERVED_DOMID:
                     scope.add(int(domid))
+                    self._told_of.add(int(domid))
                 else:
                     whole = True
             elif (named := self._tokens.get(token)) is not None:
@@ -109,7 +111,7 @@ class Reconciler:
     def suspects(self, rows: Iterable[Row], *, thorough: bool) -> list[int]:
         """Domids whose unique id must be asked before `see`, on a Xen that has them.
 
-        All if `thorough`; else those that are new, differ, or whose name had an event or was
+        All if `thorough`; else those that are new, differ, had an event, or whose name was
         read: every toolstack removes /local/domain/N before it gives N to another domain.
         """
         return [
@@ -120,6 +122,7 @@ class Reconciler:
                 thorough
                 or (known := self._lives.get(row.domid)) is None
                 or row.domid in self._dirty
+                or row.domid in self._told_of
                 or known.heard is not _UNREAD
                 or not _may_be_same(known, row)
             )
@@ -159,8 +162,10 @@ class Reconciler:
             else:
                 self._confirm(tracked, row)
         if scope is None:
+            self._told_of.clear()
             gone = self._lives.keys() - present
         else:
+            self._told_of.difference_update(scope)
             gone = (self._lives.keys() & set(scope)) - present
         for domid in gone:
             self._end(domid)

@@ -41,7 +41,8 @@ class View(dict[K, Domain]):
 
     Holds the keys that exactly one domain carries. `view[key]` raises what the look-up by that
     key raises (NoSuchDomain, Ambiguous, NotLive, Closed); `get` and `in` answer None and
-    False to all of these. Iterating walks over a copy made at that moment.
+    False to all of these. Iterating walks over a copy made at that moment; for a dict use
+    `copy()`, as `dict(view)` asks key by key and meets those that have gone meanwhile.
     """
 
     __slots__ = ("_missing",)
@@ -79,6 +80,12 @@ class View(dict[K, Domain]):
                 return dict(list(super().items()))
             except RuntimeError:  # the writer does not wait for us: it grew; take it again
                 continue
+
+    def __or__(self, other: Any) -> Any:
+        return self.copy() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self.copy()
 
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError("a view of the index is read-only; copy() gives a dict to change")

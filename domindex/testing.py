@@ -380,9 +380,13 @@ class _SimulatedHypervisor:
             guest = self._called().get(domain.domid)
         if guest is None or guest.dying:
             return False
-        if self.has_unique_ids and not uuid:
+        if self.has_unique_ids:
             life, shutdown = domain.life.unique_id, domain.shutdown is not None
-            return (guest.unique_id, guest.shutdown is not None) == (life, shutdown)
+            if (guest.unique_id, guest.shutdown is not None) != (life, shutdown):
+                return False
+            if not uuid:
+                return True
+            self._called()
         row = guest.row()
         return (row.handle, row.type, row.shutdown) == (
             domain.uuid.bytes,

@@ -12,7 +12,9 @@ lists again before it believes a name, and takes the difference into the table a
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import random
 import threading
 import time
@@ -46,6 +48,8 @@ class Timing:
     audit: everything is read again this often, in case an event was lost.
     retry, retry_most: the first and the longest pause before a lost line is opened again;
         it doubles in between and is jittered by up to half.
+
+    probe and audit may be infinite, for never. Raises ValueError for what is no such time.
     """
 
     request: float = 5.0
@@ -53,6 +57,13 @@ class Timing:
     audit: float = 300.0
     retry: float = 0.1
     retry_most: float = 10.0
+
+    def __post_init__(self) -> None:
+        for name in ("request", "probe", "audit", "retry", "retry_most"):
+            seconds = getattr(self, name)
+            never = name in ("probe", "audit")  # these two may be left out
+            if not seconds > 0 or (math.isinf(seconds) and not never):
+                raise ValueError(f"{name} is a number of seconds above 0, not {seconds!r}")
 
 
 class Watcher:
@@ -89,7 +100,7 @@ class Watcher:
         self.cause: BaseException | None = None
         self.confirmed = 0.0  # monotonic time at which the picture was last known true
         self._lost_at: float | None = None
-        self.events = self.passes = self.lists = self.reads = 0
+        self.watches = self.events = self.passes = self.lists = self.reads = 0
         self.drift = self.reconnects = 0
         self._thread = threading.Thread(target=self._run, name="domindex-watcher", daemon=True)
 
@@ -150,6 +161,8 @@ class Watcher:
         finally:
             with self._state:
                 self._over = True
+                self.live = False
+                self._state.notify_all()
                 abandoned = self._abandoned
             if abandoned:  # whoever closed us gave up waiting for our last hypercall
                 self._hypervisor.close()
@@ -164,7 +177,8 @@ class Watcher:
                 if self._closing:
                     return
                 if not isinstance(error, HostError):  # a fault of ours: loud, but not deadly
-                    log.exception("the watcher failed; it starts over")
+                    with contextlib.suppress(Exception):
+                        log.exception("the watcher failed; it starts over")
                 self._lose(error)
             if time.monotonic() - began > 2 * self._timing.retry_most:
                 pause = self._timing.retry  # it had been calm
@@ -232,13 +246,14 @@ class Watcher:
         store.barrier()
         self._pass(store, self._events(store))
         self._reconciler.doubt_names()
+        told = self.events - self.watches  # every new watch fires once, and tells of nothing
         changes = self._pass(store, None, thorough=True, inferred=True)
         store.barrier()
-        scope = self._events(store)
-        self._pass(store, scope)
-        if changes and scope == set():
+        self._pass(store, self._events(store))
+        if changes and self.events - self.watches <= told:
             self.drift += changes
-            log.warning("the audit found %d changes that no event had told of", changes)
+            with contextlib.suppress(Exception):
+                log.warning("the audit found %d changes that no event had told of", changes)
 
     def _events(self, store: Store) -> set[int] | None:
         """Take in what has fired: the domids to look at, None for all."""
@@ -277,6 +292,7 @@ class Watcher:
                 store.unwatch(unwatch)
             if watch:
                 store.watch(watch)
+                self.watches += len(watch)
             scope = self._events(store)
             if unread := reconciler.unread():
                 values = store.read([name_path(domid) for domid in unread])
@@ -331,5 +347,6 @@ class Watcher:
             self._state.notify_all()
         if was_live:
             self._lost_at = time.monotonic()
-            log.warning("the index is not live: %s", cause)
             self._take((), (Lost(cause),), False)
+            with contextlib.suppress(Exception):  # a log that fails must not end the thread
+                log.warning("the index is not live: %s", cause)

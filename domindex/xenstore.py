@@ -19,6 +19,7 @@ import stat
 import struct
 import time
 import warnings
+import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Protocol
@@ -103,6 +104,7 @@ class XenStore:
         self._unfired: set[bytes] = set()  # tokens whose first event has not come yet
         self._queue: dict[Watch, None] = {}
         self.has_depth = False
+        _open.add(self)
         try:
             self.has_depth = not self._is_bus and self._features() & FEATURE_WATCH_DEPTH != 0
         except BaseException:
@@ -188,7 +190,7 @@ class XenStore:
         self.wake()
 
     def close(self) -> None:
-        """Closing the line drops its watches; the server sees to that."""
+        """Closing the line drops its watches; the server sees to that. For the driving thread."""
         self._interrupted = True
         if self._wake >= 0:
             wake, self._wake = self._wake, -1
@@ -367,6 +369,19 @@ class XenStore:
     def _lost(self, why: str, number: int | None = None) -> StoreLost:
         self._interrupted = True
         return StoreLost(f"the line to xenstored at {self._connection.path} {why}", number)
+
+
+_open: weakref.WeakSet[XenStore] = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    # A child's copy would keep the line open after we close it, with nobody to read it.
+    for store in list(_open):
+        store.close()
+    _open.clear()
+
+
+os.register_at_fork(after_in_child=_after_fork)
 
 
 def _pair(watch: Watch) -> bytes:

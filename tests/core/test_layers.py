@@ -25,7 +25,7 @@ ALLOWED = {
 
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
-    "delivery": {"logging", "threading"},
+    "delivery": {"contextlib", "logging", "threading"},
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (

@@ -226,10 +226,15 @@ def test_watch_prints_what_happens(host: SimulatedHost, capsys: pytest.CaptureFi
     assert all(event["generation"] and event["time"] for event in told)
 
 
-@pytest.mark.parametrize("seconds", ["0", "-1"])
-def test_watch_for_no_time_prints_nothing_or_little(cli: Any, seconds: str) -> None:
+def test_watch_for_no_time_prints_nothing_or_little(cli: Any) -> None:
     """It ends at once."""
-    assert cli("watch", "--seconds", seconds)[0] == 0
+    assert cli("watch", "--seconds", "0")[0] == 0
+
+
+@pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
+def test_watch_refuses_what_is_no_time(cli: Any, seconds: str) -> None:
+    """Wrong use, and said so."""
+    assert cli("watch", "--seconds", seconds)[0] == 2
 
 
 @pytest.mark.parametrize("seconds", ["inf", "1e12"])
