@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from domindex.index import Index
 from domindex.ports import Host, Hypervisor, Store
 from domindex.watcher import Timing
+
+_FEATURES_SINCE = (4, 21)
+"""Of C xenstored. What has no such features has only more to ask, not less to offer."""
+
+
+def _xen_version() -> tuple[int, ...]:
+    """As the kernel tells it to everybody; () if it does not."""
+    try:
+        folder = Path("/sys/hypervisor/version")
+        return tuple(int((folder / part).read_text()) for part in ("major", "minor"))
+    except (OSError, ValueError):
+        return ()
 
 
 class XenHost:
@@ -26,10 +40,11 @@ class XenHost:
         return PrivcmdHypervisor()
 
     def open_store(self, timeout: float) -> Store:
-        """Cost: the connection and one round trip."""
+        """Cost: the connection and, from Xen 4.21 on, one round trip."""
         from domindex.xenstore import XenStore
 
-        return XenStore(self._transport, self._path, timeout)
+        ask = _xen_version() >= _FEATURES_SINCE
+        return XenStore(self._transport, self._path, timeout, ask_features=ask)
 
 
 def connect(

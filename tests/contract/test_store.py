@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 import time
 
@@ -31,7 +32,12 @@ def quiet(store: Store, *watches: Watch) -> None:
     ids=["web", "empty", "long", "not utf-8", "nul", "control", "utf-8"],
 )
 def test_a_name_is_read_byte_for_byte(played: Stage, store: Store, name: bytes) -> None:
-    domid = played.toolstack.create(name)
+    try:
+        domid = played.toolstack.create(name)
+    except OSError as error:
+        if error.errno != errno.E2BIG:
+            raise
+        pytest.skip(f"this xenstored takes no value of {len(name):,} bytes")
     assert store.read([name_path(domid)]) == [name]
 
 

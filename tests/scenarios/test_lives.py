@@ -196,7 +196,7 @@ def test_named_after_it_was_added(stage: Stage) -> None:
 
 def test_names_of_any_bytes(stage: Stage) -> None:
     """Empty, long, not UTF-8, digits only, control characters: found as they are."""
-    names = [b"", b"x" * 4000, b"\xff\xfe", b"42", b"\x1b[2J\n", b"a\0b", b"Web", b"web"]
+    names = [b"", b"x" * 2000, b"\xff\xfe", b"42", b"\x1b[2J\n", b"a\0b", b"Web", b"web"]
     with stage.index() as (index, heard):
         made = {name: stage.toolstack.create(name) for name in names}
         heard.named(made[b"web"], "web")
