@@ -114,6 +114,7 @@ def runs() -> list[Run]:
 
 def start(hosts: Iterable[str]) -> None:
     """Say which hosts will be asked for, so that they can be booted side by side."""
+    build_wheel()  # once, before the hosts all want it
     for host in hosts:
         if host not in _boots:
             _boots[host] = _processors.submit(_run, host)
@@ -182,7 +183,9 @@ def build_wheel() -> Path:
         (built,) = Path(scratch).glob("*.whl")
         kept = PROJECT / "build" / built.name
         kept.parent.mkdir(exist_ok=True)
-        kept.write_bytes(built.read_bytes())
+        partial = kept.with_suffix(f".{os.getpid()}")
+        partial.write_bytes(built.read_bytes())
+        partial.replace(kept)  # whole at once, for another session that reads it now
     return kept
 
 
