@@ -39,7 +39,7 @@ class Following:
 
     def lost(self) -> int:
         """How often the line was lost until now, each time but the last made good again."""
-        kinds = [type(e) for e in self.heard.events if isinstance(e, (Lost, Recovered))]
+        kinds = self._line()
         assert kinds == [Lost, Recovered] * (len(kinds) // 2) + [Lost] * (len(kinds) % 2)
         return (len(kinds) + 1) // 2
 
@@ -55,20 +55,22 @@ class Following:
             assert [told(domain) for domain in held] == [told(domain) for domain in look.all()]
         if by_xl:
             assert {domain.domid: domain.printable for domain in held} == xl.list()
-        assert self._believed() == {domain.domid: domain for domain in held}
-        kinds = [type(e) for e in self.heard.events if isinstance(e, (Lost, Recovered))]
-        assert kinds == [Lost, Recovered] * lost
+        known = {domain.domid: domain for domain in held}
+        line = [Lost, Recovered] * lost
+
+        def told_all() -> bool:
+            self.heard.rest()
+            return believed(self.heard.events, []) == known and self._line() == line
+
+        try:
+            eventually(told_all, "the listener knows what the index holds")
+        except AssertionError as error:
+            error.add_note(f"of the line it heard {self._line()}; and in all: {self.heard.events}")
+            raise
         assert self.index.stats.listener_errors == 0
 
-    def _believed(self) -> dict[int, Domain]:
-        """What the listener believes, once it has heard what the index holds."""
-
-        def up_to_date() -> bool:
-            self.heard.rest()
-            return believed(self.heard.events, []) == {d.domid: d for d in self.index}
-
-        eventually(up_to_date, "the listener believes what the index holds")
-        return believed(self.heard.events, [])
+    def _line(self) -> list[type]:
+        return [type(e) for e in self.heard.events if isinstance(e, (Lost, Recovered))]
 
 
 @contextmanager

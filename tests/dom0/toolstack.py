@@ -36,6 +36,7 @@ class _Made:
     """A domain made here. frames: its pages, as others map them. holds: undo each mapping."""
 
     uuid: UUID
+    hardware: bool
     frames: list[int] = field(default_factory=list)
     holds: list[Callable[[], None]] = field(default_factory=list)
 
@@ -74,7 +75,7 @@ class RealHost:
         introduce: False leaves it unknown to xenstored, which then tells of neither its birth
             nor its death.
         """
-        made = _Made(uuid or uuid4())
+        made = _Made(uuid or uuid4(), hardware=type != "pv")
         domid = self._new_domain(made.uuid, type, domid)
         self._made[domid] = made
         made.frames = self._populate(domid)
@@ -86,8 +87,18 @@ class RealHost:
             self._store.write(f"{home}/name", name)
             self._store.write(f"{vm}/name", name)
         if introduce:
-            self._introduce(domid, made, hardware=type != "pv")
+            self.introduce(domid)
         return domid
+
+    def introduce(self, domid: int) -> None:
+        """Tell xenstored of a domain: one left unannounced, or after xenstored has started anew."""
+        made = self._made[domid]
+        store, console = made.frames[_STORE_PAGE], made.frames[_CONSOLE_PAGE]
+        seed = self._guest.xc_dom_gnttab_seed
+        if seed(self._xch, domid, made.hardware, console, store, 0, 0):
+            raise failed(self._ffi, f"xc_dom_gnttab_seed({domid})")
+        port = self._call("xc_evtchn_alloc_unbound", domid, 0)
+        self._store.introduce(domid, store, port)
 
     def rename(self, domid: int, name: Name | None) -> None:
         """Give it another name; None takes its name away."""
@@ -206,14 +217,6 @@ class RealHost:
         # For PV the numbers of the pages that Xen chose come back in the same array.
         self._call("xc_domain_populate_physmap_exact", domid, _PAGES, 0, 0, frames)
         return list(frames)
-
-    def _introduce(self, domid: int, made: _Made, *, hardware: bool) -> None:
-        store, console = made.frames[_STORE_PAGE], made.frames[_CONSOLE_PAGE]
-        seed = self._guest.xc_dom_gnttab_seed
-        if seed(self._xch, domid, hardware, console, store, 0, 0):
-            raise failed(self._ffi, f"xc_dom_gnttab_seed({domid})")
-        port = self._call("xc_evtchn_alloc_unbound", domid, 0)
-        self._store.introduce(domid, store, port)
 
     def _end(self, domid: int, order: str) -> None:
         if order == "libxl":

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -160,7 +161,7 @@ def in_dom0(release: str, command: str) -> list[str]:
     done = boot(
         image,
         overlay=overlay,
-        command=f"cd /project && PYTHONPATH=/site:/project DOMINDEX_DOM0=1 {command}",
+        command=f"cd /project && PYTHONPATH=/site:/project DOMINDEX_DOM0=1 {_settings()} {command}",
         timeout=TIME_LIMIT,
         on_line=lines.append,
     )
@@ -168,6 +169,15 @@ def in_dom0(release: str, command: str) -> list[str]:
         lines.append(f"the command {done.outcome.value}\n{done.log[-4000:]}")
     lines.append(f"{TIMES}boot {done.boot_seconds:.0f} s, tests {done.command_seconds:.0f} s")
     return lines
+
+
+def _settings() -> str:
+    """What is set here for the tests in dom0, as a shell takes it."""
+    return " ".join(
+        f"{name}={shlex.quote(os.environ[name])}"
+        for name in ("DOMINDEX_SEED", "DOMINDEX_STEPS")
+        if name in os.environ
+    )
 
 
 @functools.cache
