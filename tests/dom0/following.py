@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -98,14 +101,12 @@ def _threads() -> set[int | None]:
     return {t.ident for t in threading.enumerate() if t.name.startswith("domindex")}
 
 
-def _descriptors() -> set[str]:
-    """What is open, each with what it is open on."""
-    found = set()
+def _descriptors() -> Counter[str]:
+    """How many are open of each kind, or on each file."""
+    found: Counter[str] = Counter()
     for fd in os.listdir("/proc/self/fd"):
-        try:
-            found.add(f"{fd} {os.readlink(f'/proc/self/fd/{fd}')}")
-        except FileNotFoundError:
-            continue  # the one that listed them
+        with contextlib.suppress(FileNotFoundError):  # the one that listed them
+            found[re.sub(r"[0-9]+\]$", "", os.readlink(f"/proc/self/fd/{fd}"))] += 1
     return found
 
 
