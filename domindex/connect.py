@@ -2,23 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from domindex.index import Index
 from domindex.ports import Host, Hypervisor, Store
 from domindex.watcher import Timing
-
-_FEATURES_SINCE = (4, 21)
-"""Of C xenstored. What has no such features has only more to ask, not less to offer."""
-
-
-def _xen_version() -> tuple[int, ...]:
-    """As the kernel tells it to everybody; () if it does not."""
-    try:
-        folder = Path("/sys/hypervisor/version")
-        return tuple(int((folder / part).read_text()) for part in ("major", "minor"))
-    except (OSError, ValueError):
-        return ()
 
 
 class XenHost:
@@ -40,11 +26,16 @@ class XenHost:
         return PrivcmdHypervisor()
 
     def open_store(self, timeout: float) -> Store:
-        """Cost: the connection and, from Xen 4.21 on, one round trip."""
+        """Cost: the connection and one round trip.
+
+        Every later line takes the way of the first: while xenstored is away its socket is too,
+        and the xenbus would be there, but with a kernel that does not say that it is away.
+        """
         from domindex.xenstore import XenStore
 
-        ask = _xen_version() >= _FEATURES_SINCE
-        return XenStore(self._transport, self._path, timeout, ask_features=ask)
+        store = XenStore(self._transport, self._path, timeout)
+        self._transport = store.transport
+        return store
 
 
 def connect(

@@ -84,6 +84,9 @@ class Store(Protocol):
     has_depth: bool
     """The special watches can name the domid in their events (C xenstored of Xen >= 4.22)."""
 
+    forgets: bool
+    """The server may be restarted behind this line, and its watches be gone, without a sign."""
+
     def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
         """Set watches; returns once each is acknowledged. Each fires once at the start."""
         ...

@@ -424,6 +424,7 @@ class _SimulatedStore:
         self._again: dict[Watch, None] = {}  # to be queued once more when the queue was taken
         self._woken = self._deaf = self._cut = False
         self.has_depth = host._watch_depth
+        self.forgets = False
 
     def fire(self, path: bytes, domid: int | None, *, twice: bool) -> None:
         if self._deaf:

@@ -173,6 +173,7 @@ class Watcher:
             began = time.monotonic()
             try:
                 self._follow()
+                continue
             except Exception as error:
                 if self._closing:
                     return
@@ -192,7 +193,7 @@ class Watcher:
                 self._state.wait(left)
 
     def _follow(self) -> None:
-        """One line, from its opening until it is lost, which is raised, or the end."""
+        """One line, from its opening until it is lost, which is raised, or its term or the end."""
         store = self._host.open_store(self._timing.request)
         try:
             with self._state:
@@ -221,6 +222,8 @@ class Watcher:
             elif (scope := self._events(store)) != set():
                 self._pass(store, scope)
             elif now >= audited + timing.audit:
+                if store.forgets:
+                    return  # a new line is the only proof that the watches are there
                 self._audit(store)
                 audited = now
             elif now >= heard + timing.probe:

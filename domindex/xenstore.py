@@ -39,6 +39,8 @@ with warnings.catch_warnings():
 GET_FEATURE: Final = 23
 """C xenstored >= 4.21; newer than pyxs."""
 FEATURE_WATCH_DEPTH: Final = 4
+_NOTHING: Final = (Op.GET_DOMAIN_PATH, b"0\0")
+"""A request that every server answers without looking anything up."""
 
 _HEADER = struct.Struct("=IIII")  # type, request id, transaction id, length of the payload
 _WINDOW = 512
@@ -79,22 +81,13 @@ class _Connection(Protocol):
 
 
 class XenStore:
-    """See `ports.Store`. Raises StoreLost or AccessDenied when it cannot be opened.
+    """See `ports.Store`. Raises StoreLost or AccessDenied when it cannot be opened."""
 
-    ask_features: find out whether the special watches can name domains. Not to be asked of
-        an old server: oxenstored of Xen 4.14 never answers, and the line is of no more use.
-    """
-
-    def __init__(
-        self,
-        transport: str | None,
-        path: str | None,
-        timeout: float,
-        *,
-        ask_features: bool = True,
-    ) -> None:
+    def __init__(self, transport: str | None, path: str | None, timeout: float) -> None:
         self._timeout = timeout
         self._connection, self._is_bus = _connect(transport, path, timeout)
+        self.transport = "xenbus" if self._is_bus else "socket"
+        self.forgets = self._is_bus
         try:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as error:
@@ -117,7 +110,7 @@ class XenStore:
         self.has_depth = False
         _open.add(self)
         try:
-            if ask_features and not self._is_bus:  # the kernel drops the depth of a watch
+            if not self._is_bus:  # the kernel drops the depth of a watch
                 self.has_depth = self._features() & FEATURE_WATCH_DEPTH != 0
         except BaseException:
             self.close()
@@ -164,7 +157,7 @@ class XenStore:
         in an order of their own: there the first event of a fresh watch is the mark.
         """
         if not self._is_bus:
-            self._all([(Op.GET_DOMAIN_PATH, b"0\0")])
+            self._all([_NOTHING])
             return
         mark = Watch(_BARRIER_PATH, b"barrier/%d" % self._last_id)
         self._tokens.add(mark.token)
@@ -213,7 +206,8 @@ class XenStore:
     # -- requests ----------------------------------------------------------------------------
 
     def _features(self) -> int:
-        (reply,) = self._exchange([(GET_FEATURE, b"")])
+        # oxenstored takes a request without a payload up only when the next one comes.
+        reply, _ = self._exchange([(GET_FEATURE, b""), _NOTHING])
         text = reply.rstrip(b"\0") if isinstance(reply, bytes) else b""
         return int(text) if text.isdigit() and len(text) < 10 else 0
 

@@ -77,9 +77,9 @@ class Following:
 
 
 @contextmanager
-def following(host: Host) -> Iterator[Following]:
+def following(host: Host, timing: Timing = TIMING) -> Iterator[Following]:
     """Open an index on `host` and listen; afterwards no thread and no descriptor is left."""
-    with leaves_nothing(), domindex.connect(host, timing=TIMING, timeout=PATIENCE) as index:
+    with leaves_nothing(), domindex.connect(host, timing=timing, timeout=PATIENCE) as index:
         heard = Heard()
         index.subscribe(heard)
         yield Following(index, heard)

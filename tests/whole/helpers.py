@@ -173,7 +173,7 @@ class _Hypervisor:
 class _Line:
     def __init__(self, host: Meddler, behind: Store) -> None:
         self._host, self._behind = host, behind
-        self.has_depth = behind.has_depth
+        self.has_depth, self.forgets = behind.has_depth, behind.forgets
         self.watched: set[Watch] = set()
         self.waiting = False
         self.closed = 0
