@@ -54,6 +54,7 @@ class _Guest:
     shutdown: ShutdownReason | None = None
     dying: bool = False
     introduced: bool = False
+    idle: bool = False
     born: float = field(default_factory=time.monotonic)
 
     def row(self) -> Row:
@@ -80,7 +81,7 @@ class _Guest:
         )
 
     def _cpu_time(self) -> int:
-        return int((time.monotonic() - self.born) * 1e6)
+        return 0 if self.idle else int((time.monotonic() - self.born) * 1e6)
 
 
 class SimulatedHost:
@@ -88,19 +89,24 @@ class SimulatedHost:
 
     unique_ids: the hypervisor names each life itself, as Xen >= 4.21 does.
     watch_depth: xenstored says which domain came or went, as C xenstored >= 4.22 does.
+    idle: no guest ever uses the processor, as if all stayed paused from their birth on: then
+        cpu time does not tell one life from the next.
 
     The methods without "Fault" in their docstring are what a toolstack or a guest does; each is
     complete on the host when it returns. To have a domid reused, or a name or a uuid twice, ask
     `create` for it.
     """
 
-    def __init__(self, *, unique_ids: bool = False, watch_depth: bool = False) -> None:
+    def __init__(
+        self, *, unique_ids: bool = False, watch_depth: bool = False, idle: bool = False
+    ) -> None:
         self._lock = threading.RLock()
         self._guests: dict[int, _Guest] = {}
         self._nodes: dict[bytes, bytes] = {}
         self._stores: list[_SimulatedStore] = []
         self._unique_ids = unique_ids
         self._watch_depth = watch_depth
+        self._idle = idle
         self._lives = 0
         self._last_domid = -1
         self._losing = 0
@@ -152,7 +158,8 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             handle = (uuid4() if uuid is None else uuid).bytes
-            self._guests[domid] = _Guest(domid, handle, OSType(type), self._lives)
+            idle = self._idle and domid != 0
+            self._guests[domid] = _Guest(domid, handle, OSType(type), self._lives, idle=idle)
             self._remove(_home(domid))
             if name is not None:
                 self.rename(domid, name)
@@ -239,6 +246,25 @@ class SimulatedHost:
         """Undo a suspend, as a failed migration does. Fires no event."""
         with self._lock:
             self._guest(domid).shutdown = None
+
+    def soft_reset(self, domid: int) -> None:
+        """Start a stopped HVM or PVH guest again as the same life, as kexec in it asks for.
+
+        Its nodes are removed and its name is written again, with an event for each step.
+        """
+        with self._lock:
+            guest = self._guest(domid)
+            if guest.type is OSType.PV or guest.shutdown is None:
+                raise ValueError(f"domain {domid} is no stopped HVM or PVH guest")
+            name = self._nodes.get(name_path(domid))
+            if guest.introduced:
+                guest.introduced = False
+                self._fire(b"@releaseDomain", domid)
+            self._remove(_home(domid))
+            guest.shutdown = None
+            if name is not None:
+                self.rename(domid, name)
+            self.introduce(domid)
 
     def change_handle(self, domid: int, uuid: UUID) -> None:
         """Give a live domain another uuid, as XAPI does in a migration. Fires no event."""

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import queue
+import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
@@ -17,8 +18,8 @@ from uuid import UUID
 
 import domindex
 from domindex.domain import Domain
-from domindex.events import Added, Event, Renamed
-from domindex.ports import Host
+from domindex.events import Added, Event, Recovered, Renamed
+from domindex.ports import Host, Hypervisor, Store
 from domindex.testing import SimulatedHost
 
 IN_DOM0 = bool(os.environ.get("DOMINDEX_DOM0"))
@@ -46,6 +47,9 @@ class Toolstack(Protocol):
     def pause(self, domid: int) -> None: ...
     def unpause(self, domid: int) -> None: ...
     def change_handle(self, domid: int, uuid: UUID) -> None: ...
+    def introduce(self, domid: int) -> None: ...
+    def resume(self, domid: int) -> None: ...
+    def soft_reset(self, domid: int) -> None: ...
     def destroy(self, domid: int, *, order: str = "libxl") -> None: ...
     def leave_node(self, domid: int, name: str | bytes) -> None: ...
     def clear_node(self, domid: int) -> None: ...
@@ -59,6 +63,7 @@ class Heard:
     """A listener that keeps what it hears, and lets a test wait for it."""
 
     events: list[Event] = field(default_factory=list)
+    subscription: domindex.Subscription | None = None
     _queue: queue.Queue[Event] = field(default_factory=queue.Queue)
 
     def __call__(self, event: Event) -> None:
@@ -100,6 +105,58 @@ class Heard:
         self.events += found
         return found
 
+    def told(self, index: domindex.Index) -> list[Event]:
+        """All that is told of what is complete on the host by now, not given out before."""
+        index.refresh(timeout=PATIENCE)
+        assert self.subscription is not None
+        end = Recovered(-1.0)  # queued behind the events of the refresh, so heard after them
+        self.subscription.put([end])
+        found: list[Event] = []
+        while (event := self._queue.get(timeout=PATIENCE)) is not end:
+            found.append(event)
+        self.events += found
+        return found
+
+
+class Eyelid:
+    """A host seen through something that can be shut: then nobody looks, and all wait.
+
+    Both a real and a simulated host can so be changed several times between two looks.
+    """
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self._shut = threading.Lock()
+
+    @contextmanager
+    def shut(self) -> Iterator[None]:
+        """In this block no list is made and no name is read."""
+        with self._shut:
+            yield
+
+    def open_hypervisor(self) -> Hypervisor:
+        opened = self._host.open_hypervisor()
+        _behind(self._shut, opened, "list", "get", "unique_id")
+        return opened
+
+    def open_store(self, timeout: float) -> Store:
+        opened = self._host.open_store(timeout)
+        _behind(self._shut, opened, "read")
+        return opened
+
+
+def _behind(lock: threading.Lock, port: object, *methods: str) -> None:
+    for method in methods:
+        setattr(port, method, _locked(lock, getattr(port, method)))
+
+
+def _locked(lock: threading.Lock, call: Callable[..., object]) -> Callable[..., object]:
+    def locked(*arguments: object) -> object:
+        with lock:
+            return call(*arguments)
+
+    return locked
+
 
 @dataclass
 class Stage:
@@ -109,13 +166,22 @@ class Stage:
     toolstack: Toolstack
     real: bool
 
+    def __post_init__(self) -> None:
+        self._eyelid = Eyelid(self.host)
+
+    @contextmanager
+    def unseen(self) -> Iterator[None]:
+        """What happens to the host in this block, the index first sees after it, all at once."""
+        with self._eyelid.shut():
+            yield
+
     @contextmanager
     def index(self) -> Iterator[tuple[domindex.Index, Heard]]:
         """The live index, and a listener that has heard of all that was there before."""
-        with domindex.connect(self.host, timeout=PATIENCE) as index:
+        with domindex.connect(self._eyelid, timeout=PATIENCE) as index:
             heard = Heard()
             present = len(index)
-            with index.subscribe(heard):
+            with index.subscribe(heard) as heard.subscription:
                 for _ in range(present):
                     heard.until(Added)
                 yield index, heard
@@ -128,7 +194,7 @@ def stage(transport: str | None = None, *, newest: bool = False) -> Iterator[Sta
     newest: the simulated one with what only the newest Xen has.
     """
     if not IN_DOM0:
-        with SimulatedHost(unique_ids=newest, watch_depth=newest) as simulated:
+        with SimulatedHost(unique_ids=newest, watch_depth=newest, idle=True) as simulated:
             yield Stage(simulated, simulated, real=False)
         return
     from tests.dom0.toolstack import RealHost
@@ -148,6 +214,49 @@ def eventually(condition: Callable[[], bool], what: str) -> None:
         time.sleep(0.01)
 
 
+def tale(events: Sequence[Event]) -> list[str]:
+    """Events in short: `+web`, `web>www`, `web!crash`, `web~uuid`, `-web`; `?` is no name.
+
+    A toolstack makes and ends a domain in steps, between which the index may look or not: a
+    first name right after the birth, and a last one lost right before the end, are no news.
+    """
+    told: list[str] = []
+    latest: dict[domindex.Life, tuple[int, Event]] = {}  # of each life, and where it is told
+    life: domindex.Life | None
+    for event in events:
+        match event:
+            case domindex.Added(domain):
+                text, life = f"+{_called(domain)}", domain.life
+            case domindex.Renamed(old, new):
+                text, life = f"{_called(old)}>{_called(new)}", new.life
+                place, before = latest.get(life, (0, None))
+                if isinstance(before, Added) and old.name is None:
+                    told[place] = text = f"+{_called(new)}"
+                    latest[life] = place, event
+                    continue
+            case domindex.ShutDown(domain, reason):
+                text, life = f"{_called(domain)}!{reason.name.lower()}", domain.life
+            case domindex.Changed(_, new, fields):
+                text, life = f"{_called(new)}~{','.join(fields)}", new.life
+            case domindex.Removed(domain, reason):
+                why = "" if reason is None else f" ({reason.name.lower()})"
+                text, life = f"-{_called(domain)}{why}", domain.life
+                place, before = latest.get(life, (0, None))
+                if isinstance(before, Renamed) and domain.name is None:
+                    text = f"-{_called(before.old)}{why}"
+                    told[place] = ""
+            case _:
+                text, life = type(event).__name__, None
+        if life is not None:
+            latest[life] = len(told), event
+        told.append(text)
+    return [text for text in told if text]
+
+
+def _called(domain: Domain) -> str:
+    return "?" if domain.name is None else domain.printable or "''"
+
+
 def believed(events: list[Event], start: list[Domain]) -> dict[int, Domain]:
     """What a listener that heard these events holds to be running."""
     held = {domain.domid: domain for domain in start}
@@ -164,3 +273,15 @@ def believed(events: list[Event], start: list[Domain]) -> dict[int, Domain]:
             case domindex.ShutDown(domain):
                 held[domain.domid] = domain
     return held
+
+
+def true_to_its_events(index: domindex.Index, heard: Heard) -> None:
+    """P2, P8: whoever only listened knows what the index knows."""
+    assert believed(heard.events, []) == {domain.domid: domain for domain in index}
+
+
+def news(index: domindex.Index, heard: Heard) -> list[str]:
+    """What is told of the last step, in short, after a look at whether the index agrees."""
+    told = tale(heard.told(index))
+    true_to_its_events(index, heard)
+    return told

@@ -97,6 +97,7 @@ SIMULATED_HOST = {
     "rename",
     "resume",
     "shutdown",
+    "soft_reset",
     "start_xenstored",
     "stop_xenstored",
     "unpause",

@@ -32,6 +32,8 @@ int xc_domain_sethandle(void *xch, uint32_t domid, uint8_t *handle);
 int xc_domain_pause(void *xch, uint32_t domid);
 int xc_domain_unpause(void *xch, uint32_t domid);
 int xc_domain_shutdown(void *xch, uint32_t domid, int reason);
+int xc_domain_resume(void *xch, uint32_t domid, int fast);
+int xc_domain_soft_reset(void *xch, uint32_t domid);
 int xc_domain_destroy(void *xch, uint32_t domid);
 int xc_evtchn_alloc_unbound(void *xch, uint32_t domid, uint32_t remote);
 int xc_dom_gnttab_seed(void *xch, uint32_t domid, bool hvm, xen_pfn_t console, xen_pfn_t store,
@@ -45,6 +47,8 @@ bool xs_mkdir(void *xs, uint32_t transaction, const char *path);
 bool xs_write(void *xs, uint32_t transaction, const char *path, const void *data, unsigned length);
 bool xs_rm(void *xs, uint32_t transaction, const char *path);
 bool xs_introduce_domain(void *xs, unsigned domid, unsigned long frame, unsigned port);
+bool xs_release_domain(void *xs, unsigned domid);
+bool xs_resume_domain(void *xs, unsigned domid);
 
 void *xenforeignmemory_open(void *logger, unsigned flags);
 int xenforeignmemory_close(void *memory);

@@ -48,6 +48,16 @@ class StoreWriter:
             lambda xs: self._store.xs_introduce_domain(xs, domid, frame, port),
         )
 
+    def release(self, domid: int) -> None:
+        """Make xenstored forget a domain that still exists."""
+        self._ask(
+            f"xs_release_domain({domid})", lambda xs: self._store.xs_release_domain(xs, domid)
+        )
+
+    def resume(self, domid: int) -> None:
+        """Tell xenstored that a domain which stopped runs again."""
+        self._ask(f"xs_resume_domain({domid})", lambda xs: self._store.xs_resume_domain(xs, domid))
+
     def close(self) -> None:
         """Close the connection; the next request opens a new one."""
         if self._handle is not None:

@@ -36,7 +36,8 @@ class _Made:
     """A domain made here. frames: its pages, as others map them. holds: undo each mapping."""
 
     uuid: UUID
-    hardware: bool
+    hardware: bool = False
+    name: Name | None = None
     frames: list[int] = field(default_factory=list)
     holds: list[Callable[[], None]] = field(default_factory=list)
 
@@ -79,13 +80,11 @@ class RealHost:
         domid = self._new_domain(made.uuid, type, domid)
         self._made[domid] = made
         made.frames = self._populate(domid)
-        home, vm = f"/local/domain/{domid}", f"/vm/{made.uuid}"
         if domid in self._left:
             self.clear_node(domid)
-        self._store.write(f"{home}/vm", vm)
+        self._store.write(f"/local/domain/{domid}/vm", f"/vm/{made.uuid}")
         if name is not None:
-            self._store.write(f"{home}/name", name)
-            self._store.write(f"{vm}/name", name)
+            self.rename(domid, name)
         if introduce:
             self.introduce(domid)
         return domid
@@ -107,7 +106,10 @@ class RealHost:
             self._store.remove(path)
         else:
             self._store.write(path, name)
-            self._store.write(f"/vm/{self._made[domid].uuid}/name", name)
+        if (made := self._made.get(domid)) is not None:  # dom0 was not made here
+            made.name = name
+            if name is not None:
+                self._store.write(f"/vm/{made.uuid}/name", name)
 
     def shutdown(self, domid: int, reason: int = 0) -> None:
         """It shuts down, as if by itself; it stays until it is destroyed."""
@@ -122,6 +124,23 @@ class RealHost:
     def unpause(self, domid: int) -> None:
         """Take one pause back. Each domain has one from its creation, and nothing to run."""
         self._call("xc_domain_unpause", domid)
+
+    def resume(self, domid: int) -> None:
+        """Let a PVH or HVM domain that stopped go on. A PV one has no state to go on from."""
+        if self._guest.xc_domain_resume(self._xch, domid, 0):
+            raise failed(self._ffi, f"xc_domain_resume({domid})")
+        self._store.resume(domid)
+
+    def soft_reset(self, domid: int) -> None:
+        """Start a stopped PVH or HVM domain again, in the order of libxl_create.c."""
+        made = self._made[domid]
+        self._store.release(domid)
+        self.clear_node(domid)
+        self._call("xc_domain_soft_reset", domid)
+        self._store.write(f"/local/domain/{domid}/vm", f"/vm/{made.uuid}")
+        if made.name is not None:
+            self.rename(domid, made.name)
+        self.introduce(domid)
 
     def change_handle(self, domid: int, uuid: UUID) -> None:
         """Change its uuid in the hypervisor only, as a migration by XAPI does."""
