@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from uuid import UUID
 
 TIME_LIMIT = 60.0  # seconds for one command; `create` takes about one
+_CONFIGURATION = Path("/etc/xen/xl.conf")
 _LEAST_MEMORY = {"pv": 4, "pvh": 32, "hvm": 32}  # MiB
 
 
@@ -76,6 +80,32 @@ def pause(domain: int | str) -> None:
 
 def unpause(domain: int | str) -> None:
     run("unpause", str(domain))
+
+
+def save(domain: int | str, file: Path, *, stay: str | None = None) -> None:
+    """Save it to a file. It ends, unless `stay` says how it goes on: "run" or "paused"."""
+    run("save", *({"run": ["-c"], "paused": ["-p"]}[stay] if stay else []), str(domain), str(file))
+
+
+def restore(file: Path) -> None:
+    """Make a domain of what was saved. It stays paused."""
+    run("restore", "-p", str(file))
+
+
+def migrate(domain: int | str) -> None:
+    """Migrate it to this very host: the receiver is started here, and no ssh in between."""
+    run("migrate", "-s", "", str(domain), "xl migrate-receive")
+
+
+@contextmanager
+def configured(line: str) -> Iterator[None]:
+    """With one more line in xl.conf."""
+    before = _CONFIGURATION.read_text()
+    _CONFIGURATION.write_text(f"{before}\n{line}\n")
+    try:
+        yield
+    finally:
+        _CONFIGURATION.write_text(before)
 
 
 def list() -> dict[int, str]:
