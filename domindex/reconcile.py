@@ -21,7 +21,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Final
 from uuid import UUID
 
-from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, decode_name
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, OSType, decode_name
 from domindex.ports import Row, Watch
 from domindex.table import Change
 
@@ -249,7 +249,10 @@ def _may_be_same(tracked: Tracked, row: Row) -> bool:
     """
     known = tracked.row
     return (
-        row.handle == known.handle and row.cpu_time >= known.cpu_time and row.frame == known.frame
+        row.handle == known.handle
+        and (row.type is known.type or OSType.UNKNOWN in (row.type, known.type))
+        and row.cpu_time >= known.cpu_time
+        and row.frame == known.frame
     )
 
 

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import socket
+import struct
 import threading
 from typing import Any
 from uuid import UUID
@@ -173,12 +174,12 @@ def test_a_child_does_not_keep_the_line_open(tmp_path: Any) -> None:
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(path)
         server.listen()
-        answer = (23).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(4)
         accepted: list[socket.socket] = []
 
         def serve() -> None:
             accepted.append(server.accept()[0])
-            accepted[0].sendall(answer + (2).to_bytes(4, "little") + b"0\0")
+            for request, (kind, said) in enumerate([(23, b"0\0"), (10, b"/\0")], 1):
+                accepted[0].sendall(struct.pack("=IIII", kind, request, 0, len(said)) + said)
 
         serving = threading.Thread(target=serve)
         serving.start()
