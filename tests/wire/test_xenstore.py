@@ -397,6 +397,26 @@ def test_a_refusal_is_an_error_and_the_line_works(
     assert store.read([NAME]) == [b"web"]
 
 
+def test_a_server_that_answers_an_empty_request_with_the_next(
+    xenstored: FakeXenstored, open_store: OpenStore
+) -> None:
+    """As oxenstored does: the question for the features has no payload, and must not wait alone."""
+    held: list[bytes] = []
+
+    def later(_: object, answer: Callable[[], list[bytes]]) -> list[bytes]:
+        held.extend(answer())
+        return []
+
+    def with_it(_: object, answer: Callable[[], list[bytes]]) -> list[bytes]:
+        ready = held.copy()
+        held.clear()
+        return [*ready, *answer()]
+
+    xenstored.rule(later, op=Op.GET_FEATURE)
+    xenstored.rule(with_it, op=Op.GET_DOMAIN_PATH)
+    assert open_store().read([NAME]) == [None]
+
+
 def test_one_refusal_among_many_leaves_no_reply_behind(
     xenstored: FakeXenstored, store: XenStore
 ) -> None:
