@@ -1,6 +1,6 @@
 # make run   set up and show the index at work
 # make test  set up and run everything: format, lint, types, packages, tests, the real Xen host
-# make matrix runs what test runs on a real host on Xen 4.14, 4.17 and 4.20, with both xenstoreds
+# make matrix  the same and the faults of the line, on Xen 4.14, 4.17 and 4.20 with both xenstoreds
 # Both need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.13 python3.12 python3,$(shell command -v $(p))))

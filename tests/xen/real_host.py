@@ -100,8 +100,11 @@ def scenarios(runs: list[Run]) -> dict[str, str]:
     return named
 
 
-HOSTS = tuple(RELEASES) if os.environ.get("DOMINDEX_HOSTS") == "all" else ("4.17",)
-"""The hosts of this session: what `make test` asks for, or every one there is."""
+EVERYTHING = os.environ.get("DOMINDEX_HOSTS") == "all"
+"""Whether this is `make matrix`: every host there is, and the tests that take long as well."""
+
+HOSTS = tuple(RELEASES) if EVERYTHING else ("4.17",)
+LONG = () if EVERYTHING else ("--ignore=tests/dom0/test_line_faults.py",)
 
 _boots: dict[str, Future[Run]] = {}
 _processors = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="host")
@@ -136,7 +139,7 @@ def run_of(host: str) -> Run:
 
 def _run(host: str) -> Run:
     run = Run(host)
-    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join(SUITES)}"
+    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join((*SUITES, *LONG))}"
     for line in in_dom0(host, command):
         run.line(line)
     return run
@@ -203,7 +206,7 @@ def build_wheel() -> Path:
 def nodes_in_dom0() -> list[str]:
     """Every test that is to run in dom0, as pytest names it there."""
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "--collect-only", "-q", *SUITES],
+        [sys.executable, "-m", "pytest", "--collect-only", "-q", *SUITES, *LONG],
         cwd=PROJECT,
         env={**os.environ, "DOMINDEX_DOM0": "1"},
         capture_output=True,
