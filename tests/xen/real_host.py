@@ -29,7 +29,6 @@ from tests.xenhost.root import Content
 
 PROJECT = Path(__file__).resolve().parents[2]
 IN_DOM0 = ("contract", "scenarios", "dom0", "figures")
-# The tests of xl come last: xenconsoled, which they start, makes every later death slower.
 SUITES = ("tests/contract", "tests/scenarios", "tests/dom0")
 TIME_LIMIT = 1200.0
 TIMES = "TIMES "
@@ -139,7 +138,8 @@ def run_of(host: str) -> Run:
 
 def _run(host: str) -> Run:
     run = Run(host)
-    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join((*SUITES, *LONG))}"
+    suites = " ".join((*SUITES, *LONG))
+    command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {suites}"
     for line in in_dom0(host, command):
         run.line(line)
     return run
