@@ -1,3 +1,19 @@
-"""A stage for each test, as the scenarios have it."""
+"""What the tests in dom0 share: the scenarios' stage, and a toolstack of their own."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.dom0.toolstack import RealHost
 from tests.scenarios.conftest import stage as stage
+
+
+@pytest.fixture
+def toolstack() -> Iterator[RealHost]:
+    """Makes real domains; ends with all that it made."""
+    host = RealHost()
+    host.create("first")  # its own connections are open from here on
+    yield host
+    host.close()

@@ -35,14 +35,6 @@ XENSTORED = Path("/run/xenstored/socket")
 
 
 @pytest.fixture
-def toolstack() -> Iterator[RealHost]:
-    host = RealHost()
-    host.create("first")  # its own connections are open from here on
-    yield host
-    host.close()
-
-
-@pytest.fixture
 def proxy() -> Iterator[LineProxy]:
     with (
         tempfile.TemporaryDirectory() as home,

@@ -12,7 +12,6 @@ import dataclasses
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -29,14 +28,6 @@ from .toolstack import RealHost
 DOM0 = "Domain-0"
 UPDATES = 3
 SOCKET = domindex.XenHost(transport="socket")
-
-
-@pytest.fixture
-def toolstack() -> Iterator[RealHost]:
-    host = RealHost()
-    host.create("first")  # its own connections are open from here on
-    yield host
-    host.close()
 
 
 def run(*command: str) -> None:
