@@ -1,13 +1,12 @@
 # make run   set up and show the index at work
-# make test  set up and run everything: format, lint, types, packages, tests, the real Xen host
-# make matrix  the same and the faults of the line, on Xen 4.14, 4.17 and 4.20 with both xenstoreds
+# make test  set up and run everything: format, lint, types, packages, tests, six real Xen hosts
 # Both need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.13 python3.12 python3,$(shell command -v $(p))))
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check matrix figures clean
+.PHONY: run test check figures clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -20,9 +19,6 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m build --outdir build/dist
-
-matrix: $(VENV)/dev.stamp
-	DOMINDEX_HOSTS=all $(BIN)/python -m pytest tests/xen
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.figures
