@@ -2,13 +2,15 @@
 
 Reading order for the code: domain.py and events.py (what there is and what happens to it),
 table.py (three keys, one truth), reconcile.py (from what was seen to what is true),
-watcher.py (the thread that asks), index.py (what a program holds on to). The outside is
-ports.py, behind it xenstore.py and hypercall.py, or testing.py.
+watcher.py (the thread that asks), answers.py and index.py (what a program holds on to),
+mailbox.py and delivery.py (how it hears). The outside is ports.py, behind it xenstore.py and
+hypercall.py, or testing.py.
 """
 
 from domindex import direct as direct
 from domindex.connect import XenHost as XenHost
 from domindex.connect import connect as connect
+from domindex.delivery import EventStream as EventStream
 from domindex.delivery import Subscription as Subscription
 from domindex.domain import Domain as Domain
 from domindex.domain import DomainInfo as DomainInfo
@@ -32,13 +34,19 @@ from domindex.errors import TimedOut as TimedOut
 from domindex.errors import UnknownXen as UnknownXen
 from domindex.events import Added as Added
 from domindex.events import Changed as Changed
+from domindex.events import DuplicateName as DuplicateName
+from domindex.events import DuplicateUuid as DuplicateUuid
 from domindex.events import Event as Event
 from domindex.events import Lost as Lost
+from domindex.events import Rebooted as Rebooted
 from domindex.events import Recovered as Recovered
 from domindex.events import Removed as Removed
 from domindex.events import Renamed as Renamed
+from domindex.events import Resync as Resync
 from domindex.events import ShutDown as ShutDown
+from domindex.events import Synced as Synced
 from domindex.index import Capabilities as Capabilities
 from domindex.index import Index as Index
 from domindex.index import Stats as Stats
+from domindex.snapshot import Snapshot as Snapshot
 from domindex.watcher import Timing as Timing

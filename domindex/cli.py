@@ -6,8 +6,8 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
-import queue
 import sys
 import threading
 import time
@@ -16,9 +16,23 @@ from typing import Any, TextIO
 
 from domindex import direct
 from domindex.connect import XenHost, connect
+from domindex.delivery import EventStream
 from domindex.domain import Domain, printable
-from domindex.errors import Ambiguous, DomindexError, InvalidKey, NoSuchDomain
-from domindex.events import Changed, Event, Lost, Recovered, Renamed
+from domindex.errors import Ambiguous, DomindexError, InvalidKey, NoSuchDomain, TimedOut
+from domindex.events import (
+    Added,
+    Changed,
+    DuplicateName,
+    DuplicateUuid,
+    Event,
+    Lost,
+    Rebooted,
+    Recovered,
+    Removed,
+    Renamed,
+    Resync,
+    ShutDown,
+)
 from domindex.ports import Host
 
 EXIT = """\
@@ -95,9 +109,8 @@ def get(host: Host, args: argparse.Namespace, out: TextIO) -> int:
 
 def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     """Print the domains there are, then each event, until interrupted or for --seconds."""
-    heard: queue.Queue[Event] = queue.Queue()
-    with connect(host) as index, index.subscribe(heard.put):
-        for event in _until(heard, args.seconds):
+    with connect(host) as index, index.events() as events:
+        for event in _until(events, args.seconds):
             line = json.dumps(event_json(event)) if args.json else event_line(event)
             print(line, file=out, flush=True)
     return 0
@@ -178,14 +191,20 @@ def event_json(event: Event) -> dict[str, Any]:
         "time": event.time,
     }
     match event:
-        case Renamed() | Changed():
+        case Renamed() | Changed() | Rebooted():
             told |= {"old": as_json(event.old), "new": as_json(event.new)}
         case Lost():
             told["cause"] = str(event.cause)
         case Recovered():
             told["downtime"] = event.downtime
-        case _:
-            told["domain"] = as_json(event.domain)
+        case DuplicateName(name, domains):
+            told |= {"name": name, "domains": [as_json(domain) for domain in domains]}
+        case DuplicateUuid(uuid, domains):
+            told |= {"uuid": str(uuid), "domains": [as_json(domain) for domain in domains]}
+        case Resync(domains):
+            told["domains"] = [as_json(domain) for domain in domains]
+        case Added(domain) | Removed(domain) | ShutDown(domain):
+            told["domain"] = as_json(domain)
     return told
 
 
@@ -193,9 +212,10 @@ def event_line(event: Event) -> str:
     """An event as one line, fit for a terminal."""
     word = type(event).__name__
     match event:
-        case Renamed():
-            new = event.new
-            return f"{word:<9} {new.domid:>5} {event.old.printable} -> {new.printable}"
+        case Renamed(old, new):
+            return f"{word:<9} {new.domid:>5} {old.printable} -> {new.printable}"
+        case Rebooted(old, new):
+            return f"{word:<9} {new.domid:>5} {new.printable} (was domain {old.domid})"
         case Changed():
             told = ", ".join(f"{field}: {getattr(event.new, field)}" for field in event.fields)
             return f"{word:<9} {event.new.domid:>5} {event.new.printable} ({told})"
@@ -203,21 +223,22 @@ def event_line(event: Event) -> str:
             return f"{word:<9}     - {printable(str(event.cause))}"
         case Recovered():
             return f"{word:<9}     - after {event.downtime:.1f} s"
-        case _:
-            domain = event.domain
+        case DuplicateName(_, domains) | DuplicateUuid(_, domains) | Resync(domains):
+            what = f" {domains[0].printable}" if isinstance(event, DuplicateName) else ""
+            held = ", ".join(str(domain.domid) for domain in domains)
+            return f"{word:<9}     -{what} (domains {held})"
+        case Added(domain) | Removed(domain) | ShutDown(domain):
             why = "" if domain.shutdown is None else f" ({domain.shutdown.name.lower()})"
             return f"{word:<9} {domain.domid:>5} {domain.printable}{why}"
+    return word
 
 
-def _until(heard: queue.Queue[Event], seconds: float | None) -> Iterator[Event]:
-    deadline = None if seconds is None else time.monotonic() + seconds
-    while True:
-        left = None if deadline is None else deadline - time.monotonic()
-        if left is not None and left <= 0:
-            return
+def _until(events: EventStream, seconds: float | None) -> Iterator[Event]:
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
         try:
-            yield heard.get(timeout=None if left is None else min(left, threading.TIMEOUT_MAX))
-        except queue.Empty:
+            yield events.get(timeout=min(left, threading.TIMEOUT_MAX))
+        except TimedOut:
             return
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from domindex.answers import Stale
 from domindex.index import Index
 from domindex.ports import Host, Hypervisor, Store
 from domindex.watcher import Timing
@@ -39,17 +40,24 @@ class XenHost:
 
 
 def connect(
-    host: Host | None = None, *, timing: Timing | None = None, timeout: float = 60.0
+    host: Host | None = None,
+    *,
+    timing: Timing | None = None,
+    timeout: float = 60.0,
+    stale: Stale = "serve",
 ) -> Index:
     """The index of this host, once it holds every domain. Close it, or use it in a `with`.
 
     host: a `XenHost` with other than the usual ways, or a `SimulatedHost`.
     timing: time limits and intervals. timeout: seconds until the index must be whole.
+    stale: what look-ups do while the line to the host is down: "serve" what was last known (only
+        a miss raises NotLive), "refuse" with NotLive, or "wait" for the line, `timing.wait`
+        seconds at most. `age` tells how old the picture is.
 
     Raises NotControlDomain, AccessDenied, UnknownXen, HypercallFailed, StoreLost, TimedOut:
     each says what is missing.
     Cost for n domains: two list hypercalls; n watches and n reads of xenstore, pipelined.
     """
-    index = Index(XenHost() if host is None else host, timing)
+    index = Index(XenHost() if host is None else host, timing, stale)
     index.start(timeout)
     return index

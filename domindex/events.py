@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TypeAlias
+from uuid import UUID
 
 from domindex.domain import Domain, ShutdownReason
 
@@ -69,6 +70,51 @@ class Removed(_Told):
 
 
 @dataclass(frozen=True, slots=True)
+class Rebooted(_Told):
+    """`old` ended and `new` runs in its place: the same uuid, or else the same name.
+
+    Told in place of Removed and Added to a listener that asked for it by `reboot_grace`.
+    """
+
+    old: Domain
+    new: Domain
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateName(_Told):
+    """Several `domains`, lowest domid first, are called `name` now: look-ups say Ambiguous.
+
+    Told again when one more joins them. What ends it is told as Renamed or Removed.
+    """
+
+    name: str
+    domains: tuple[Domain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class DuplicateUuid(_Told):
+    """Several `domains`, lowest domid first, have this uuid now, as in a local migration."""
+
+    uuid: UUID
+    domains: tuple[Domain, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Synced(_Told):
+    """A listener has heard of everything that was there when it subscribed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resync(_Told):
+    """This listener was too slow and its backlog was dropped: forget all, `domains` run now.
+
+    In domid order. The index is live, unless a `Lost` comes next.
+    """
+
+    domains: tuple[Domain, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Lost(_Told):
     """The index is no longer live: it may miss changes until `Recovered`. It retries by itself."""
 
@@ -82,5 +128,20 @@ class Recovered(_Told):
     downtime: float
 
 
-DomainEvent: TypeAlias = Added | Renamed | ShutDown | Changed | Removed
-Event: TypeAlias = DomainEvent | Lost | Recovered
+DomainEvent: TypeAlias = (
+    Added | Renamed | ShutDown | Changed | Removed | Rebooted | DuplicateName | DuplicateUuid
+)
+LineEvent: TypeAlias = Lost | Recovered | Synced | Resync
+Event: TypeAlias = DomainEvent | LineEvent
+
+
+def about(event: Event) -> tuple[Domain, ...]:
+    """The domains that an event tells of, as they were and as they are."""
+    match event:
+        case Added(domain) | Removed(domain) | ShutDown(domain):
+            return (domain,)
+        case Renamed(old, new) | Changed(old, new) | Rebooted(old, new):
+            return old, new
+        case DuplicateName(_, domains) | DuplicateUuid(_, domains) | Resync(domains):
+            return domains
+    return ()

@@ -1,7 +1,6 @@
-"""The index: what a program holds on to. Look-ups, the listeners, and the way to the watcher.
+"""The index: what a program holds on to. Its opening and end, its listeners, the way to the host.
 
-A hit is one dict look-up, without a lock and without leaving the process. Only a miss looks
-closer: then it is worth the lock to tell absent, ambiguous and cannot-tell apart.
+What it answers from memory is the other half, answers.py.
 """
 
 from __future__ import annotations
@@ -10,20 +9,22 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self
 from uuid import UUID
 
-from domindex.delivery import Handler, Subscription
-from domindex.domain import Domain, DomainInfo, OSType, as_domid, as_name, as_uuid
-from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive
-from domindex.events import Added, Event, Lost
+from domindex.answers import Answers, K, Stale, is_ready
+from domindex.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
+from domindex.dispatch import Dispatcher
+from domindex.domain import Domain, DomainInfo, Life, as_domid, as_name, as_uuid
+from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, NotLive, TimedOut
+from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
+from domindex.mailbox import QUEUE, Mailbox, Wanted
 from domindex.ports import Host, Hypervisor
-from domindex.table import Change, DomainTable, Keyed, View
+from domindex.table import Change, Keyed
+from domindex.waiting import Bell
 from domindex.watcher import Timing, Watcher
-
-K = TypeVar("K", bound=Any)
 
 _VERIFIES: Final = 3
 """Refreshes before a verified look-up gives up on a host that changes faster than it can ask."""
@@ -34,10 +35,13 @@ class Stats:
     """Counters since the index was opened, and sizes now.
 
     domains, names, uuids: held now; names and uuids count those with a single holder.
+    age: seconds since the host last confirmed that the picture is whole.
     events: watch events taken in. passes: times the difference was worked out.
     lists: hypercalls for the whole list. reads: names read. audits that found something
     add the number of changes to `drift`. reconnects: lines lost and recovered.
-    pending: events that listeners have not yet been handed. listener_errors: their failures.
+    lag: seconds from taking in the last event to holding what it led to.
+    listeners: subscriptions and streams. pending: events they have not yet been handed; queues:
+    how many for each. overflows: backlogs that were dropped. listener_errors: failed handlers.
     """
 
     domains: int
@@ -52,8 +56,11 @@ class Stats:
     reads: int
     drift: int
     reconnects: int
+    lag: float
     listeners: int
     pending: int
+    queues: tuple[int, ...]
+    overflows: int
     listener_errors: int
 
 
@@ -71,37 +78,24 @@ class Capabilities:
     watch_depth: bool
 
 
-class Index:
+class Index(Answers):
     """Every running domain of one host by name, uuid and domid, kept true by watching.
 
     Made by `domindex.connect()`. Safe from any thread, listeners included.
-
-    names, uuids, domids: live read-only mappings at dict speed. `index.names["web"]` raises
-        what `by_name("web")` raises; `.get` gives None and `in` gives False instead, and they
-        take keys only as the index keeps them: str, UUID, int.
     """
 
-    names: View[str]
-    uuids: View[UUID]
-    domids: View[int]
-
-    def __init__(self, host: Host, timing: Timing | None = None) -> None:
-        self._lock = threading.RLock()  # held to change the table, or to see it whole
-        self._table = DomainTable(
-            lambda domid: self._absent("domid", self._table.domids, as_domid(domid)),
-            lambda name: self._absent("name", self._table.names, as_name(name)),
-            lambda uuid: self._absent("uuid", self._table.uuids, as_uuid(uuid)),
-        )
-        self.names = self._table.names.view
-        self.uuids = self._table.uuids.view
-        self.domids = self._table.domids.view
-        self._subscriptions: list[Subscription] = []
-        self._lost: Lost | None = None  # what listeners were last told of the line
-        self._ended = ""  # why every call is refused from now on
+    def __init__(self, host: Host, timing: Timing | None = None, stale: Stale = "serve") -> None:
         self.timing = timing or Timing()
+        super().__init__(stale, self.timing.wait)
+        self._mailboxes: list[Mailbox] = []
+        self._subscriptions: list[Subscription] = []
+        self._dispatcher: Dispatcher | None = None
+        self._lost: Lost | None = None  # what listeners were last told of the line
+        self._overflows = self._errors = 0  # of listeners that have gone
+        self._infos: dict[int, tuple[float, Life, DomainInfo]] = {}
         self._hypervisor: Hypervisor = host.open_hypervisor()
         self._confirms = self._hypervisor.confirms
-        self._watcher = Watcher(host, self._hypervisor, self.domids, self._take, self.timing)
+        self._watcher = Watcher(host, self._hypervisor, self._table, self._take, self.timing)
         _open.add(self)
 
     # -- opening and closing -----------------------------------------------------------------
@@ -126,15 +120,19 @@ class Index:
             if self._ended:
                 return
             self._ended = "this index is closed; connect() opens a new one"
-            subscriptions = list(self._subscriptions)
+            subscriptions, mailboxes = list(self._subscriptions), list(self._mailboxes)
+            self._bell.ring()
         deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
-        for subscription in subscriptions:
-            subscription.close(0)  # no further call, in any of them
+        for mailbox in mailboxes:
+            mailbox.close()  # no further call, in any listener
         stopped = self._watcher.close(timeout)
         for subscription in subscriptions:
             subscription.close(max(0.0, deadline - time.monotonic()))
         with self._lock:
             self._table.clear()
+            dispatcher = self._dispatcher
+        if dispatcher is not None:
+            dispatcher.close()
         if stopped:  # else its hypercall still needs the descriptor, and it closes at its end
             self._hypervisor.close()
 
@@ -148,99 +146,39 @@ class Index:
         # Threads do not survive a fork and the line is the parent's: only refusing is safe.
         # The lock may have been held by a thread that is no more.
         self._lock = threading.RLock()
+        self._bell = Bell(self._lock)
         for subscription in self._subscriptions:
             subscription._after_fork()
+        for mailbox in self._mailboxes:
+            mailbox._after_fork()
+        if self._dispatcher is not None:
+            self._dispatcher._after_fork()
         self._ended = "this index belongs to the parent process; connect() again in the child"
         self._table.clear()
 
-    # -- look-ups ----------------------------------------------------------------------------
+    # -- asking the host ---------------------------------------------------------------------
 
-    def by_name(self, name: str | bytes, verify: bool = False) -> Domain:
-        """The one domain called `name`.
-
-        name: compared byte for byte; case counts; digits are a name like any other.
-        verify: ask the hypervisor whether that domain still runs, as the record says. The name
-            itself is xenstore's, and follows by its own watch.
-
-        Raises NoSuchDomain, Ambiguous, NotLive (a miss while the line is down), Closed,
-        InvalidKey; with `verify` also HypercallFailed and TimedOut.
-        Cost: one dict look-up. Verified: one hypercall; on a miss or a contradiction a
-        `refresh` too.
-        """
-        if verify:
-            return self._verified(self.names, name, as_name)
-        try:
-            return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
-        except TypeError as error:
-            raise _unusable(error, "name", name) from None
-
-    def by_uuid(self, uuid: UUID | str | bytes, verify: bool = False) -> Domain:
-        """The one domain with this uuid: a UUID, text in any spelling, or 16 bytes.
-
-        The nil uuid, which dom0 has, is nobody's. Errors and cost as `by_name`; verified on
-        Xen >= 4.21 two hypercalls, for the life and for its uuid.
-        """
-        if verify:
-            return self._verified(self.uuids, uuid, as_uuid, uuid=True)
-        try:
-            return self.uuids[uuid]  # type: ignore[index]
-        except TypeError as error:
-            if isinstance(uuid, bytearray):  # as_uuid takes it, but it has no hash
-                return self.by_uuid(bytes(uuid))
-            raise _unusable(error, "uuid", uuid) from None
-
-    def by_id(self, domid: int, verify: bool = False) -> Domain:
-        """The domain with this domid. Errors and cost as `by_name`; never Ambiguous."""
-        if verify:
-            return self._verified(self.domids, as_domid(domid), as_domid)
-        return self.domids[domid if type(domid) is int else as_domid(domid)]
-
-    def os_type(self, domid: int, verify: bool = False) -> OSType:
-        """PV, HVM, PVH or UNKNOWN. Errors and cost as `by_id`."""
-        return self.by_id(domid, verify=verify).type
-
-    def all_by_name(self, name: str | bytes) -> tuple[Domain, ...]:
-        """Every domain called `name`, lowest domid first; empty if none. Raises NotLive then."""
-        return self._all("name", self._table.names, as_name(name))
-
-    def all_by_uuid(self, uuid: UUID | str | bytes) -> tuple[Domain, ...]:
-        """Every domain with this uuid, lowest domid first; empty if none. Raises NotLive then."""
-        return self._all("uuid", self._table.uuids, as_uuid(uuid))
-
-    def find(self, *, prefix: str | bytes = "", type: OSType | None = None) -> tuple[Domain, ...]:
-        """Domains by the start of their name and by type, in name order, then by domid.
-
-        Those without a name come last, and only where no prefix is asked for.
-        Cost: one search among the sorted names and a step for each domain found.
-        """
-        start = as_name(prefix)
-        with self._lock:
-            self._check_open()
-            found = list(self._table.named(start))
-            if not start:
-                found += [domain for domain in self._table if domain.name is None]
-        return tuple(domain for domain in found if type is None or domain.type is type)
-
-    def __iter__(self) -> Iterator[Domain]:
-        """All domains in domid order, as they were at one moment."""
-        with self._lock:
-            self._check_open()
-            return iter(list(self._table))
-
-    def __len__(self) -> int:
-        self._check_open()
-        return len(self.domids)
-
-    def info(self, domid: int) -> DomainInfo:
+    def info(self, domid: int, *, max_age: float = 0.0) -> DomainInfo:
         """State, memory and times of a domain, as the hypervisor has them now.
 
-        Raises NoSuchDomain, HypercallFailed. Cost: one hypercall.
+        max_age: what was asked so many seconds ago will do, if it is of the same life.
+
+        Raises NoSuchDomain, HypercallFailed. Cost: one hypercall, or none.
         """
         self._check_open()
-        info = self._hypervisor.info(as_domid(domid))
-        if info is None:
+        domid = as_domid(domid)
+        held = self._table.get(domid)
+        if max_age > 0 and held is not None and (known := self._infos.get(domid)) is not None:
+            asked, life, info = known
+            if life == held.life and time.monotonic() - asked <= max_age:
+                return info
+        now = time.monotonic()
+        found = self._hypervisor.info(domid)
+        if found is None:
             raise NoSuchDomain("domid", domid)
-        return info
+        if held is not None:
+            self._infos[domid] = now, held.life, found
+        return found
 
     def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
         """Return once every change that was complete on the host before the call is held.
@@ -256,31 +194,159 @@ class Index:
 
     # -- listening ---------------------------------------------------------------------------
 
-    def subscribe(self, handler: Handler) -> Subscription:
+    def subscribe(
+        self,
+        handler: Handler,
+        *,
+        events: Collection[type[Event]] | None = None,
+        where: Callable[[Domain], object] | None = None,
+        replay: bool = True,
+        queue: int = QUEUE,
+        reboot_grace: float = 0.0,
+        on_error: ErrorHook | None = None,
+        threaded: bool = True,
+    ) -> Subscription:
         """Call `handler(event)` for every event from now on, in order, in a thread of its own.
 
-        It first hears `Added` for each domain present, in domid order, then `Lost` if the
-        index is not live at this moment, then whatever happens. A handler that raises is
-        logged and called again for the next event. Its events queue up while it is busy.
+        It first hears `Added` for each domain present, in domid order, then of duplicates, then
+        `Synced`, then `Lost` if the index is not live at this moment, then whatever happens. A
+        handler that raises is logged and called again for the next event.
+
+        events: only these types, such as `(Added, Removed)`; None is all of them.
+        where: only what concerns domains of which this holds; called with the record, by the
+            listener's thread. Of a rename one of the two records is enough.
+        replay: False leaves out what is present now: `Synced` comes first.
+        queue: how many events may wait for a slow handler. If there are more, they are dropped
+            and counted, and it hears one `Resync` with all that runs then. Nobody else is held
+            up, nor the index.
+        reboot_grace: seconds for which a `Removed` that may be half of a reboot (its reason is
+            REBOOT or not known) is held back. If within that time a domain comes with its uuid,
+            or else its name, `Rebooted` is told in place of both. Others go on meanwhile.
+        on_error: called with the event and what the handler raised.
+        threaded: False leaves the calls to `dispatch`, in the thread that calls it.
+
+        Raises Closed, ValueError. Cost: a thread.
+        """
+        wanted = Wanted(events, where)
+        opener = self._opener(replay, queue, reboot_grace)
+        with self._lock:
+            self._check_open()
+            subscription = Subscription(
+                handler,
+                opener,
+                self._forget,
+                wanted=wanted,
+                on_error=on_error,
+                loop=None if threaded else self._loop(),
+            )
+            self._subscriptions.append(subscription)
+            return subscription
+
+    def events(
+        self,
+        *,
+        events: Collection[type[Event]] | None = None,
+        where: Callable[[Domain], object] | None = None,
+        replay: bool = True,
+        queue: int = QUEUE,
+        reboot_grace: float = 0.0,
+    ) -> EventStream:
+        """The events of `subscribe`, to iterate over instead of being called. Close it.
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     with index.events(replay=False) as events:
+        ...         _ = host.create("web")
+        ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
+        ['Synced', 'Added']
+        """
+        return EventStream(
+            self._opener(replay, queue, reboot_grace), Wanted(events, where), self._forget
+        )
+
+    def fileno(self) -> int:
+        """A descriptor that is readable when `dispatch` has something to do, for a poll loop.
+
+        It stays the same, and open as long as the index. Raises Closed.
         """
         with self._lock:
             self._check_open()
-            now = time.time()
-            generation = self.generation
-            present: list[Event] = [
-                Added(domain, generation=generation, time=now) for domain in self._table
-            ]
-            if self._lost is not None:
-                present.append(replace(self._lost, generation=generation, time=now))
-            subscription = Subscription(handler, self._forget)
-            self._subscriptions.append(subscription)
-            subscription.put(present)
-            return subscription
+            return self._loop().fd
 
-    def _forget(self, subscription: Subscription) -> None:
+    def dispatch(self) -> int:
+        """Call the handlers of `subscribe(threaded=False)` for what is there; how many events.
+
+        Never waits for events. What comes while it runs makes `fileno` readable again. Called
+        from a handler, or while another thread is at it, it does nothing.
+
+        >>> import select
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     _ = index.subscribe(lambda event: print(type(event).__name__), threaded=False)
+        ...     _ = select.select([index], [], [], 5)
+        ...     index.dispatch()
+        Added
+        Synced
+        2
+        """
         with self._lock:
-            if subscription in self._subscriptions:
-                self._subscriptions.remove(subscription)
+            self._check_open()
+            loop = self._loop()
+        return loop.dispatch()
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    def wait_for(
+        self,
+        *,
+        name: str | bytes | None = None,
+        uuid: UUID | str | bytes | None = None,
+        domid: int | None = None,
+        where: Callable[[Domain], object] | None = None,
+        ready: bool = False,
+        timeout: float = 30.0,
+    ) -> Domain:
+        """The one domain that has all these keys and of which `where` holds, once there is one.
+
+        where: called with a record, in this thread, after each change. Without a key the domain
+            with the lowest domid that passes is taken.
+        ready: wait also until it runs under its final name: not still unnamed or migrating in
+            (`NAME--incoming`), not shut down or saved.
+
+        Raises after `timeout` seconds: Ambiguous if several carry the key, NotLive if the line is
+        down, else TimedOut. Raises Closed, InvalidKey. Cost: a look at each change, none between.
+        """
+        look = self._finder(name, uuid, domid, where, ready)
+        found = self._bell.wait_for(lambda: look(False), timeout)
+        if found is None:
+            found = look(True)
+        if found is None:
+            raise self._too_late("no such domain came", timeout)
+        return found
+
+    def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
+        """How `domain`, a record of this index, ended: waits until that very life has.
+
+        Another life on its domid is not mistaken for it. The `Removed` is the one that listeners
+        heard; one made up, with `inferred`, if it ended so long ago that `recent` forgot it.
+
+        Raises TimedOut or NotLive after `timeout` seconds, Closed.
+        """
+        look = self._end_finder(domain)
+        if (found := self._bell.wait_for(look, timeout)) is None:
+            raise self._too_late(f"domain {domain.domid} ({domain.printable}) still runs", timeout)
+        return found
+
+    def wait_live(self, timeout: float = 30.0) -> None:
+        """Return once the index is live. Raises NotLive after `timeout` seconds, Closed."""
+        if self._bell.wait_for(self._is_live, timeout) is None:
+            raise self._not_live()
+
+    def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
+        """The generation, once it is at least that. Raises TimedOut or NotLive, Closed."""
+        if (found := self._bell.wait_for(lambda: self._reached(generation), timeout)) is None:
+            raise self._too_late(f"the index is at generation {self.generation}", timeout)
+        return found
 
     # -- state -------------------------------------------------------------------------------
 
@@ -295,11 +361,6 @@ class Index:
         return max(0.0, time.monotonic() - self._watcher.confirmed)
 
     @property
-    def generation(self) -> int:
-        """Grows by one with each change of the index."""
-        return self._table.generation
-
-    @property
     def capabilities(self) -> Capabilities:
         """What this host offers, as found when it was opened."""
         return Capabilities(
@@ -311,11 +372,11 @@ class Index:
         """The counters now."""
         watcher = self._watcher
         with self._lock:
-            listeners = tuple(self._subscriptions)
+            queues = tuple(mailbox.pending for mailbox in self._mailboxes)
             return Stats(
-                domains=len(self.domids),
-                names=len(self.names),
-                uuids=len(self.uuids),
+                domains=len(self._table),
+                names=len(self._table.names.held),
+                uuids=len(self._table.uuids.held),
                 generation=self.generation,
                 live=self.live,
                 age=self.age,
@@ -325,12 +386,15 @@ class Index:
                 reads=watcher.reads,
                 drift=watcher.drift,
                 reconnects=watcher.reconnects,
-                listeners=len(listeners),
-                pending=sum(listener.pending for listener in listeners),
-                listener_errors=sum(listener.errors for listener in listeners),
+                lag=watcher.lag,
+                listeners=len(queues),
+                pending=sum(queues),
+                queues=queues,
+                overflows=self._overflows + sum(box.overflows for box in self._mailboxes),
+                listener_errors=self._errors + sum(s.errors for s in self._subscriptions),
             )
 
-    # -- within ------------------------------------------------------------------------------
+    # -- within: events ----------------------------------------------------------------------
 
     def _take(
         self, changes: Sequence[Change], line_events: Sequence[Event], inferred: bool
@@ -340,46 +404,152 @@ class Index:
         with self._lock:
             if self._ended:
                 return
-            events: list[Event] = [*self._table.apply(changes, time=now, inferred=inferred)]
-            events += [
-                replace(event, generation=self.generation, time=now) for event in line_events
-            ]
+            told = self._table.apply(changes, time=now, inferred=inferred)
+            self._past.add(told)
+            for gone in told:
+                if isinstance(gone, Removed):
+                    self._infos.pop(gone.domain.domid, None)
+            events: list[Event] = [*told]
             for event in line_events:
+                events.append(replace(event, generation=self.generation, time=now))
                 self._lost = event if isinstance(event, Lost) else None
-            for subscription in self._subscriptions:
-                subscription.put(events)
+            if self._stale != "serve" and line_events:
+                (self._table.hide if self._lost else self._table.show)()
+            for mailbox in self._mailboxes:
+                mailbox.put(events)
+            self._bell.ring()
 
-    def _absent(self, what: str, keyed: Keyed[K], key: K) -> Domain:
-        """What to say of a key that its view does not hold. The slow path of every look-up."""
-        with self._lock:
-            holders = keyed.holders(key)  # a key spelt otherwise, or held by now
-            if len(holders) == 1:
-                return next(iter(holders.values()))
-            self._check_open()
-            if holders:
-                raise Ambiguous(what, key, _ordered(holders))
-            if not self.live:
-                raise self._not_live()
-            raise NoSuchDomain(what, key)
+    def _present(self) -> list[Event]:
+        """What a new listener is told. The lock is held."""
+        now, generation = time.time(), self.generation
+        domains: list[DomainEvent] = [
+            Added(domain, generation=generation, time=now) for domain in self._table
+        ]
+        return [*domains, *self._table.duplicates(generation=generation, time=now)]
 
-    def _all(self, what: str, keyed: Keyed[K], key: K) -> tuple[Domain, ...]:
+    def _state(self, first: Event) -> list[Event]:
+        """An event about all, and after it whether the line is down. The lock is held."""
+        now, generation = time.time(), self.generation
+        told = [first] if self._lost is None else [first, self._lost]
+        return [replace(event, generation=generation, time=now) for event in told]
+
+    def _opener(self, replay: bool, queue: int, reboot_grace: float) -> Opener:
+        if queue < 1:
+            raise ValueError(f"queue is a number of events of at least 1, not {queue!r}")
+        if not 0 <= reboot_grace <= threading.TIMEOUT_MAX:
+            raise ValueError(f"reboot_grace is seconds from 0, not {reboot_grace!r}")
+
+        def opened(wake: Callable[[], object]) -> Mailbox:
+            with self._lock:
+                self._check_open()
+                mailbox = Mailbox(
+                    self._lock,
+                    lambda: self._state(Resync(tuple(self._table))),
+                    wake,
+                    size=queue,
+                    reboot_grace=reboot_grace,
+                )
+                mailbox.begin([*(self._present() if replay else ()), *self._state(Synced())])
+                self._mailboxes.append(mailbox)
+                return mailbox
+
+        return opened
+
+    def _forget(self, mailbox: Mailbox) -> None:
         with self._lock:
-            self._check_open()
-            holders = keyed.holders(key)
-            if not holders and not self.live:
-                raise self._not_live()
-            return _ordered(holders)
+            if mailbox in self._mailboxes:
+                self._mailboxes.remove(mailbox)
+                self._overflows += mailbox.overflows
+            for subscription in list(self._subscriptions):
+                if subscription._hears(mailbox):
+                    self._subscriptions.remove(subscription)
+                    self._errors += subscription.errors
+
+    def _loop(self) -> Dispatcher:
+        if self._dispatcher is None:
+            self._dispatcher = Dispatcher()
+        return self._dispatcher
+
+    # -- within: waiting ---------------------------------------------------------------------
+
+    def _finder(
+        self,
+        name: str | bytes | None,
+        uuid: UUID | str | bytes | None,
+        domid: int | None,
+        where: Callable[[Domain], object] | None,
+        ready: bool,
+    ) -> Callable[[bool], Domain | None]:
+        """What `wait_for` looks with; told that it is the last look, it raises Ambiguous."""
+        if name is None and uuid is None and domid is None and where is None:
+            raise InvalidKey("wait_for needs a name, a uuid, a domid or where=")
+        called = None if name is None else as_name(name)
+        handle = None if uuid is None else as_uuid(uuid)
+        number = None if domid is None else as_domid(domid)
+
+        def look(last: bool) -> Domain | None:
+            with self._lock:
+                self._check_open()
+                if number is not None:
+                    holders = self._table.domids.holders(number)
+                elif called is not None:
+                    holders = self._table.names.holders(called)
+                elif handle is not None:
+                    holders = self._table.uuids.holders(handle)
+                else:
+                    holders = {domain.domid: domain for domain in self._table}
+            found = [
+                domain
+                for _, domain in sorted(holders.items())
+                if (called is None or domain.name == called)
+                and (handle is None or domain.uuid == handle)
+                and (not ready or is_ready(domain))
+                and (where is None or where(domain))
+            ]
+            by_key = (number, called, handle) != (None, None, None)
+            if len(found) > 1 and by_key:
+                if last:
+                    raise Ambiguous(*_key(called, handle), tuple(found))
+                return None
+            return found[0] if found else None
+
+        return look
+
+    def _end_finder(self, domain: Domain) -> Callable[[], Removed | None]:
+        def look() -> Removed | None:
+            with self._lock:
+                self._check_open()
+                now = self._table.get(domain.domid)
+                if now is not None and now.life == domain.life:
+                    return None
+                ended = self._past.end_of(domain.life)
+            return ended or Removed(domain, domain.shutdown, True, generation=self.generation)
+
+        return look
+
+    def _is_live(self) -> bool | None:
+        self._check_open()
+        return self.live or None
+
+    def _reached(self, generation: int) -> int | None:
+        self._check_open()
+        return self.generation if self.generation >= generation else None
+
+    def _too_late(self, what: str, timeout: float) -> Exception:
+        return TimedOut(f"{what} within {timeout} s") if self.live else self._not_live()
+
+    # -- within: verifying -------------------------------------------------------------------
 
     def _verified(
-        self, view: View[K], key: Any, spelt: Callable[[object], K], *, uuid: bool = False
+        self, keyed: Keyed[K], key: Any, spelt: Callable[[object], K], *, uuid: bool = False
     ) -> Domain:
-        """P7: an answer that the hypervisor agrees with, or a proven absence."""
+        held = keyed.held
         try:
-            domain = view.get(key)
+            domain = held.get(key)
         except TypeError:  # unhashable: `spelt` says what is wrong with it
             domain = None
         if domain is None:
-            domain = view.get(key := spelt(key))
+            domain = held.get(key := spelt(key))
         refreshed = False
         for _ in range(_VERIFIES):
             if domain is not None and self._confirms(domain, uuid):
@@ -388,25 +558,15 @@ class Index:
                 break
             self.refresh()
             refreshed = True
-            domain = view.get(key)
-        return view[key]  # from a list made after the call began: the hypervisor's word too
-
-    def _check_open(self) -> None:
-        if self._ended:
-            raise Closed(self._ended)
+            domain = keyed.held.get(key)
+        return keyed.view[key]  # from a list made after the call began: the hypervisor's word too
 
     def _not_live(self) -> NotLive:
         return NotLive("cannot tell: the line to the host is down", self._watcher.cause)
 
 
-def _ordered(holders: dict[int, Domain]) -> tuple[Domain, ...]:
-    return tuple(holders[domid] for domid in sorted(holders))
-
-
-def _unusable(error: TypeError, what: str, key: object) -> InvalidKey:
-    if isinstance(error, InvalidKey):
-        return error
-    return InvalidKey(f"a {what} cannot be {type(key).__name__}")
+def _key(name: str | None, uuid: UUID | None) -> tuple[str, object]:
+    return ("name", name) if name is not None else ("uuid", uuid)
 
 
 _open: weakref.WeakSet[Index] = weakref.WeakSet()

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from typing import Final
+from typing import Final, Protocol
 from uuid import UUID
 
 from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, OSType, decode_name
@@ -29,6 +29,13 @@ SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDoma
 """The two watches that tell of births and deaths; xen/docs/misc/xenstore.txt."""
 
 _UNREAD: Final = object()
+
+
+class Held(Protocol):
+    """The table, as far as it is asked here: a dict by domid would do."""
+
+    def get(self, domid: int, /) -> Domain | None: ...
+    def keys(self) -> Iterable[int]: ...
 
 
 class Tracked:
@@ -49,10 +56,10 @@ class Tracked:
 class Reconciler:
     """Follows every life from its first row to its last. Driven by one thread.
 
-    held: the table by domid. What `take` gives must be in it before the next `take`.
+    held: the table. What `take` gives must be in it before the next `take`.
     """
 
-    def __init__(self, held: Mapping[int, Domain]) -> None:
+    def __init__(self, held: Held) -> None:
         self._held = held
         self._lives: dict[int, Tracked] = {}
         self._tokens: dict[bytes, int] = {}  # token -> domid, of the watches now set
@@ -79,7 +86,8 @@ class Reconciler:
             tracked.token = None
             tracked.heard = _UNREAD
         self._unwatched.update(self._lives)
-        self._touched.update(self._lives, self._held)  # whatever the last pass left half done
+        # Whatever the last pass left half done:
+        self._touched.update(self._lives, self._held.keys())
         self.doubt_names()
 
     def doubt_names(self) -> None:

@@ -29,7 +29,17 @@ from uuid import UUID
 from sortedcontainers import SortedList
 
 from domindex.domain import Domain
-from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
+from domindex.events import (
+    Added,
+    Changed,
+    DomainEvent,
+    DuplicateName,
+    DuplicateUuid,
+    Removed,
+    Renamed,
+    ShutDown,
+)
+from domindex.grouping import Grouping
 
 K = TypeVar("K", bound=Hashable)
 Change = tuple[Domain | None, Domain | None]
@@ -99,25 +109,49 @@ class View(dict[K, Domain]):
 
 
 class Keyed(Generic[K]):
-    """One key of the table: the view of those with one holder, and who shares the others."""
+    """One key of the table: who alone carries it, and who share it.
 
-    __slots__ = ("shared", "view")
+    view: what readers see without a lock. held: the truth behind it, the very same dict while
+        the view is shown.
+    """
+
+    __slots__ = ("held", "shared", "view")
 
     def __init__(self, missing: Callable[[K], Domain]) -> None:
         self.view: View[K] = View(missing)
+        self.held: dict[K, Domain] = self.view
         self.shared: dict[K, dict[int, Domain]] = {}
 
     def holders(self, key: K) -> dict[int, Domain]:
         """All that carry `key`, by domid, as a copy."""
         if (shared := self.shared.get(key)) is not None:
             return shared.copy()
-        only = self.view.get(key)
+        only = self.held.get(key)
         return {} if only is None else {only.domid: only}
+
+    def all_shared(self) -> list[tuple[K, tuple[Domain, ...]]]:
+        """The keys with several holders, and these by domid."""
+        return [(key, ordered(holders)) for key, holders in self.shared.items()]
+
+    def hide(self) -> None:
+        """Have the view hold nothing, so that every reader without a lock comes to ask."""
+        if self.held is self.view:
+            self.held = self.view.copy()
+            dict.clear(self.view)
+
+    def show(self) -> None:
+        """Undo `hide`."""
+        if self.held is not self.view:
+            dict.update(self.view, self.held)
+            self.held = self.view
 
     def apply(
         self, leaving: Iterable[tuple[K | None, Domain]], coming: Iterable[tuple[K | None, Domain]]
-    ) -> None:
-        """Take domains out and in, each under its key; None is no key."""
+    ) -> list[tuple[K, tuple[Domain, ...]]]:
+        """Take domains out and in, each under its key; None is no key.
+
+        Returns the keys that more domains share than before, with all of them by domid.
+        """
         after: dict[K, dict[int, Domain]] = {}
         fresh: dict[K, Domain] = {}  # keys that nobody had: nearly all of them
         for key, domain in leaving:
@@ -129,28 +163,39 @@ class Keyed(Generic[K]):
             if key is None:
                 continue
             if key not in after:
-                if key not in fresh and key not in self.view and key not in self.shared:
+                if key not in fresh and key not in self.held and key not in self.shared:
                     fresh[key] = domain
                     continue
                 other = fresh.pop(key, None)
                 after[key] = self.holders(key) if other is None else {other.domid: other}
             after[key][domain.domid] = domain
-        dict.update(self.view, fresh)
+        joined = []
+        dict.update(self.held, fresh)
         for key, holders in after.items():
             if len(holders) == 1:
                 (only,) = holders.values()
-                dict.__setitem__(self.view, key, only)
+                dict.__setitem__(self.held, key, only)
                 self.shared.pop(key, None)
             elif holders:
+                lives = {domain.life for domain in self.holders(key).values()}
+                if any(domain.life not in lives for domain in holders.values()):
+                    joined.append((key, ordered(holders)))
                 self.shared[key] = holders
-                dict.pop(self.view, key, None)
+                dict.pop(self.held, key, None)
             else:  # an empty entry per dead key would be a slow leak
-                dict.pop(self.view, key, None)
+                dict.pop(self.held, key, None)
                 self.shared.pop(key, None)
+        return joined
 
     def clear(self) -> None:
         self.shared.clear()
-        dict.clear(self.view)
+        dict.clear(self.held)
+        self.show()
+
+
+def ordered(holders: dict[int, Domain]) -> tuple[Domain, ...]:
+    """By domid."""
+    return tuple(holders[domid] for domid in sorted(holders))
 
 
 def _indexed_uuid(domain: Domain) -> UUID | None:
@@ -175,13 +220,22 @@ class DomainTable:
         self.generation = 0
         self._by_domid: SortedList[int] = SortedList()
         self._by_name: SortedList[tuple[str, int]] = SortedList()
+        self._groupings: dict[str, Grouping] = {}
 
     def __len__(self) -> int:
-        return len(self.domids.view)
+        return len(self.domids.held)
 
     def __iter__(self) -> Iterator[Domain]:
         """In domid order. Cost: no sorting."""
-        return (self.domids.view[domid] for domid in self._by_domid)
+        return (self.domids.held[domid] for domid in self._by_domid)
+
+    def get(self, domid: int) -> Domain | None:
+        """The domain with that domid, if it is held."""
+        return self.domids.held.get(domid)
+
+    def keys(self) -> Sequence[int]:
+        """The domids held."""
+        return tuple(self._by_domid)
 
     def named(self, prefix: str = "") -> Iterator[Domain]:
         """Those whose name starts with `prefix`, in name order, then by domid.
@@ -191,7 +245,40 @@ class DomainTable:
         for name, domid in self._by_name.irange((prefix, -1)):
             if not name.startswith(prefix):
                 return
-            yield self.domids.view[domid]
+            yield self.domids.held[domid]
+
+    def between(self, first: str | None, end: str | None) -> Iterator[Domain]:
+        """Those with first <= name < end, in name order; None is no bound. Cost as `named`."""
+        low = None if first is None else (first, -1)
+        high = None if end is None else (end, -1)
+        return (self.domids.held[domid] for _, domid in self._by_name.irange(low, high))
+
+    def duplicates(self, *, generation: int, time: float) -> list[DomainEvent]:
+        """The keys that several domains share now."""
+        return [
+            *_duplicates(DuplicateName, self.names.all_shared(), generation, time),
+            *_duplicates(DuplicateUuid, self.uuids.all_shared(), generation, time),
+        ]
+
+    def hide(self) -> None:
+        """Have the three views hold nothing until `show`. The table itself goes on."""
+        for keyed in (self.names, self.uuids, self.domids):
+            keyed.hide()
+
+    def show(self) -> None:
+        """Undo `hide`."""
+        for keyed in (self.domids, self.uuids, self.names):
+            keyed.show()
+
+    def group(self, name: str, key_of: Callable[[Domain], Hashable]) -> None:
+        """Keep the domains by what `key_of` says of them, from now on. See grouping.py."""
+        if name in self._groupings:
+            raise ValueError(f"there is an index called {name!r} already")
+        self._groupings[name] = Grouping(key_of, self)
+
+    def grouped(self, name: str, key: Hashable) -> tuple[Domain, ...]:
+        """Those of which the function of that grouping said `key`. Raises KeyError."""
+        return self._groupings[name].get(key)
 
     def apply(
         self, changes: Sequence[Change], *, time: float = 0.0, inferred: bool = False
@@ -214,7 +301,7 @@ class DomainTable:
             if old is None and new is not None:
                 events.append(Added(new, generation=generation, time=time))
             else:
-                events += _told(old, new, generation, time, inferred)
+                events += told(old, new, generation, time, inferred)
 
         for domain in leaving:
             self._by_domid.remove(domain.domid)
@@ -222,23 +309,27 @@ class DomainTable:
                 self._by_name.remove((domain.name, domain.domid))
         self._by_domid.update(domain.domid for domain in coming)
         self._by_name.update((d.name, d.domid) for d in coming if d.name is not None)
-        self.names.apply(((d.name, d) for d in leaving), ((d.name, d) for d in coming))
-        self.uuids.apply(
+        names = self.names.apply(((d.name, d) for d in leaving), ((d.name, d) for d in coming))
+        uuids = self.uuids.apply(
             ((_indexed_uuid(d), d) for d in leaving), ((_indexed_uuid(d), d) for d in coming)
         )
         self.domids.apply(((d.domid, d) for d in leaving), ((d.domid, d) for d in coming))
+        for grouping in self._groupings.values():
+            grouping.apply(leaving, coming)
         self.generation = generation
+        events += _duplicates(DuplicateName, names, generation, time)
+        events += _duplicates(DuplicateUuid, uuids, generation, time)
         return events
 
     def _check_changes(self, leaving: list[Domain], coming: list[Domain]) -> None:
         freed = {domain.domid for domain in leaving}
         for domain in leaving:
-            if self.domids.view.get(domain.domid) != domain:
+            if self.domids.held.get(domain.domid) != domain:
                 raise KeyError(f"domain {domain.domid} is not held as it is said to be")
         if len(freed) != len(leaving) or len({d.domid for d in coming}) != len(coming):
             raise KeyError("one domid changes twice")
         for domain in coming:
-            if domain.domid in self.domids.view and domain.domid not in freed:
+            if domain.domid in self.domids.held and domain.domid not in freed:
                 raise KeyError(f"domid {domain.domid} is held by another life")
 
     def clear(self) -> None:
@@ -248,10 +339,12 @@ class DomainTable:
         self.uuids.clear()
         self._by_domid.clear()
         self._by_name.clear()
+        for grouping in self._groupings.values():
+            grouping.clear()
 
     def check(self) -> None:
         """Assert that the three keys and both orders tell the same. For tests."""
-        held = self.domids.view.copy()
+        held = dict(self.domids.held.items())
         assert list(self._by_domid) == sorted(held)
         named = sorted((d.name, d.domid) for d in held.values() if d.name is not None)
         assert list(self._by_name) == named
@@ -264,15 +357,29 @@ class DomainTable:
             assert {key: holders for key, holders in model.items() if len(holders) > 1} == (
                 keyed.shared
             )
-            assert keyed.view.copy() == {
+            assert dict(keyed.held.items()) == {
                 key: next(iter(holders.values()))
                 for key, holders in model.items()
                 if len(holders) == 1
             }
 
 
-def _told(
-    old: Domain | None, new: Domain | None, generation: int, time: float, inferred: bool
+def _duplicates(
+    kind: Callable[..., DomainEvent],
+    shared: Iterable[tuple[Any, tuple[Domain, ...]]],
+    generation: int,
+    time: float,
+) -> Iterator[DomainEvent]:
+    for key, domains in shared:
+        yield kind(key, domains, generation=generation, time=time)
+
+
+def told(
+    old: Domain | None,
+    new: Domain | None,
+    generation: int,
+    time: float = 0.0,
+    inferred: bool = False,
 ) -> Iterator[DomainEvent]:
     """The events of one change. Told one after the other, each starts where the last ended."""
     if old is not None and (new is None or old.life != new.life):

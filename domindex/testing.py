@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final, Self
 from uuid import UUID, uuid4
 
+from domindex.answers import Stale
 from domindex.connect import connect
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
@@ -120,9 +121,9 @@ class SimulatedHost:
         """xenstore requests made so far, by any caller."""
         self.create("Domain-0", uuid=NIL_UUID, introduce=False)
 
-    def connect(self, timing: Timing | None = None) -> Index:
+    def connect(self, timing: Timing | None = None, *, stale: Stale = "serve") -> Index:
         """`domindex.connect()` on this host. With `timing=QUICK` failures are noticed at once."""
-        return connect(self, timing=timing)
+        return connect(self, timing=timing, stale=stale)
 
     def close(self) -> None:
         """Cut every line. The simulated host itself needs no closing."""

@@ -18,14 +18,13 @@ import math
 import random
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from domindex.domain import Domain
 from domindex.errors import Closed, HostError, HypercallFailed, NotLive, TimedOut
 from domindex.events import Event, Lost, Recovered
 from domindex.ports import Host, Hypervisor, Row, Store
-from domindex.reconcile import SPECIAL, Reconciler, name_path
+from domindex.reconcile import SPECIAL, Held, Reconciler, name_path
 from domindex.table import Change
 
 log = logging.getLogger("domindex")
@@ -48,6 +47,7 @@ class Timing:
     audit: everything is read again this often, in case an event was lost.
     retry, retry_most: the first and the longest pause before a lost line is opened again;
         it doubles in between and is jittered by up to half.
+    wait: how long a look-up with `stale="wait"` waits for a line that is down.
 
     probe and audit may be infinite, for never. Raises ValueError for what is no such time.
     """
@@ -57,9 +57,10 @@ class Timing:
     audit: float = 300.0
     retry: float = 0.1
     retry_most: float = 10.0
+    wait: float = 10.0
 
     def __post_init__(self) -> None:
-        for name in ("request", "probe", "audit", "retry", "retry_most"):
+        for name in ("request", "probe", "audit", "retry", "retry_most", "wait"):
             seconds = getattr(self, name)
             never = name in ("probe", "audit")  # these two may be left out
             if not seconds > 0 or (math.isinf(seconds) and not never):
@@ -69,7 +70,7 @@ class Timing:
 class Watcher:
     """Follows `host` and hands what is certain to `take`, from its own thread.
 
-    held: what the table holds by domid, as `take` has left it.
+    held: what the table holds, as `take` has left it.
     take(changes, events, inferred): the changes for the table, and events of the line that
     follow them. Called under no lock.
     """
@@ -78,7 +79,7 @@ class Watcher:
         self,
         host: Host,
         hypervisor: Hypervisor,
-        held: Mapping[int, Domain],
+        held: Held,
         take: Callable[[Sequence[Change], Sequence[Event], bool], None],
         timing: Timing,
     ) -> None:
@@ -102,6 +103,8 @@ class Watcher:
         self._lost_at: float | None = None
         self.watches = self.events = self.passes = self.lists = self.reads = 0
         self.drift = self.reconnects = 0
+        self.lag = 0.0  # seconds from the last event to the changes it led to
+        self._heard_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="domindex-watcher", daemon=True)
 
     # -- from any thread ---------------------------------------------------------------------
@@ -261,7 +264,9 @@ class Watcher:
     def _events(self, store: Store) -> set[int] | None:
         """Take in what has fired: the domids to look at, None for all."""
         events = list(store.events())
-        self.events += len(events)
+        if events:
+            self.events += len(events)
+            self._heard_at = time.monotonic()
         fired = self._reconciler.fired(events)
         left, self._left = self._left, set()
         return None if fired is None or left is None else fired | left
@@ -290,6 +295,8 @@ class Watcher:
             if changes := reconciler.take():
                 self._take(changes, (), inferred)
                 told += len(changes)
+                if self._heard_at is not None:
+                    self.lag = time.monotonic() - self._heard_at
             unwatch, watch = reconciler.ask()
             if unwatch:
                 store.unwatch(unwatch)
@@ -334,6 +341,7 @@ class Watcher:
     def _gain(self) -> None:
         now = time.monotonic()
         lost_at, self._lost_at = self._lost_at, None
+        told: tuple[Event, ...] = ()
         with self._state:
             self.live = not self._closing
             self.cause = None
@@ -341,7 +349,8 @@ class Watcher:
             self._state.notify_all()
         if lost_at is not None:
             self.reconnects += 1
-            self._take((), (Recovered(now - lost_at),), False)
+            told = (Recovered(now - lost_at),)
+        self._take((), told, False)  # also to wake whoever waits for the line
 
     def _lose(self, cause: Exception) -> None:
         with self._state:

@@ -18,13 +18,16 @@ from uuid import UUID
 
 import domindex
 from domindex.domain import Domain
-from domindex.events import Added, Event, Recovered, Renamed
+from domindex.events import Added, Changed, Event, Lost, Recovered, Removed, Renamed, ShutDown
 from domindex.ports import Host, Hypervisor, Store
 from domindex.testing import SimulatedHost
 
 IN_DOM0 = bool(os.environ.get("DOMINDEX_DOM0"))
 PATIENCE = 60.0 if IN_DOM0 else 10.0
 """Seconds that anything may take. An emulated host is some 50 times slower than it looks."""
+
+LIVES = (Added, Renamed, ShutDown, Changed, Removed, Lost, Recovered)
+"""The events that a tale is made of."""
 
 E = TypeVar("E", bound=Event)
 
@@ -109,13 +112,8 @@ class Heard:
         """All that is told of what is complete on the host by now, not given out before."""
         index.refresh(timeout=PATIENCE)
         assert self.subscription is not None
-        end = Recovered(-1.0)  # queued behind the events of the refresh, so heard after them
-        self.subscription.put([end])
-        found: list[Event] = []
-        while (event := self._queue.get(timeout=PATIENCE)) is not end:
-            found.append(event)
-        self.events += found
-        return found
+        assert self.subscription.drain(PATIENCE)
+        return self.rest()
 
 
 class Eyelid:
@@ -181,7 +179,7 @@ class Stage:
         with domindex.connect(self._eyelid, timeout=PATIENCE) as index:
             heard = Heard()
             present = len(index)
-            with index.subscribe(heard) as heard.subscription:
+            with index.subscribe(heard, events=LIVES) as heard.subscription:
                 for _ in range(present):
                     heard.until(Added)
                 yield index, heard

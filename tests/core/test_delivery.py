@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 import pytest
 
 from domindex.delivery import Handler, Subscription
 from domindex.events import Event, Recovered
+from domindex.mailbox import Mailbox
 from tests.whole.helpers import eventually
 
 LIMIT = 5.0
@@ -22,16 +23,35 @@ def event(number: int) -> Event:
     return Recovered(float(number))
 
 
+class Listener(Subscription):
+    """A subscription of no index: events are put in here."""
+
+    def __init__(
+        self, handler: Handler, forget: Callable[[Mailbox], None] = lambda _: None
+    ) -> None:
+        self._lock = threading.RLock()
+        super().__init__(handler, lambda wake: Mailbox(self._lock, list, wake), forget)
+
+    @property
+    def thread(self) -> threading.Thread:
+        assert self._thread is not None
+        return self._thread
+
+    def put(self, events: Sequence[Event]) -> None:
+        with self._lock:
+            self._mailbox.put(events)
+
+
 @contextmanager
 def listening(
-    handler: Handler, forget: Callable[[Subscription], None] = lambda _: None
-) -> Iterator[Subscription]:
-    subscription = Subscription(handler, forget)
+    handler: Handler, forget: Callable[[Mailbox], None] = lambda _: None
+) -> Iterator[Listener]:
+    subscription = Listener(handler, forget)
     try:
         yield subscription
     finally:
         subscription.close(LIMIT)
-        assert not subscription._thread.is_alive()
+        assert not subscription.thread.is_alive()
 
 
 def test_events_are_heard_in_order_and_once() -> None:
@@ -96,8 +116,8 @@ def test_a_handler_that_exits_is_called_again() -> None:
     with listening(leaves) as subscription:
         subscription.put([event(1), event(2)])
         assert heard.get(timeout=LIMIT) == event(1)
-        subscription._thread.join(0.2)
-        assert subscription._thread.is_alive()
+        subscription.thread.join(0.2)
+        assert subscription.thread.is_alive()
         assert heard.get(timeout=LIMIT) == event(2)
 
 
@@ -137,7 +157,7 @@ def test_close_waits_for_the_call_under_way_but_not_for_ever() -> None:
         subscription.put([event(0)])
         assert began.wait(LIMIT)
         subscription.close(timeout=0.01)
-        assert subscription._thread.is_alive()
+        assert subscription.thread.is_alive()
         go.set()
 
 
@@ -154,8 +174,8 @@ def test_close_from_the_handler_itself_returns() -> None:
     with listening(last) as subscription:
         subscription.put([event(1), event(2)])
         assert closed.wait(LIMIT)
-        subscription._thread.join(LIMIT)
-        assert not subscription._thread.is_alive()
+        subscription.thread.join(LIMIT)
+        assert not subscription.thread.is_alive()
         assert heard == [event(1)]
 
 
@@ -169,7 +189,7 @@ def test_closing_twice_and_from_many_threads_is_one_close() -> None:
             closer.join(LIMIT)
             assert not closer.is_alive()
         subscription.close()
-        assert not subscription._thread.is_alive()
+        assert not subscription.thread.is_alive()
 
 
 def test_put_after_close_keeps_nothing() -> None:
@@ -182,14 +202,14 @@ def test_put_after_close_keeps_nothing() -> None:
 
 def test_the_index_is_told_that_a_listener_has_gone() -> None:
     """Else it would put events into a dead queue for ever."""
-    gone: list[Subscription] = []
+    gone: list[Mailbox] = []
     with listening(lambda _: None, gone.append) as subscription:
         subscription.close()
-        assert gone == [subscription]
+        assert gone == [subscription._mailbox]
 
 
 def test_leaving_the_block_closes() -> None:
     """`with index.subscribe(...)`."""
-    with Subscription(lambda _: None, lambda _: None) as subscription:
-        assert subscription._thread.is_alive()
-    assert not subscription._thread.is_alive()
+    with Listener(lambda _: None) as subscription:
+        assert subscription.thread.is_alive()
+    assert not subscription.thread.is_alive()

@@ -15,7 +15,11 @@ import domindex
 PACKAGE = Path(domindex.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
-PURE = ("domain", "errors", "events", "table", "reconcile", "delivery", "ports")
+PURE = (
+    *("domain", "errors", "events", "ports", "reboots"),
+    *("table", "grouping", "snapshot", "past", "reconcile", "waiting", "mailbox", "delivery"),
+    "answers",
+)
 
 ALLOWED = {
     *("__future__", "typing", "collections", "dataclasses", "types"),
@@ -25,15 +29,23 @@ ALLOWED = {
 
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
-    "delivery": {"contextlib", "logging", "threading"},
+    "delivery": {"contextlib", "logging", "threading", "time"},
+    "mailbox": {"threading", "time"},
+    "waiting": {"threading", "time"},
+    "past": {"time"},
+    "grouping": {"contextlib", "logging"},
+    "answers": {"abc", "contextlib", "fnmatch", "threading"},
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("domain", "errors"),  # values
     ("events", "ports"),  # shapes
-    ("table", "reconcile", "delivery"),  # pure core
+    ("grouping", "reboots", "past", "waiting"),  # pure core
+    ("table", "mailbox"),
+    ("snapshot", "reconcile", "delivery"),
+    ("answers",),
     ("layouts", "_privcmd", "hypercall", "xenstore"),  # the outside
-    ("watcher",),  # the thread
+    ("watcher", "dispatch"),  # the thread; the caller's own
     ("index",),
     ("connect",),  # joining
     ("direct", "testing", "aio"),

@@ -21,7 +21,10 @@ NAMES = {
     "Domain",
     "DomainInfo",
     "DomindexError",
+    "DuplicateName",
+    "DuplicateUuid",
     "Event",
+    "EventStream",
     "HostError",
     "HypercallFailed",
     "Index",
@@ -32,15 +35,19 @@ NAMES = {
     "NotControlDomain",
     "NotLive",
     "OSType",
+    "Rebooted",
     "Recovered",
     "Removed",
     "Renamed",
+    "Resync",
     "ShutDown",
     "ShutdownReason",
+    "Snapshot",
     "Stats",
     "StoreError",
     "StoreLost",
     "Subscription",
+    "Synced",
     "TimedOut",
     "Timing",
     "UnknownXen",
@@ -50,26 +57,39 @@ NAMES = {
 }
 
 INDEX = {
+    "add_index",
     "age",
     "all_by_name",
     "all_by_uuid",
+    "by",
     "by_id",
     "by_name",
     "by_uuid",
     "capabilities",
     "close",
+    "dispatch",
     "domids",
+    "events",
+    "fileno",
     "find",
     "generation",
     "info",
     "live",
     "names",
     "os_type",
+    "range",
+    "recent",
     "refresh",
+    "resolve",
+    "snapshot",
     "start",
     "stats",
     "subscribe",
     "uuids",
+    "wait_for",
+    "wait_generation",
+    "wait_gone",
+    "wait_live",
 }
 
 SIMULATED_HOST = {
@@ -104,15 +124,18 @@ SIMULATED_HOST = {
     "zombie",
 }
 
-SUBSCRIPTION = {"close", "pending", "put"}
+SUBSCRIPTION = {"close", "drain", "overflows", "pending", "synced", "wait_synced"}
+STREAM = {"close", "get", "overflows", "pending"}
 DIRECT = {"all", "by_id", "by_name", "by_uuid", "close", "os_type"}
 
 
 def public(thing: object) -> set[str]:
-    """Names without an underscore; of a class, what it declares itself."""
+    """Names without an underscore; of a class, what it and its bases in the package declare."""
     names = set(vars(thing))
     if inspect.isclass(thing):
-        names |= set(thing.__annotations__)
+        for kind in thing.__mro__:
+            if kind.__module__.startswith("domindex"):
+                names |= {*vars(kind), *vars(kind).get("__annotations__", ())}
     return {
         name
         for name in names
@@ -130,6 +153,7 @@ def test_the_names_of_the_package() -> None:
     [
         (domindex.Index, INDEX),
         (domindex.Subscription, SUBSCRIPTION),
+        (domindex.EventStream, STREAM),
         (domindex.direct.Direct, DIRECT),
         (domindex.testing.SimulatedHost, SIMULATED_HOST),
     ],
@@ -151,13 +175,13 @@ def test_the_fields_of_a_domain_and_of_a_life() -> None:
 @pytest.mark.parametrize(
     ("call", "signature"),
     [
-        (domindex.connect, "(host=None, *, timing=None, timeout=60.0)"),
+        (domindex.connect, "(host=None, *, timing=None, timeout=60.0, stale='serve')"),
         (domindex.direct.open, "(host=None, *, timeout=5.0)"),
-        (domindex.Index.by_name, "(self, name, verify=False)"),
-        (domindex.Index.by_uuid, "(self, uuid, verify=False)"),
-        (domindex.Index.by_id, "(self, domid, verify=False)"),
-        (domindex.Index.os_type, "(self, domid, verify=False)"),
-        (domindex.Index.find, "(self, *, prefix='', type=None)"),
+        (domindex.Index.by_name, "(self, name, verify=False, stale=None)"),
+        (domindex.Index.by_uuid, "(self, uuid, verify=False, stale=None)"),
+        (domindex.Index.by_id, "(self, domid, verify=False, stale=None)"),
+        (domindex.Index.os_type, "(self, domid, verify=False, stale=None)"),
+        (domindex.Index.find, "(self, *, prefix='', glob=None, regex=None, type=None, where=None)"),
         (domindex.Index.refresh, "(self, timeout=5.0, *, names=False)"),
         (domindex.Index.close, "(self, timeout=10.0)"),
     ],

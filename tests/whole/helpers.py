@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Final
 
 from domindex.domain import Domain, DomainInfo
-from domindex.events import Event
+from domindex.events import DuplicateName, DuplicateUuid, Event, Synced
 from domindex.index import Index
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
@@ -49,6 +49,8 @@ class Ear:
         self._index = index
 
     def __call__(self, event: Event) -> None:
+        if isinstance(event, (Synced, DuplicateName, DuplicateUuid)):
+            return  # they change nothing of what one believes
         with self._changed:
             try:
                 if self._index is not None:  # P8: the index holds it before it is told

@@ -172,7 +172,9 @@ def test_watch_prints_what_is_there_and_ends_in_time(cli: Any) -> None:
     status, out, err = cli("watch", "--seconds", "0.2")
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert len(lines) == 7
+    assert len(lines) == 9
+    assert lines[7].split() == ["DuplicateName", "-", "twin", "(domains", "2,", "3)"]
+    assert lines[8] == "Synced"
     assert lines[1].split() == ["Added", "1", "web", "(crash)"]
     assert lines[5].split() == ["Added", "5", r"\x1b[2J\udcff\n\u202e"]
 
@@ -208,21 +210,21 @@ def test_watch_prints_what_happens(host: SimulatedHost, capsys: pytest.CaptureFi
         return capsys.readouterr().out.splitlines()
 
     text = watch()
-    assert [line.split()[0] for line in text[7:]] == [
+    assert [line.split()[0] for line in text[9:]] == [
         *("Renamed", "ShutDown", "Removed", "Lost", "Recovered")
     ]
-    assert text[7].split()[1:] == ["2", "twin", "->", r"other\n"]
-    assert text[9].split()[1:] == ["2", r"other\n", "(crash)"]
+    assert text[9].split()[1:] == ["2", "twin", "->", r"other\n"]
+    assert text[11].split()[1:] == ["2", r"other\n", "(crash)"]
     host.create("twin", domid=2)
     told = [json.loads(line) for line in watch("--json")]
-    assert [event["event"] for event in told[7:]] == [
+    assert [event["event"] for event in told[9:]] == [
         *("Renamed", "ShutDown", "Removed", "Lost", "Recovered")
     ]
-    assert told[7]["old"]["name"] == "twin"
-    assert told[7]["new"]["name"] == "other\n"
-    assert told[8]["domain"]["shutdown"] == "crash"
-    assert "cut" in told[10]["cause"]
-    assert told[11]["downtime"] > 0
+    assert told[9]["old"]["name"] == "twin"
+    assert told[9]["new"]["name"] == "other\n"
+    assert told[10]["domain"]["shutdown"] == "crash"
+    assert "cut" in told[12]["cause"]
+    assert told[13]["downtime"] > 0
     assert all(event["generation"] and event["time"] for event in told)
 
 

@@ -502,7 +502,7 @@ def test_a_listener_that_raises_hears_the_next_event(
         raise ZeroDivisionError("on purpose")
 
     with caplog.at_level(logging.CRITICAL):
-        index.subscribe(bad)
+        index.subscribe(bad, events=(Added,))
         host.create("web")
         index.refresh()
         eventually(lambda: index.stats.listener_errors == 2)

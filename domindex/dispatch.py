@@ -1,0 +1,89 @@
+"""Handlers in the caller's own loop: a descriptor to poll, and one call when it is readable."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+import time
+
+from domindex.delivery import Subscription
+
+
+class Dispatcher:
+    """Runs the handlers of its subscriptions in whichever thread calls `dispatch`."""
+
+    def __init__(self) -> None:
+        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._subscriptions: list[Subscription] = []
+        self._lock = threading.Lock()  # guards the descriptor and the timer
+        self._running = threading.Lock()
+        self._timer: threading.Timer | None = None
+        self._closed = False
+
+    def add(self, subscription: Subscription) -> None:
+        self._subscriptions.append(subscription)
+        self.wake()
+
+    def remove(self, subscription: Subscription) -> None:
+        with contextlib.suppress(ValueError):
+            self._subscriptions.remove(subscription)
+
+    def wake(self) -> None:
+        """Make the descriptor readable. From any thread."""
+        with self._lock:
+            if not self._closed:
+                os.eventfd_write(self.fd, 1)
+
+    def dispatch(self) -> int:
+        """Hand over what is there; how many events. See `Index.dispatch`."""
+        if not self._running.acquire(blocking=False):
+            return 0  # a handler asks, or another thread is at it
+        try:
+            self._silence()
+            count = 0
+            for subscription in tuple(self._subscriptions):
+                for _ in range(subscription.pending + 1):
+                    if not subscription._hand_over():
+                        break
+                    count += 1
+                else:
+                    self.wake()  # more came meanwhile: the loop has other things to do first
+            self._set_timer()
+            return count
+        finally:
+            self._running.release()
+
+    def close(self) -> None:
+        """Give the descriptor back. May be called twice."""
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if not self._closed:
+                self._closed = True
+                os.close(self.fd)
+
+    def _after_fork(self) -> None:
+        """In a child: the descriptor is a copy of the parent's, the locks may be held by nobody."""
+        self._lock = threading.Lock()
+        self._timer = None
+        self.close()
+
+    def _silence(self) -> None:
+        with self._lock, contextlib.suppress(BlockingIOError):
+            if not self._closed:
+                os.eventfd_read(self.fd)
+
+    def _set_timer(self) -> None:
+        """Have the descriptor become readable when a death has been held back for long enough."""
+        due = min((t for s in self._subscriptions if (t := s._due) is not None), default=None)
+        with self._lock:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+            if due is not None and not self._closed:
+                self._timer = threading.Timer(max(0.0, due - time.monotonic()), self.wake)
+                self._timer.name = "domindex-timer"
+                self._timer.daemon = True
+                self._timer.start()

@@ -1,0 +1,199 @@
+"""What one listener has not yet heard: in order, bounded, and never waited for.
+
+The index puts events in, under its own lock; one thread or task takes them out. Too many, and
+the backlog is dropped and stands as one `Resync`, which is made only when the listener comes
+for it: one that is stuck costs the index nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+from domindex.domain import Domain
+from domindex.events import Event, Resync, about
+from domindex.reboots import Reboots
+
+QUEUE: Final = 10_000
+"""Events that may wait for one listener, unless it says otherwise."""
+
+
+class Wanted:
+    """Which events a listener asked for.
+
+    kinds: their types, None for all; a `Resync` always is. where: called with a domain; an event
+        is wanted if it holds for any domain that the event tells of, or if there is none.
+        Only called by the listener's own thread, so that it may be slow, and raise.
+    """
+
+    def __init__(
+        self, kinds: Collection[type[Event]] | None, where: Callable[[Domain], object] | None
+    ) -> None:
+        self._kinds = None if kinds is None else (*kinds, Resync)
+        self._where = where
+
+    def __call__(self, event: Event) -> Event | None:
+        """The event as it is to be told, None if it is not. Raises what `where` raises."""
+        if self._kinds is not None and not isinstance(event, self._kinds):
+            return None
+        if self._where is None:
+            return event
+        if isinstance(event, Resync):
+            return replace(event, domains=tuple(filter(self._where, event.domains)))
+        domains = about(event)
+        return event if not domains or any(map(self._where, domains)) else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    reached: Callable[[], object]
+
+
+class Mailbox:
+    """A bounded queue of events between the index and one listener.
+
+    lock: of the index; whoever puts anything in holds it.
+    present: the events that stand for everything, for a listener whose backlog was dropped.
+        Called under the lock.
+    size: how many events may wait. reboot_grace: see `Reboots`; 0 holds nothing back.
+    wake: called when there is something to take. Must not wait for anything.
+    """
+
+    def __init__(
+        self,
+        lock: threading.RLock,
+        present: Callable[[], Sequence[Event]],
+        wake: Callable[[], object],
+        *,
+        size: int = QUEUE,
+        reboot_grace: float = 0.0,
+    ) -> None:
+        self._lock = lock
+        self._present = present
+        self._wake = wake
+        self._size = size
+        self._queue: deque[Event | _Mark] = deque()
+        self._ready: deque[Event] = deque()  # past the bound and the reboots, to be taken first
+        self._held_marks: list[_Mark] = []  # reached once what stands for the backlog was taken
+        self._reboots = Reboots(reboot_grace) if reboot_grace > 0 else None
+        self._overflowed = False
+        self.closed = False
+        self.overflows = 0
+        """How often the backlog was dropped."""
+
+    # -- for the index, under its lock -------------------------------------------------------
+
+    def begin(self, events: Sequence[Event]) -> None:
+        """Before all else: what was there already. However much it is, it is no backlog."""
+        self._ready.extend(events)
+
+    def put(self, events: Sequence[Event]) -> None:
+        """Queue events in order. Never waits."""
+        if self.closed or not events:
+            return
+        if not self._overflowed:
+            if len(self._queue) + len(events) <= self._size:
+                self._queue.extend(events)
+            else:
+                self._overflowed = True
+                self.overflows += 1
+                self._held_marks += self._emptied()
+        self._wake()
+
+    # -- for the listener --------------------------------------------------------------------
+
+    def take(self) -> Event | None:
+        """The next event; None if there is nothing to tell now."""
+        while not self.closed:
+            if self._ready:
+                return self._ready.popleft()
+            try:
+                event = self._queue.popleft()
+            except IndexError:
+                if self._overflowed:
+                    self._refill()
+                elif not self._expired():
+                    return None
+                continue
+            if isinstance(event, _Mark):
+                event.reached()
+            elif self._reboots is None:
+                return event
+            else:
+                self._expired()
+                self._ready.extend(self._reboots.pass_on(event, time.monotonic()))
+        return None
+
+    @property
+    def due(self) -> float | None:
+        """When (time.monotonic) to look again although nobody wakes: a death is held back."""
+        return None if self._reboots is None else self._reboots.due
+
+    @property
+    def empty(self) -> bool:
+        """There is nothing to take, but for what `due` tells of."""
+        return not (self._queue or self._ready or self._overflowed)
+
+    @property
+    def pending(self) -> int:
+        """How many events there are to take."""
+        return len(self._queue) + len(self._ready)
+
+    # -- for anyone --------------------------------------------------------------------------
+
+    def mark(self, reached: Callable[[], object]) -> None:
+        """Call `reached` once everything put in before was taken, and the next is asked for."""
+        with self._lock:
+            if self.closed:
+                reached()
+            elif self._overflowed:
+                self._held_marks.append(_Mark(reached))
+            else:
+                self._queue.append(_Mark(reached))
+        self._wake()
+
+    def close(self) -> None:
+        """Drop everything, now and from now on; whoever waits for a mark need not."""
+        with self._lock:
+            self.closed = True
+            marks, self._held_marks = self._held_marks + self._emptied(), []
+        for mark in marks:
+            mark.reached()
+        self._wake()
+
+    def _after_fork(self) -> None:
+        """In a child: nobody takes any more, and the lock may be held by a thread that is not."""
+        self.closed = True
+        self._lock = threading.RLock()
+        self._emptied()
+
+    def _refill(self) -> None:
+        with self._lock:
+            if self._reboots is not None:
+                self._reboots.forget()
+            self._ready.extend(self._present())
+            self._queue.extend(self._held_marks)
+            self._held_marks.clear()
+            self._overflowed = False
+
+    def _expired(self) -> bool:
+        """Let deaths go that were held back for long enough; whether there were any."""
+        if self._reboots is None:
+            return False
+        self._ready.extend(self._reboots.expired(time.monotonic()))
+        return bool(self._ready)
+
+    def _emptied(self) -> list[_Mark]:
+        """Clear the queue, from which the listener may be taking just now; the marks in it."""
+        marks: list[_Mark] = []
+        while True:
+            try:
+                event = self._queue.popleft()
+            except IndexError:
+                return marks
+            if isinstance(event, _Mark):
+                marks.append(event)
