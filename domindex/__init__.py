@@ -49,4 +49,5 @@ from domindex.index import Capabilities as Capabilities
 from domindex.index import Index as Index
 from domindex.index import Stats as Stats
 from domindex.snapshot import Snapshot as Snapshot
+from domindex.watch import NodeWatch as NodeWatch
 from domindex.watcher import Timing as Timing

@@ -6,6 +6,7 @@ What it answers from memory is the other half, answers.py.
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 import weakref
@@ -21,9 +22,11 @@ from domindex.domain import Domain, DomainInfo, Life, as_domid, as_name, as_uuid
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, NotLive, TimedOut
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
 from domindex.mailbox import QUEUE, Mailbox, Wanted
+from domindex.nodes import Node
 from domindex.ports import Host, Hypervisor
 from domindex.table import Change, Keyed
 from domindex.waiting import Bell
+from domindex.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
 from domindex.watcher import Timing, Watcher
 
 _VERIFIES: Final = 3
@@ -95,7 +98,16 @@ class Index(Answers):
         self._infos: dict[int, tuple[float, Life, DomainInfo]] = {}
         self._hypervisor: Hypervisor = host.open_hypervisor()
         self._confirms = self._hypervisor.confirms
-        self._watcher = Watcher(host, self._hypervisor, self._table, self._take, self.timing)
+        self._watcher = Watcher(
+            host, self._hypervisor, self._table, self._take, self._tell, self.timing
+        )
+        self._nodes = NodeWatches(
+            self._lock,
+            lambda domain, node: self._watcher.follow(domain.life, node),
+            self._watcher.drop,
+            self._latest,
+        )
+        self._runners: dict[bool, Subscription] = {}  # of handlers of nodes, by `threaded`
         _open.add(self)
 
     # -- opening and closing -----------------------------------------------------------------
@@ -130,6 +142,7 @@ class Index(Answers):
             subscription.close(max(0.0, deadline - time.monotonic()))
         with self._lock:
             self._table.clear()
+            self._nodes.clear()
             dispatcher = self._dispatcher
         if dispatcher is not None:
             dispatcher.close()
@@ -294,6 +307,41 @@ class Index(Answers):
             loop = self._loop()
         return loop.dispatch()
 
+    def watch(
+        self, domain: Domain, path: str, handler: NodeHandler, *, threaded: bool = True
+    ) -> NodeWatch:
+        """Call `handler(domain, value)` with what a node of `domain` holds, and at each change.
+
+        path: below /local/domain/N, such as "memory/meminfo". value: bytes, None while there is
+        no such node; values that follow each other quickly may be told as the last of them.
+
+        It is followed for the length of that life: whatever happens to the line, and not one call
+        later than the index holds the domain's end. The record is the latest. Handlers of all
+        nodes share one thread, or run in `dispatch` with `threaded=False`; one that raises is
+        logged and called again for the next value.
+
+        Raises NoSuchDomain if that life is not held any more, InvalidKey, Closed.
+        Cost: a watch; at each change a read, and two hypercalls that prove whose it was.
+
+        >>> import queue
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     domid = host.create("web")
+        ...     host.write(domid, "memory/meminfo", b"1024")
+        ...     heard = queue.Queue()
+        ...     web = index.wait_for(name="web")
+        ...     watch = index.watch(web, "memory/meminfo", lambda *told: heard.put(told))
+        ...     domain, value = heard.get(timeout=5)
+        ...     print(domain.name, value)
+        web b'1024'
+        """
+        with self._lock:
+            self._check_open()
+            held = self._table.get(domain.domid)
+            if held is None or held.life != domain.life:
+                raise NoSuchDomain("life", domain.life)
+            return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox)
+
     # -- waiting -----------------------------------------------------------------------------
 
     def wait_for(
@@ -409,6 +457,7 @@ class Index(Answers):
             for gone in told:
                 if isinstance(gone, Removed):
                     self._infos.pop(gone.domain.domid, None)
+                    self._nodes.ended(gone.domain.domid)
             events: list[Event] = [*told]
             for event in line_events:
                 events.append(replace(event, generation=self.generation, time=now))
@@ -418,6 +467,31 @@ class Index(Answers):
             for mailbox in self._mailboxes:
                 mailbox.put(events)
             self._bell.ring()
+
+    def _tell(self, values: Sequence[tuple[Node, bytes | None]]) -> None:
+        """The watcher's values of nodes: to whoever follows them."""
+        with self._lock:
+            if not self._ended:
+                self._nodes.told(values)
+
+    def _latest(self, domain: Domain) -> Domain:
+        """The record of the same life as it is now."""
+        held = self._table.get(domain.domid)
+        return held if held is not None and held.life == domain.life else domain
+
+    def _runner(self, threaded: bool) -> Subscription:
+        """Who calls the handlers of nodes. The lock is held."""
+        if threaded not in self._runners:
+            # Its mailbox is not the index's: nothing but what nodes tell comes into it, and of
+            # each node one event at most, so that it needs no bound.
+            self._runners[threaded] = runner = Subscription(
+                run_handler,
+                lambda wake: Mailbox(self._lock, list, wake, size=sys.maxsize),
+                self._forget,
+                loop=None if threaded else self._loop(),
+            )
+            self._subscriptions.append(runner)
+        return self._runners[threaded]
 
     def _present(self) -> list[Event]:
         """What a new listener is told. The lock is held."""

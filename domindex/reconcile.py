@@ -22,6 +22,7 @@ from typing import Final, Protocol
 from uuid import UUID
 
 from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, OSType, decode_name
+from domindex.nodes import Node, Nodes
 from domindex.ports import Row, Watch
 from domindex.table import Change
 
@@ -70,6 +71,8 @@ class Reconciler:
         self._told_of: set[int] = set()  # domids whose birth or death an event has named
         self._serial = 0
         self._now = 0.0
+        self.nodes = Nodes()
+        """What else is followed of the lives, besides their names."""
 
     @property
     def domids(self) -> set[int]:
@@ -89,10 +92,20 @@ class Reconciler:
         # Whatever the last pass left half done:
         self._touched.update(self._lives, self._held.keys())
         self.doubt_names()
+        self.nodes.new_line()
 
     def doubt_names(self) -> None:
-        """Read every name again, as if each had changed."""
+        """Read every name again, as if each had changed, and every other node."""
         self._dirty.update(self._lives)
+        self.nodes.doubt()
+
+    def follow(self, life: Life, node: Node) -> bool:
+        """Follow a node of this life; False if the life is over."""
+        tracked = self._lives.get(life.domid)
+        if tracked is None or not _is(tracked, life):
+            return False
+        self.nodes.follow(node)
+        return True
 
     # -- facts in ---------------------------------------------------------------------------
 
@@ -114,6 +127,8 @@ class Reconciler:
             elif (named := self._tokens.get(token)) is not None:
                 self._dirty.add(named)
                 scope.add(named)
+            elif (owner := self.nodes.fired(token)) is not None:
+                scope.add(owner)
         return None if whole else scope
 
     def suspects(self, rows: Iterable[Row], *, thorough: bool) -> list[int]:
@@ -196,7 +211,8 @@ class Reconciler:
             self._tokens[token] = domid
             watch.append(Watch(name_path(domid), token))
         self._unwatched.clear()
-        return unwatch, watch
+        unwatch_nodes, watch_nodes = self.nodes.ask()
+        return unwatch + unwatch_nodes, watch + watch_nodes
 
     def unread(self) -> list[int]:
         """Domids whose names are to be read now, once all that `ask` gave is acknowledged."""
@@ -238,12 +254,14 @@ class Reconciler:
             if not tracked.believed or name != tracked.name:
                 self._touched.add(row.domid)
             tracked.name, tracked.believed, tracked.heard = name, True, _UNREAD
+        self.nodes.confirm(row.domid)
 
     def _end(self, domid: int) -> None:
         tracked = self._lives.pop(domid)
         self._unwatched.discard(domid)
         self._dirty.discard(domid)
         self._touched.add(domid)
+        self.nodes.ended(domid)
         if tracked.token is not None:
             del self._tokens[tracked.token]
             self._unwatch.append(Watch(name_path(domid), tracked.token))
@@ -262,6 +280,12 @@ def _may_be_same(tracked: Tracked, row: Row) -> bool:
         and row.cpu_time >= known.cpu_time
         and row.frame == known.frame
     )
+
+
+def _is(tracked: Tracked, life: Life) -> bool:
+    if tracked.unique_id is not None:
+        return tracked.unique_id == life.unique_id
+    return tracked.first_seen == life.first_seen
 
 
 def _record(tracked: Tracked, old: Domain | None) -> Domain:

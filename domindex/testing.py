@@ -186,6 +186,16 @@ class SimulatedHost:
                 self._nodes[name_path(domid)] = raw
                 self._fire(name_path(domid))
 
+    def write(self, domid: int, path: str, value: bytes | None) -> None:
+        """Write the node `path` below /local/domain/N; None removes it, and all below it."""
+        node = _home(domid) + b"/" + path.encode("ascii")
+        with self._lock:
+            if value is None:
+                self._remove(node)
+            else:
+                self._nodes[node] = value
+                self._fire(node)
+
     def shutdown(self, domid: int, reason: int = ShutdownReason.POWEROFF) -> None:
         """The guest stops for `reason`; the domain stays until it is destroyed."""
         with self._lock:
@@ -457,7 +467,7 @@ class _SimulatedStore:
         if self._deaf:
             return
         for watch, depth in self._watches.items():
-            if watch.path == path:
+            if path == watch.path or path.startswith(watch.path + b"/"):
                 told = path if depth is None or domid is None else b"%s/%d" % (path, domid)
                 self._queue[Watch(told, watch.token)] = None
                 if twice:

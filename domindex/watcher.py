@@ -18,11 +18,14 @@ import math
 import random
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from domindex.domain import Life
 from domindex.errors import Closed, HostError, HypercallFailed, NotLive, TimedOut
 from domindex.events import Event, Lost, Recovered
+from domindex.nodes import Node
 from domindex.ports import Host, Hypervisor, Row, Store
 from domindex.reconcile import SPECIAL, Held, Reconciler, name_path
 from domindex.table import Change
@@ -72,7 +75,7 @@ class Watcher:
 
     held: what the table holds, as `take` has left it.
     take(changes, events, inferred): the changes for the table, and events of the line that
-    follow them. Called under no lock.
+    follow them. tell(values): of other nodes that are followed. Both called under no lock.
     """
 
     def __init__(
@@ -81,11 +84,13 @@ class Watcher:
         hypervisor: Hypervisor,
         held: Held,
         take: Callable[[Sequence[Change], Sequence[Event], bool], None],
+        tell: Callable[[Sequence[tuple[Node, bytes | None]]], None],
         timing: Timing,
     ) -> None:
         self._host = host
         self._hypervisor = hypervisor
-        self._take = take
+        self._take, self._tell = take, tell
+        self._wishes: deque[tuple[Life | None, Node]] = deque()  # None: do not follow any more
         self._timing = timing
         self._reconciler = Reconciler(held)
         self._left: set[int] | None = set()  # what the last pass left for the next
@@ -136,6 +141,19 @@ class Watcher:
                     if not self.live:
                         raise NotLive("the host could not be asked in time", self.cause)
                     raise TimedOut(f"the refresh took longer than {timeout} s; try again")
+
+    def follow(self, life: Life, node: Node) -> None:
+        """Follow a node as long as this life lasts: `tell` its value now and at each change."""
+        self._wish(life, node)
+
+    def drop(self, node: Node) -> None:
+        """Follow it no longer."""
+        self._wish(None, node)
+
+    def _wish(self, life: Life | None, node: Node) -> None:
+        self._wishes.append((life, node))
+        with self._state:
+            self._poke()
 
     def close(self, timeout: float) -> bool:
         """End the thread and its line. False if it did not end in time."""
@@ -267,9 +285,21 @@ class Watcher:
         if events:
             self.events += len(events)
             self._heard_at = time.monotonic()
-        fired = self._reconciler.fired(events)
+        fired, wished = self._reconciler.fired(events), self._wished()
         left, self._left = self._left, set()
-        return None if fired is None or left is None else fired | left
+        return None if fired is None or left is None else fired | wished | left
+
+    def _wished(self) -> set[int]:
+        """Do what was wished about nodes; the domids to look at for it."""
+        scope: set[int] = set()
+        while self._wishes:
+            life, node = self._wishes.popleft()
+            if life is None:
+                self._reconciler.nodes.drop(node)
+                scope.add(node.domid)
+            elif self._reconciler.follow(life, node):
+                scope.add(node.domid)
+        return scope
 
     def _pass(
         self,
@@ -297,6 +327,8 @@ class Watcher:
                 told += len(changes)
                 if self._heard_at is not None:
                     self.lag = time.monotonic() - self._heard_at
+            if known := reconciler.nodes.take():
+                self._tell(known)
             unwatch, watch = reconciler.ask()
             if unwatch:
                 store.unwatch(unwatch)
@@ -304,12 +336,15 @@ class Watcher:
                 store.watch(watch)
                 self.watches += len(watch)
             scope = self._events(store)
-            if unread := reconciler.unread():
-                values = store.read([name_path(domid) for domid in unread])
-                self.reads += len(unread)
-                reconciler.heard(zip(unread, values, strict=True))
+            names, nodes = reconciler.unread(), reconciler.nodes.unread()
+            if names or nodes:
+                paths = [*map(name_path, names), *(node.path for node in nodes)]
+                values = store.read(paths)
+                self.reads += len(paths)
+                reconciler.heard(zip(names, values, strict=False))
+                reconciler.nodes.heard(zip(nodes, values[len(names) :], strict=True))
                 if scope is not None:
-                    scope.update(unread)
+                    scope.update(names, (node.domid for node in nodes))
             thorough = False
         else:
             self._left = scope

@@ -16,9 +16,9 @@ PACKAGE = Path(domindex.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 PURE = (
-    *("domain", "errors", "events", "ports", "reboots"),
+    *("domain", "errors", "events", "ports", "nodes", "reboots"),
     *("table", "grouping", "snapshot", "past", "reconcile", "waiting", "mailbox", "delivery"),
-    "answers",
+    *("watch", "answers"),
 )
 
 ALLOWED = {
@@ -32,6 +32,7 @@ ALLOWED_ONLY_IN = {
     "delivery": {"contextlib", "logging", "threading", "time"},
     "mailbox": {"threading", "time"},
     "waiting": {"threading", "time"},
+    "watch": {"threading"},
     "past": {"time"},
     "grouping": {"contextlib", "logging"},
     "answers": {"abc", "contextlib", "fnmatch", "threading"},
@@ -40,9 +41,9 @@ ALLOWED_ONLY_IN = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("domain", "errors"),  # values
     ("events", "ports"),  # shapes
-    ("grouping", "reboots", "past", "waiting"),  # pure core
+    ("grouping", "nodes", "reboots", "past", "waiting"),  # pure core
     ("table", "mailbox"),
-    ("snapshot", "reconcile", "delivery"),
+    ("snapshot", "reconcile", "delivery", "watch"),
     ("answers",),
     ("layouts", "_privcmd", "hypercall", "xenstore"),  # the outside
     ("watcher", "dispatch"),  # the thread; the caller's own

@@ -33,6 +33,7 @@ NAMES = {
     "Lost",
     "NoSuchDomain",
     "NotControlDomain",
+    "NodeWatch",
     "NotLive",
     "OSType",
     "Rebooted",
@@ -90,6 +91,7 @@ INDEX = {
     "wait_generation",
     "wait_gone",
     "wait_live",
+    "watch",
 }
 
 SIMULATED_HOST = {
@@ -121,10 +123,12 @@ SIMULATED_HOST = {
     "start_xenstored",
     "stop_xenstored",
     "unpause",
+    "write",
     "zombie",
 }
 
 SUBSCRIPTION = {"close", "drain", "overflows", "pending", "synced", "wait_synced"}
+NODE_WATCH = {"close", "node"}
 STREAM = {"close", "get", "overflows", "pending"}
 DIRECT = {"all", "by_id", "by_name", "by_uuid", "close", "os_type"}
 
@@ -154,6 +158,7 @@ def test_the_names_of_the_package() -> None:
         (domindex.Index, INDEX),
         (domindex.Subscription, SUBSCRIPTION),
         (domindex.EventStream, STREAM),
+        (domindex.NodeWatch, NODE_WATCH),
         (domindex.direct.Direct, DIRECT),
         (domindex.testing.SimulatedHost, SIMULATED_HOST),
     ],

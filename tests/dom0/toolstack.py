@@ -111,6 +111,14 @@ class RealHost:
             if name is not None:
                 self._store.write(f"/vm/{made.uuid}/name", name)
 
+    def write(self, domid: int, path: str, value: bytes | None) -> None:
+        """Write a node below its home; None removes it."""
+        node = f"/local/domain/{domid}/{path}"
+        if value is None:
+            self._store.remove(node)
+        else:
+            self._store.write(node, value)
+
     def shutdown(self, domid: int, reason: int = 0) -> None:
         """It shuts down, as if by itself; it stays until it is destroyed."""
         self._call("xc_domain_shutdown", domid, reason)

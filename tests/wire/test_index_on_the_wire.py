@@ -39,6 +39,7 @@ from domindex.index import Index
 from domindex.ports import Hypervisor, Store
 from domindex.watcher import Timing
 from domindex.xenstore import XenStore
+from tests.stage import LIVES
 
 from .fake_hypervisor import FakeDomain, FakePrivcmd, FakeXen
 from .fake_xenstored import FakeXenstored, Op, Rule, event, packet
@@ -119,7 +120,7 @@ class Listener:
 
     def __init__(self, index: Index, *, present: int = 4) -> None:
         self.heard: queue.Queue[Event] = queue.Queue()
-        index.subscribe(self.heard.put)
+        index.subscribe(self.heard.put, events=LIVES)
         for _ in range(present):
             assert isinstance(self.next(), Added)
 

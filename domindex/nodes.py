@@ -1,0 +1,127 @@
+"""Other nodes of a domain that are followed beside its name: which, and what they hold. No I/O.
+
+The same rules as for names (reconcile.py): a value is believed only if the hypervisor still
+lists the life after the read, and a read sent before an event never answers that event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final, NamedTuple
+
+from domindex.ports import Watch
+
+_UNREAD: Final = object()
+
+
+class Node(NamedTuple):
+    """A path of xenstore, and the domain to whose life it belongs."""
+
+    domid: int
+    path: bytes
+
+
+class _Followed:
+    __slots__ = ("heard", "token")
+
+    def __init__(self) -> None:
+        self.token: bytes | None = None  # of its watch on the present line
+        self.heard: object = _UNREAD  # a value not yet confirmed
+
+
+class Nodes:
+    """The nodes followed, for lives that the reconciler knows. Driven by its thread."""
+
+    def __init__(self) -> None:
+        self._followed: dict[Node, _Followed] = {}
+        self._of: dict[int, set[Node]] = {}  # by domid
+        self._tokens: dict[bytes, Node] = {}  # of the watches now set
+        self._unwatch: list[Watch] = []
+        self._dirty: set[Node] = set()  # not watched yet, or with an event since the last read
+        self._values: list[tuple[Node, bytes | None]] = []
+        self._serial = 0
+
+    def follow(self, node: Node) -> None:
+        """From now on, or read it again if it is followed already."""
+        if node not in self._followed:
+            self._followed[node] = _Followed()
+            self._of.setdefault(node.domid, set()).add(node)
+        self._dirty.add(node)
+
+    def drop(self, node: Node) -> None:
+        """No longer."""
+        followed = self._followed.pop(node, None)
+        if followed is None:
+            return
+        self._dirty.discard(node)
+        self._of[node.domid].discard(node)
+        if not self._of[node.domid]:
+            del self._of[node.domid]
+        if followed.token is not None:
+            del self._tokens[followed.token]
+            self._unwatch.append(Watch(node.path, followed.token))
+
+    def ended(self, domid: int) -> None:
+        """The life is over, and what was followed of it."""
+        for node in tuple(self._of.get(domid, ())):
+            self.drop(node)
+
+    def new_line(self) -> None:
+        """All watches are gone with the old line, and events may have been missed."""
+        self._tokens.clear()
+        self._unwatch.clear()
+        for followed in self._followed.values():
+            followed.token = None
+            followed.heard = _UNREAD
+        self.doubt()
+
+    def doubt(self) -> None:
+        """Read every node again, as if each had changed."""
+        self._dirty.update(self._followed)
+
+    def fired(self, token: bytes) -> int | None:
+        """An event came. The domid, None if the token is nobody's."""
+        node = self._tokens.get(token)
+        if node is None:
+            return None
+        self._dirty.add(node)
+        return node.domid
+
+    def ask(self) -> tuple[list[Watch], list[Watch]]:
+        """What to unwatch and what to watch, once: the caller sends it or drops the line."""
+        unwatch, self._unwatch = self._unwatch, []
+        watch = []
+        for node in self._dirty:
+            followed = self._followed[node]
+            if followed.token is None:
+                self._serial += 1
+                followed.token = token = b"node/%d/%d" % (node.domid, self._serial)
+                self._tokens[token] = node
+                watch.append(Watch(node.path, token))
+        return unwatch, watch
+
+    def unread(self) -> list[Node]:
+        """What is to be read now, once all that `ask` gave is acknowledged."""
+        asked = sorted(node for node in self._dirty if self._followed[node].token is not None)
+        self._dirty.difference_update(asked)
+        return asked
+
+    def heard(self, values: Iterable[tuple[Node, bytes | None]]) -> None:
+        """Values of what `unread` asked for; None: no such node."""
+        for node, value in values:
+            self._followed[node].heard = value
+
+    def confirm(self, domid: int) -> None:
+        """The life is still there: so what was read of its nodes before is true."""
+        for node in self._of.get(domid, ()):
+            followed = self._followed[node]
+            if followed.heard is not _UNREAD:
+                value = followed.heard
+                assert value is None or isinstance(value, bytes)
+                self._values.append((node, value))
+                followed.heard = _UNREAD
+
+    def take(self) -> list[tuple[Node, bytes | None]]:
+        """The values that have become certain, once each."""
+        values, self._values = self._values, []
+        return values
