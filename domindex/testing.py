@@ -456,7 +456,7 @@ class _SimulatedStore:
         self._host = host
         self._timeout = timeout
         self._changed = threading.Condition(host._lock)
-        self._watches: dict[Watch, int | None] = {}
+        self._watches: dict[bytes, dict[Watch, int | None]] = {}  # by path, with their depth
         self._queue: dict[Watch, None] = {}
         self._again: dict[Watch, None] = {}  # to be queued once more when the queue was taken
         self._woken = self._deaf = self._cut = False
@@ -466,12 +466,14 @@ class _SimulatedStore:
     def fire(self, path: bytes, domid: int | None, *, twice: bool) -> None:
         if self._deaf:
             return
-        for watch, depth in self._watches.items():
-            if path == watch.path or path.startswith(watch.path + b"/"):
+        above = path
+        while above:  # a watch tells of its node and of all below
+            for watch, depth in self._watches.get(above, {}).items():
                 told = path if depth is None or domid is None else b"%s/%d" % (path, domid)
                 self._queue[Watch(told, watch.token)] = None
                 if twice:
                     self._again[Watch(told, watch.token)] = None
+            above = above.rpartition(b"/")[0]
         self._changed.notify_all()
 
     def deafen(self) -> None:
@@ -480,13 +482,16 @@ class _SimulatedStore:
     def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
         with self._request(len(watches)):
             for watch in watches:
-                self._watches[watch] = depth
+                self._watches.setdefault(watch.path, {})[watch] = depth
                 self._queue[watch] = None
 
     def unwatch(self, watches: Sequence[Watch]) -> None:
         with self._request(len(watches)):
             for watch in watches:
-                self._watches.pop(watch, None)
+                there = self._watches.get(watch.path, {})
+                there.pop(watch, None)
+                if not there:
+                    self._watches.pop(watch.path, None)
 
     def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
         with self._request(len(paths)):

@@ -10,8 +10,11 @@ import dataclasses
 import json
 import os
 import socket
+import statistics
 import struct
 import sys
+import threading
+import time
 from collections.abc import Callable
 
 import domindex
@@ -22,6 +25,8 @@ from tests.figures.measure import Figure, in_turns
 
 DOMAINS = 300
 ROUNDS = 7
+BLOCKS, CHANGES = 4, 12
+PATIENCE = 60.0
 HEADER = struct.Struct("=IIII")
 READ, WATCH, EVENT = 2, 4, 15
 
@@ -30,7 +35,7 @@ def main() -> int:
     host = RealHost()
     try:
         made = [host.create(f"vm-{number}") for number in range(DOMAINS)]
-        for figure in (verified(made[-1]), first_sync(made)):
+        for figure in (verified(made[-1]), first_sync(made), *latencies(host, made)):
             print("FIGURE", json.dumps(dataclasses.asdict(figure)), flush=True)
     finally:
         host.close()
@@ -65,12 +70,12 @@ def verified(domid: int) -> Figure:
 
 
 class BareList:
-    """One list hypercall for one domain, with nothing around it."""
+    """One list hypercall for so many domains at most, with nothing around it."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int = 1) -> None:
         # Opened and probed by the library; from there on only its prepared call is used.
         self._hypervisor = PrivcmdHypervisor()
-        one = self._one = self._hypervisor._take_spare()
+        one = self._one = self._hypervisor._list(most)
         self._header, self._prepared = one.header, one.prepared
         self._fd = self._hypervisor._privcmd._fd
 
@@ -133,6 +138,150 @@ def talk(line: socket.socket, requests: list[tuple[int, bytes]]) -> None:
             at += HEADER.size + length
             unanswered -= kind != EVENT
         received = received[at:]
+
+
+def latencies(host: RealHost, domids: list[int]) -> list[Figure]:
+    """From a change on the host to the first line of a handler."""
+
+    def rename(number: int) -> None:
+        host.rename(domids[number], f"other-{number}")
+
+    newborn: list[int] = []
+
+    def introduce(_: int) -> None:
+        host.introduce(newborn[-1])
+
+    def bear(number: int) -> None:
+        newborn.append(host.create(f"new-{len(newborn)}", introduce=False))
+
+    def end(_: int) -> None:
+        host.destroy(newborn[-1])
+
+    def nothing(_: int) -> None:
+        pass
+
+    found = []
+    for what, before, change, after, special in (
+        ("a rename", nothing, rename, nothing, False),
+        ("an introduction", bear, introduce, end, True),
+    ):
+        ours, floor = [], []
+        for _ in range(BLOCKS):
+            with Handled() as handled:
+                ours += heard(handled, before, change, after)
+            with Bare(domids, special=special) as bare:
+                floor += heard(bare, before, change, after)
+        mine, theirs = statistics.median(ours), statistics.median(floor)
+        found.append(
+            Figure(
+                f"from {what} to the handler",
+                "a bare client: that event, one list hypercall, one read",
+                mine / theirs,
+                2.0,
+                f"{mine * 1e3:.1f} ms against {theirs * 1e3:.1f} ms, emulated, {DOMAINS} domains",
+            )
+        )
+    return found
+
+
+def heard(
+    listener: Handled | Bare,
+    before: Callable[[int], None],
+    change: Callable[[int], None],
+    after: Callable[[int], None],
+) -> list[float]:
+    """Seconds from each of some changes until the listener knows of it."""
+    took = []
+    for number in range(CHANGES):
+        before(number)
+        listener.expect()
+        began = time.perf_counter()
+        change(number)
+        took.append(listener.until() - began)
+        after(number)
+    return took
+
+
+class Handled:
+    """The index, with a handler that looks at the clock first."""
+
+    def __enter__(self) -> Handled:
+        self._index = domindex.connect(timeout=300)
+        self._heard = threading.Event()
+        self._at = 0.0
+        subscription = self._index.subscribe(
+            self._handler, replay=False, events=(domindex.Added, domindex.Renamed)
+        )
+        subscription.wait_synced(PATIENCE)
+        return self
+
+    def _handler(self, _: domindex.Event) -> None:
+        self._at = time.perf_counter()
+        self._heard.set()
+
+    def expect(self) -> None:
+        self._index.refresh(timeout=PATIENCE)
+        self._heard.clear()
+
+    def until(self) -> float:
+        assert self._heard.wait(PATIENCE)
+        return self._at
+
+    def __exit__(self, *_: object) -> None:
+        self._index.close()
+
+
+class Bare:
+    """A socket, the watches of the index, and no more than the three steps."""
+
+    def __init__(self, domids: list[int], *, special: bool) -> None:
+        self._domids, self._special = domids, special
+
+    def __enter__(self) -> Bare:
+        self._list = BareList(1024)
+        self._line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._line.connect("/run/xenstored/socket")
+        watches = [
+            (WATCH, b"/local/domain/%d/name\0life/%d\0" % (domid, domid)) for domid in self._domids
+        ]
+        special = [(WATCH, b"@introduceDomain\0i\0"), (WATCH, b"@releaseDomain\0r\0")]
+        talk(self._line, special + watches)
+        return self
+
+    def expect(self) -> None:
+        """Take in what is left of the last change."""
+        talk(self._line, [(READ, b"/local/domain/0/name\0")])
+        self._line.setblocking(True)
+
+    def until(self) -> float:
+        packet(self._line, EVENT)
+        self._list(0)
+        self._line.sendall(request(READ, b"/local/domain/0/name\0"))
+        packet(self._line, READ)
+        return time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self._line.close()
+        self._list.close()
+
+
+def request(op: int, body: bytes) -> bytes:
+    return HEADER.pack(op, 1, 0, len(body)) + body
+
+
+def packet(line: socket.socket, wanted: int) -> None:
+    """Receive packets up to the first of this kind."""
+    kind = -1
+    while kind != wanted:
+        kind, _, _, length = HEADER.unpack(exactly(line, HEADER.size))
+        exactly(line, length)
+
+
+def exactly(line: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        received += line.recv(size - len(received))
+    return received
 
 
 if __name__ == "__main__":
