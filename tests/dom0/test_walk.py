@@ -51,11 +51,10 @@ def _walk(host: RealHost, chosen: int, length: int) -> None:
         with domindex.connect(by_proxy, timing=TIMING, timeout=PATIENCE) as index:
 
             def as_xl_sees_it() -> None:
-                listed = xl.list()
-                zombies = set(host.domids()) - walk.alive.keys()
-                assert {domid: name for domid, name in listed.items() if domid not in zombies} == {
-                    domain.domid: domain.printable for domain in index
-                }
+                listed = xl.list_with_uuids()
+                for zombie in set(host.domids()) - walk.alive.keys():
+                    listed.pop(zombie, None)
+                assert listed == {domain.domid: (domain.printable, domain.uuid) for domain in index}
 
             try:
                 go(walk, index, real, length, as_xl_sees_it)

@@ -7,6 +7,7 @@ for its device model, and it is not meant to be unpaused.
 
 from __future__ import annotations
 
+import re
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -16,6 +17,10 @@ from uuid import UUID
 
 TIME_LIMIT = 60.0  # seconds for one command; `create` takes about one
 _CONFIGURATION = Path("/etc/xen/xl.conf")
+# Name, domid, memory, processors, state, time, uuid and more; a name may be empty or have spaces.
+_ROW = re.compile(
+    r"(?P<name>.*?)\s+(?P<domid>\d+)\s+\d+\s+\d+\s+\S{6}\s+[\d.]+\s+(?P<uuid>[0-9a-f-]{36})\s"
+)
 _LEAST_MEMORY = {"pv": 4, "pvh": 32, "hvm": 32}  # MiB
 
 
@@ -110,9 +115,20 @@ def configured(line: str) -> Iterator[None]:
 
 def list() -> dict[int, str]:
     """The names of all domains by domid; "(null)" for one without."""
-    rows = [line.split() for line in run("list").splitlines()[1:]]
-    # Name, domid, memory, processors, state, time; a name may have spaces.
-    return {int(row[-5]): " ".join(row[:-5]) for row in rows}
+    return {domid: name for domid, (name, _) in list_with_uuids().items()}
+
+
+def list_with_uuids() -> dict[int, tuple[str, UUID]]:
+    """Name and uuid of all domains by domid.
+
+    By `xl list -v`: `-l` leaves out every domain that was not made by xl.
+    """
+    found = {}
+    for line in run("list", "-v").splitlines()[1:]:
+        row = _ROW.match(line)
+        assert row is not None, f"xl lists {line!r}"
+        found[int(row["domid"])] = row["name"], UUID(row["uuid"])
+    return found
 
 
 def run(*arguments: str) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import os
 import socket
@@ -144,9 +145,10 @@ def latencies(host: RealHost, domids: list[int]) -> list[Figure]:
     """From a change on the host to the first line of a handler."""
 
     def rename(number: int) -> None:
-        host.rename(domids[number], f"other-{number}")
+        host.rename(domids[number], f"other-{next(serial)}")
 
     newborn: list[int] = []
+    serial = itertools.count()
 
     def introduce(_: int) -> None:
         host.introduce(newborn[-1])
@@ -190,11 +192,14 @@ def heard(
     change: Callable[[int], None],
     after: Callable[[int], None],
 ) -> list[float]:
-    """Seconds from each of some changes until the listener knows of it."""
+    """Seconds from each of some changes until the listener knows of it.
+
+    before: what nobody is told of.
+    """
     took = []
     for number in range(CHANGES):
-        before(number)
         listener.expect()
+        before(number)
         began = time.perf_counter()
         change(number)
         took.append(listener.until() - began)
@@ -220,6 +225,7 @@ class Handled:
         self._heard.set()
 
     def expect(self) -> None:
+        """Take in what is left of the last change."""
         self._index.refresh(timeout=PATIENCE)
         self._heard.clear()
 
