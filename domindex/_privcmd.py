@@ -132,7 +132,11 @@ class Privcmd:
     def memory(self, length: int) -> Memory:
         """Memory for one caller at a time."""
         self.check_open()
-        return Memory(self._buffers, length)
+        try:
+            return Memory(self._buffers, length)
+        except HypercallFailed:
+            self.check_open()  # another thread closed the device meanwhile
+            raise
 
     @property
     def closed(self) -> bool:
