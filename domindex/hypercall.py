@@ -12,6 +12,7 @@ import struct
 import threading
 from collections import deque
 from collections.abc import Sequence
+from itertools import chain
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -44,6 +45,9 @@ _STATE_SHUTDOWN, _STATE_DEAD = 2, 8
 
 BATCH: Final = 1024
 """Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
+
+_PIECE: Final = 32
+"""Entries that are compared at once with those of the last list: the same bytes, the same rows."""
 
 _PAGE = 4096
 _ENTRIES = 144
@@ -117,6 +121,7 @@ class PrivcmdHypervisor:
         self._info = layout.info
         self._type = os_type(release.kind(machine))
         self._many_lock = threading.Lock()
+        self._pieces: list[tuple[bytes, Sequence[Row]]] = []  # the last list, in bytes and in rows
         self._domctl_lock = threading.Lock()
         # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
         self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
@@ -127,24 +132,32 @@ class PrivcmdHypervisor:
         A domain that lives through the call is listed: it keeps its domid, and each batch
         goes on after the last domid of the one before.
         """
-        rows: list[Row] = []
+        pieces: list[tuple[bytes, Sequence[Row]]] = []
         with self._many_lock:
             self._privcmd.check_open()
+            before, entries = iter(self._pieces), self._many.entries
             first, last = 0, -1
             while True:
                 count = self._checked(self._many(first), "list the domains")
-                for entry in self._row.iter_unpack(self._many.entries[: count * self._size]):
-                    row = self._decode(entry)
-                    if not last < row.domid < FIRST_RESERVED_DOMID:
-                        raise HypercallFailed(f"domid {row.domid} is listed after {last}")
-                    last = row.domid
-                    rows.append(row)
+                at, end = 0, count * self._size
+                while at < end:
+                    # dom0 comes first and has moved: it is the one that asks. So it is apart.
+                    length = self._size * (_PIECE if at or first else 1)
+                    piece = bytes(entries[at : min(at + length, end)])
+                    known, rows = next(before, (b"", ()))
+                    if piece != known or rows[0].domid <= last:
+                        rows = self._decoded(piece, last)
+                    last = rows[-1].domid
+                    pieces.append((piece, rows))
+                    at += length
                 first = last + 1
                 if count < BATCH or first == FIRST_RESERVED_DOMID:
                     break
-        if not rows or rows[0].domid != 0:
+            self._pieces = pieces
+        listed = [*chain.from_iterable(rows for _, rows in pieces)]
+        if not listed or listed[0].domid != 0:
             raise HypercallFailed("the hypervisor's list lacks dom0, so it is not whole")
-        return rows
+        return listed
 
     def get(self, domid: int) -> Row | None:
         """That domain, or None. One hypercall.
@@ -246,6 +259,17 @@ class PrivcmdHypervisor:
         entry = layout.unpack_from(one.entries)
         self._spare.append(one)
         return entry if self._checked(count, "look at a domain") and entry[0] == domid else None
+
+    def _decoded(self, raw: bytes, last: int) -> Sequence[Row]:
+        """The rows of these entries, which follow the one of domid `last`."""
+        rows = []
+        for entry in self._row.iter_unpack(raw):
+            row = self._decode(entry)
+            if not last < row.domid < FIRST_RESERVED_DOMID:
+                raise HypercallFailed(f"domid {row.domid} is listed after {last}")
+            last = row.domid
+            rows.append(row)
+        return rows
 
     def _decode(self, entry: tuple[Any, ...]) -> Row:
         domid, flags, frame, cpu_time, handle, emulation = entry

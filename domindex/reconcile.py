@@ -17,7 +17,8 @@ Rule 3: a life comes into the table together with its name, or with the knowledg
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from itertools import zip_longest
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -69,20 +70,22 @@ class Reconciler:
         self._dirty: set[int] = set()  # domids whose name had an event since its read was sent
         self._touched: set[int] = set()  # domids whose record may have to change
         self._told_of: set[int] = set()  # domids whose birth or death an event has named
+        self._listed: Sequence[Row] | None = None  # the last list, while all is as it left it
         self._serial = 0
         self._now = 0.0
         self.nodes = Nodes()
         """What else is followed of the lives, besides their names."""
 
-    @property
-    def domids(self) -> set[int]:
-        """Of all lives that are followed now."""
-        return set(self._lives)
+    def unlisted(self, rows: Sequence[Row]) -> Set[int]:
+        """Domids of the lives that are followed and that `rows`, of all domains, lacks."""
+        rows, scope = self._news(rows)
+        return self._followed(scope) - {row.domid for row in rows}
 
     # -- the line ---------------------------------------------------------------------------
 
     def new_line(self) -> None:
         """All watches are gone with the old line, and events may have been missed."""
+        self._listed = None
         self._tokens.clear()
         self._unwatch.clear()
         for tracked in self._lives.values():
@@ -165,6 +168,14 @@ class Reconciler:
         Only a list known to be whole may be given: what it lacks is gone.
         """
         ids = unique_ids or {}
+        whole = rows if scope is None else None
+        if scope is None:
+            self._told_of.clear()
+            if not ids:
+                rows, scope = self._news(rows)
+        else:
+            self._told_of.difference_update(scope)
+        self._listed = None  # until all is taken in
         # Two lives of one domid never begin at one moment, whatever the clock does.
         self._now = now = max(now, math.nextafter(self._now, math.inf))
         present = set()
@@ -184,19 +195,20 @@ class Reconciler:
                 self._touched.add(domid)
             else:
                 self._confirm(tracked, row)
-        if scope is None:
-            self._told_of.clear()
-            gone = self._lives.keys() - present
-        else:
-            self._told_of.difference_update(scope)
-            gone = (self._lives.keys() & set(scope)) - present
-        for domid in gone:
+        for domid in self._followed(scope) - present:
             self._end(domid)
+        self._listed = whole
 
-    def heard(self, names: Iterable[tuple[int, bytes | None]]) -> None:
-        """Names by domid as `unread` asked for them; None: no such node."""
+    def heard(
+        self,
+        names: Iterable[tuple[int, bytes | None]],
+        nodes: Iterable[tuple[Node, bytes | None]] = (),
+    ) -> None:
+        """Names by domid and nodes as `unread` of each asked for them; None: no such node."""
+        self._listed = None  # the next list is to confirm them
         for domid, raw in names:
             self._lives[domid].heard = None if raw is None else decode_name(raw)
+        self.nodes.heard(nodes)
 
     # -- questions and changes out -----------------------------------------------------------
 
@@ -233,6 +245,22 @@ class Reconciler:
             if new != old:
                 changes.append((old, new))
         return changes
+
+    # -- lists -------------------------------------------------------------------------------
+
+    def _news(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Collection[int] | None]:
+        """Of a list of all what is not in the last one: rows, and the domids these are all of.
+
+        All of it, and None, where something else was taken in since.
+        """
+        if self._listed is None:
+            return rows, None
+        pairs = [(old, new) for old, new in zip_longest(self._listed, rows) if old is not new]
+        news = [new for _, new in pairs if new is not None]
+        return news, {row.domid for pair in pairs for row in pair if row is not None}
+
+    def _followed(self, scope: Collection[int] | None) -> Set[int]:
+        return self._lives.keys() if scope is None else self._lives.keys() & set(scope)
 
     # -- lives -------------------------------------------------------------------------------
 

@@ -397,11 +397,16 @@ class _SimulatedHypervisor:
         self._host = host
         self.version = "simulated"
         self.has_unique_ids = host._unique_ids
+        self._listed: dict[int, Row] = {}
 
     def list(self) -> Sequence[Row]:
         with self._host._lock:
             guests = self._called()
             rows = [guests[domid].row() for domid in sorted(guests)]
+            for place, row in enumerate(rows):  # as the real one: what is the same is given again
+                if row == self._listed.get(row.domid):
+                    rows[place] = self._listed[row.domid]
+            self._listed = {row.domid: row for row in rows}
             if self._host._halving:
                 self._host._halving -= 1
                 rows = rows[: (len(rows) + 1) // 2]

@@ -341,8 +341,9 @@ class Watcher:
                 paths = [*map(name_path, names), *(node.path for node in nodes)]
                 values = store.read(paths)
                 self.reads += len(paths)
-                reconciler.heard(zip(names, values, strict=False))
-                reconciler.nodes.heard(zip(nodes, values[len(names) :], strict=True))
+                reconciler.heard(
+                    zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
+                )
                 if scope is not None:
                     scope.update(names, (node.domid for node in nodes))
             thorough = False
@@ -355,7 +356,7 @@ class Watcher:
         for _ in range(2):
             self.lists += 1
             rows = self._hypervisor.list()
-            missing = self._reconciler.domids - {row.domid for row in rows}
+            missing = self._reconciler.unlisted(rows)
             held = [row for d in missing if (row := self._hypervisor.get(d)) and not row.dying]
             if not held:
                 return rows

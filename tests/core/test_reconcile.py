@@ -6,8 +6,11 @@ from collections.abc import Collection, Mapping
 from uuid import UUID
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from domindex.domain import Domain, Life, OSType, ShutdownReason
+from domindex.nodes import Node
 from domindex.ports import Row, Watch
 from domindex.reconcile import SPECIAL, Reconciler, name_path
 from domindex.table import Change
@@ -578,9 +581,127 @@ def test_what_ended_with_the_old_line_is_not_unwatched_on_the_new_one(watcher: W
     assert [w.path for w in watch] == [name_path(8)]
 
 
-def test_every_life_that_is_followed_is_known_by_domid(watcher: Watcher) -> None:
-    """The watcher checks a list against it before it believes a removal (P4)."""
-    watcher.see(row(7), row(8))
-    assert watcher.reconciler.domids == {7, 8}
-    watcher.see(row(8))
-    assert watcher.reconciler.domids == {8}
+def test_every_life_that_a_list_lacks_is_known_by_domid(watcher: Watcher) -> None:
+    """The watcher looks for these before it believes a removal (P4)."""
+    seven, eight, nine = row(7), row(8), row(9)
+    watcher.see(seven, eight)
+    unlisted = watcher.reconciler.unlisted
+    assert unlisted([seven, eight]) == set()
+    assert unlisted([row(7), row(8), nine]) == set()
+    assert unlisted([eight]) == unlisted([eight, nine]) == unlisted([row(8)]) == {7}
+    assert unlisted([]) == {7, 8}
+    watcher.see(eight)
+    assert unlisted([eight]) == unlisted([seven, eight]) == set()
+    watcher.see(seven, scope={7})
+    assert unlisted([eight]) == {7}
+
+
+# -- rows that come again --------------------------------------------------------------------
+
+
+def test_the_same_list_again_changes_nothing(watcher: Watcher) -> None:
+    """The hypervisor port may give the very rows it gave before."""
+    rows = row(0), row(7, type=OSType.PV, frame=5, cpu_time=9), row(8, dying=True)
+    watcher.settle(*rows, d7=b"web")
+    assert watcher.see(*rows) == []
+    assert watcher.ask() == ([], [])
+    assert names(watcher) == {0: None, 7: "web"}
+
+
+def test_rows_that_come_again_among_others(watcher: Watcher) -> None:
+    """P2: births, ends, a zombie, a crash, between rows that stay what they are."""
+    one, two, three, four = (row(domid) for domid in (1, 2, 3, 4))
+    watcher.settle(one, two, four)
+    watcher.settle(one, two, three, four)
+    ((old, new),) = watcher.see(one, three, four)
+    assert (old and old.domid, new) == (2, None)
+    crashed = row(4, shutdown=ShutdownReason.CRASH)
+    ((old, new),) = watcher.see(one, three, crashed)
+    assert (old and old.shutdown, new and new.shutdown) == (None, ShutdownReason.CRASH)
+    ((old, new),) = watcher.see(one, row(3, dying=True), crashed)
+    assert (old and old.domid, new) == (3, None)
+
+
+POOL = [
+    row(domid, handle, cpu_time=cpu_time, dying=dying)
+    for domid in range(4)
+    for handle, cpu_time, dying in ((1, 0, False), (1, 5, False), (2, 0, False), (1, 0, True))
+]
+POOLED = st.fixed_dictionaries(
+    {}, optional={domid: st.sampled_from(POOL[4 * domid : 4 * domid + 4]) for domid in range(4)}
+)
+
+
+@given(st.lists(st.tuples(POOLED, st.none() | st.sets(st.integers(0, 3)), st.booleans())))
+def test_rows_that_come_again_count_as_any_others(
+    steps: list[tuple[dict[int, Row], set[int] | None, bool]],
+) -> None:
+    """P2, P3: one is given the same objects over and over, the other equal ones, always new."""
+    again, anew = Watcher(), Watcher()
+    for found, scope, reading in steps:
+        rows = [found[domid] for domid in sorted(found) if scope is None or domid in scope]
+        assert again.see(*rows, scope=scope) == anew.see(*(Row(*r) for r in rows), scope=scope)
+        assert again.ask() == anew.ask()
+        if reading:
+            assert again.read(d1=b"web") == anew.read(d1=b"web")
+        if scope is None:
+            assert again.reconciler.unlisted(rows) == set()
+    assert again.held == anew.held
+
+
+def test_a_row_that_comes_again_is_no_proof_once_more_is_known(watcher: Watcher) -> None:
+    """P3: cpu time had gone on in between, so that it runs backwards now: another life."""
+    zero, seven = row(0), row(7, cpu_time=5)
+    watcher.settle(zero, seven, d7=b"web")
+    life = watcher.held[7].life
+    assert watcher.see(row(7, cpu_time=9), scope={7}) == []
+    watcher.settle(zero, seven, d7=b"web")
+    assert watcher.held[7].life != life
+
+
+def test_a_row_that_comes_again_after_its_life_ended_begins_another(watcher: Watcher) -> None:
+    """P2, P3: a look at the domain alone had found it gone."""
+    zero, seven = row(0), row(7)
+    watcher.settle(zero, seven, d7=b"web")
+    life = watcher.held[7].life
+    ((_, new),) = watcher.see(scope={7})
+    assert new is None
+    watcher.settle(zero, seven, d7=b"db")
+    assert watcher.held[7].name == "db"
+    assert watcher.held[7].life != life
+
+
+def test_a_row_that_comes_again_with_another_unique_id_is_another_life(watcher: Watcher) -> None:
+    """P3: where the hypervisor names lives, the row does not count."""
+    zero, seven = row(0), row(7)
+    watcher.settle(zero, seven, ids={0: 1, 7: 71}, d7=b"web")
+    assert watcher.see(zero, seven) == []
+    watcher.settle(zero, seven, ids={0: 1, 7: 72}, d7=b"db")
+    assert watcher.held[7].life.unique_id == 72
+    ((_, new),) = watcher.see(zero, seven, ids={7: None})
+    assert new is None
+    assert watcher.reconciler.suspects([zero, seven], thorough=False) == [7]
+
+
+def test_a_row_that_comes_again_confirms_what_was_read(watcher: Watcher) -> None:
+    """P1: a rename while nothing else changes."""
+    zero, seven = row(0), row(7)
+    watcher.settle(zero, seven, d7=b"web")
+    watcher.fire(7)
+    watcher.read(d7=b"db")
+    assert names(watcher)[7] == "web"
+    watcher.see(zero, seven)
+    assert names(watcher)[7] == "db"
+
+
+def test_a_row_that_comes_again_confirms_what_was_read_of_other_nodes(watcher: Watcher) -> None:
+    """P1: as for the name, in a list that differs in nothing."""
+    zero, seven = row(0), row(7)
+    watcher.settle(zero, seven, d7=b"web")
+    reconciler, node = watcher.reconciler, Node(7, b"/local/domain/7/memory/target")
+    assert reconciler.follow(watcher.held[7].life, node)
+    watcher.ask()
+    reconciler.heard((), [(asked, b"1024") for asked in reconciler.nodes.unread()])
+    assert reconciler.nodes.take() == []
+    watcher.see(zero, seven)
+    assert reconciler.nodes.take() == [(node, b"1024")]

@@ -11,10 +11,11 @@ import errno
 import faulthandler
 import gc
 import os
+import random
 import signal
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -307,6 +308,52 @@ def test_a_list_that_changes_between_pages_is_in_order(open_on: Open) -> None:
     assert domids == sorted(set(domids))
     assert set(range(2000)) - set(domids) <= {1500}
     assert 4000 in domids
+
+
+@pytest.mark.parametrize("count", [1, 2, 33, 34, 100, 1023, 1024, 1025, 1100])
+def test_every_change_shows_in_the_next_list(open_on: Open, count: int) -> None:
+    """What is kept of one list for the next is never told of what differs: births, ends, and any
+    one field, at either end and in the middle."""
+    xen = FakeXen("4.17", domains=[FakeDomain(2 * domid) for domid in range(count)])
+    hypervisor = open_on(xen)
+    rng = random.Random(count)
+
+    def lists_the_truth() -> Sequence[Row]:
+        listed = hypervisor.list()
+        assert listed == open_on(xen).list()
+        assert [row.domid for row in listed] == sorted(xen.domains)
+        return listed
+
+    before = lists_the_truth()
+    assert all(old is new for old, new in zip(before, hypervisor.list(), strict=True))
+    for domid in {0, 2 * (count - 1), 2 * rng.randrange(count)}:
+        for field, value in (("flags", 0x4), ("cpu_time", 1), ("handle", bytes(16))):
+            xen.domains[domid].fields[field] = value
+            lists_the_truth()
+    for domid in (1, 2 * count + 1, 2 * rng.randrange(count) + 1):
+        xen.add(domid)
+        lists_the_truth()
+    for domid in rng.sample([*xen.domains], min(3, count)):
+        if domid:
+            xen.remove(domid)
+            lists_the_truth()
+
+
+def test_what_is_kept_of_a_list_does_not_hide_one_out_of_order(open_on: Open) -> None:
+    """P4: pieces that were right alone, in the wrong order or twice."""
+    xen = FakeXen("4.17", domains=[FakeDomain(domid) for domid in range(200)])
+    hypervisor = open_on(xen)
+    before = hypervisor.list()
+    for arranged in (
+        lambda domains: [domains[0], *domains[33:65], *domains[1:33], *domains[65:]],
+        lambda domains: [*domains[:65], *domains[33:65], *domains[65:]],
+        lambda domains: [*domains[:33], domains[0], *domains[33:]],
+    ):
+        xen.arrange = arranged
+        with pytest.raises(HypercallFailed, match="is listed after"):
+            hypervisor.list()
+    xen.arrange = list
+    assert hypervisor.list() == before
 
 
 def test_what_decides_a_type_is_remembered_within_bounds(open_on: Open) -> None:

@@ -420,6 +420,7 @@ def test_one_wrong_answer_is_survived(host: WireHost, op: Op, rule: Rule) -> Non
         host.create(4, b"new")
         host.create(2, b"again", 0x3002)
         eventually(lambda: index.live and held(index) == host.truth())
+        index.refresh(timeout=10)  # asks, if nothing else has, what is answered wrongly
         assert_follows(index, host)
 
 
