@@ -205,14 +205,17 @@ class RealHost:
 
     def close(self) -> None:
         """Destroy all that was made here and is left, and close what was opened."""
-        for domid, made in list(self._made.items()):
+        for made in list(self._made.values()):
             if made.holds:
                 made.holds[0]()
-            else:
-                self._end(domid, "libxl")
-        # Waited for together: xenstored then looks through its domains once for many.
+        # At a death xenstored looks at all its domains, and at each request it visits them all.
+        # So they die at once, for one look at many, and it is asked when they are gone.
+        for domid in self._made:
+            self._call("xc_domain_destroy", domid)
         for domid in self._made:
             self._wait(domid, lambda flags: flags is None)
+        for domid, made in self._made.items():
+            self._remove_nodes(domid, made)
         self._made.clear()
         for domid in list(self._left):
             self.clear_node(domid)
@@ -248,13 +251,16 @@ class RealHost:
     def _end(self, domid: int, order: str) -> None:
         if order == "libxl":
             self.pause(domid)
-            self._store.remove(f"/vm/{self._made[domid].uuid}")
-            self.clear_node(domid)
+            self._remove_nodes(domid, self._made[domid])
         elif order == "xapi":
             self._left.add(domid)
         else:
             raise ValueError(f"no such order: {order!r}")
         self._call("xc_domain_destroy", domid)
+
+    def _remove_nodes(self, domid: int, made: _Made) -> None:
+        self._store.remove(f"/vm/{made.uuid}")
+        self.clear_node(domid)
 
     def _flags(self, domid: int) -> int | None:
         """The flags of a domain's list entry; None if it is not listed."""
