@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.xen.real_host import HOSTS, SCENARIOS, TIME_LIMIT, nodes_in_dom0, run_of
+from tests.xen.real_host import HOSTS, SCENARIOS, TIME_LIMIT, nodes_in_dom0, run_of, runs_on
 
 pytestmark = [pytest.mark.xen, pytest.mark.timeout(len(HOSTS) * TIME_LIMIT + 300)]
 
@@ -12,8 +12,8 @@ pytestmark = [pytest.mark.xen, pytest.mark.timeout(len(HOSTS) * TIME_LIMIT + 300
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """One for each host and each test in its dom0."""
     if "test" in metafunc.fixturenames:
-        metafunc.parametrize("test", nodes_in_dom0())
-        metafunc.parametrize("host", HOSTS)
+        cases = [(host, test) for test in nodes_in_dom0() for host in HOSTS if runs_on(host, test)]
+        metafunc.parametrize(("host", "test"), cases)
 
 
 def test_in_dom0(host: str, test: str) -> None:
