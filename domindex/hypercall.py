@@ -6,13 +6,14 @@ Only getdomaininfolist, getdomaininfo, get_domain_state and xen_version are ever
 
 from __future__ import annotations
 
+import bisect
 import errno
+import itertools
 import platform
 import struct
 import threading
 from collections import deque
 from collections.abc import Sequence
-from itertools import chain
 from typing import Any, Final, cast
 from uuid import UUID
 
@@ -47,7 +48,7 @@ BATCH: Final = 1024
 """Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
 
 _PIECE: Final = 32
-"""Entries that are compared at once with those of the last list: the same bytes, the same rows."""
+"""Domids whose entries are compared at once with the last list: the same bytes, the same rows."""
 
 _PAGE = 4096
 _ENTRIES = 144
@@ -121,7 +122,8 @@ class PrivcmdHypervisor:
         self._info = layout.info
         self._type = os_type(release.kind(machine))
         self._many_lock = threading.Lock()
-        self._pieces: list[tuple[bytes, Sequence[Row]]] = []  # the last list, in bytes and in rows
+        # The last list in pieces, as bytes and as rows, by the first domid of each
+        self._pieces: dict[int, tuple[bytes, Sequence[Row]]] = {}
         self._domctl_lock = threading.Lock()
         # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
         self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
@@ -132,29 +134,32 @@ class PrivcmdHypervisor:
         A domain that lives through the call is listed: it keeps its domid, and each batch
         goes on after the last domid of the one before.
         """
-        pieces: list[tuple[bytes, Sequence[Row]]] = []
+        listed: list[Row] = []
+        pieces: dict[int, tuple[bytes, Sequence[Row]]] = {}
         with self._many_lock:
             self._privcmd.check_open()
-            before, entries = iter(self._pieces), self._many.entries
-            first, last = 0, -1
+            last = -1
             while True:
-                count = self._checked(self._many(first), "list the domains")
-                at, end = 0, count * self._size
-                while at < end:
-                    # dom0 comes first and has moved: it is the one that asks. So it is apart.
-                    length = self._size * (_PIECE if at or first else 1)
-                    piece = bytes(entries[at : min(at + length, end)])
-                    known, rows = next(before, (b"", ()))
-                    if piece != known or rows[0].domid <= last:
-                        rows = self._decoded(piece, last)
-                    last = rows[-1].domid
-                    pieces.append((piece, rows))
-                    at += length
-                first = last + 1
-                if count < BATCH or first == FIRST_RESERVED_DOMID:
+                count = self._checked(self._many(last + 1), "list the domains")
+                entries = self._many.entries[: count * self._size]
+                domids = _in_order(last, entries.cast("H")[:: self._size // 2].tolist())
+                at = 0
+                while at < count:
+                    # By domid: one that comes or goes changes its own piece and no other. dom0,
+                    # which has always moved as it is the one that asks, is apart.
+                    domid = domids[at]
+                    end = bisect.bisect_left(domids, (domid + _PIECE - 1) // _PIECE * _PIECE + 1)
+                    raw = bytes(entries[at * self._size : end * self._size])
+                    piece = self._pieces.get(domid)
+                    if piece is None or piece[0] != raw:
+                        piece = raw, [*map(self._decode, self._row.iter_unpack(raw))]
+                    pieces[domid] = piece
+                    listed += piece[1]
+                    at = end
+                last = domids[-1] if domids else last
+                if count < BATCH or last == FIRST_RESERVED_DOMID - 1:
                     break
             self._pieces = pieces
-        listed = [*chain.from_iterable(rows for _, rows in pieces)]
         if not listed or listed[0].domid != 0:
             raise HypercallFailed("the hypervisor's list lacks dom0, so it is not whole")
         return listed
@@ -260,17 +265,6 @@ class PrivcmdHypervisor:
         self._spare.append(one)
         return entry if self._checked(count, "look at a domain") and entry[0] == domid else None
 
-    def _decoded(self, raw: bytes, last: int) -> Sequence[Row]:
-        """The rows of these entries, which follow the one of domid `last`."""
-        rows = []
-        for entry in self._row.iter_unpack(raw):
-            row = self._decode(entry)
-            if not last < row.domid < FIRST_RESERVED_DOMID:
-                raise HypercallFailed(f"domid {row.domid} is listed after {last}")
-            last = row.domid
-            rows.append(row)
-        return rows
-
     def _decode(self, entry: tuple[Any, ...]) -> Row:
         domid, flags, frame, cpu_time, handle, emulation = entry
         type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
@@ -299,6 +293,14 @@ class PrivcmdHypervisor:
         if result < 0:
             raise HypercallFailed(f"the hypervisor would not {what}", -result)
         return result
+
+
+def _in_order(last: int, domids: list[int]) -> list[int]:
+    """The domids of a batch. Raises HypercallFailed if they do not follow each other and `last`."""
+    for before, domid in itertools.pairwise((last, *domids)):
+        if not before < domid < FIRST_RESERVED_DOMID:
+            raise HypercallFailed(f"domid {domid} is listed after {before}")
+    return domids
 
 
 _MATTERS = 0xFF0087

@@ -6,7 +6,6 @@ lists the life after the read, and a read sent before an event never answers tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Final, NamedTuple
 
 from domindex.ports import Watch
@@ -106,10 +105,9 @@ class Nodes:
         self._dirty.difference_update(asked)
         return asked
 
-    def heard(self, values: Iterable[tuple[Node, bytes | None]]) -> None:
-        """Values of what `unread` asked for; None: no such node."""
-        for node, value in values:
-            self._followed[node].heard = value
+    def heard(self, node: Node, value: bytes | None) -> None:
+        """The value of one that `unread` asked for; None: no such node."""
+        self._followed[node].heard = value
 
     def confirm(self, domid: int) -> None:
         """The life is still there: so what was read of its nodes before is true."""

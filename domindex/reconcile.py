@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from itertools import zip_longest
+from operator import itemgetter
 from typing import Final, Protocol
 from uuid import UUID
 
@@ -31,6 +31,7 @@ SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDoma
 """The two watches that tell of births and deaths; xen/docs/misc/xenstore.txt."""
 
 _UNREAD: Final = object()
+_DOMID: Final = itemgetter(0)  # of a row
 
 
 class Held(Protocol):
@@ -70,7 +71,7 @@ class Reconciler:
         self._dirty: set[int] = set()  # domids whose name had an event since its read was sent
         self._touched: set[int] = set()  # domids whose record may have to change
         self._told_of: set[int] = set()  # domids whose birth or death an event has named
-        self._listed: Sequence[Row] | None = None  # the last list, while all is as it left it
+        self._unconfirmed: set[int] = set()  # domids of which something was heard since
         self._serial = 0
         self._now = 0.0
         self.nodes = Nodes()
@@ -78,14 +79,12 @@ class Reconciler:
 
     def unlisted(self, rows: Sequence[Row]) -> Set[int]:
         """Domids of the lives that are followed and that `rows`, of all domains, lacks."""
-        rows, scope = self._news(rows)
-        return self._followed(scope) - {row.domid for row in rows}
+        return self._lives.keys() - set(map(_DOMID, rows))
 
     # -- the line ---------------------------------------------------------------------------
 
     def new_line(self) -> None:
         """All watches are gone with the old line, and events may have been missed."""
-        self._listed = None
         self._tokens.clear()
         self._unwatch.clear()
         for tracked in self._lives.values():
@@ -168,23 +167,23 @@ class Reconciler:
         Only a list known to be whole may be given: what it lacks is gone.
         """
         ids = unique_ids or {}
-        whole = rows if scope is None else None
         if scope is None:
             self._told_of.clear()
+            gone = set(self.unlisted(rows))
             if not ids:
-                rows, scope = self._news(rows)
+                rows = self._news(rows)
         else:
             self._told_of.difference_update(scope)
-        self._listed = None  # until all is taken in
+            gone = (self._lives.keys() & set(scope)) - set(map(_DOMID, rows))
         # Two lives of one domid never begin at one moment, whatever the clock does.
         self._now = now = max(now, math.nextafter(self._now, math.inf))
-        present = set()
         for row in rows:
             domid = row.domid
-            if row.dying or ids.get(domid, 0) is None:
-                continue
-            present.add(domid)
             tracked = self._lives.get(domid)
+            if row.dying or ids.get(domid, 0) is None:
+                if tracked is not None:
+                    self._end(domid)
+                continue
             if tracked is not None and not self._same(tracked, row, ids):
                 self._end(domid)
                 tracked = None
@@ -195,9 +194,8 @@ class Reconciler:
                 self._touched.add(domid)
             else:
                 self._confirm(tracked, row)
-        for domid in self._followed(scope) - present:
+        for domid in gone:
             self._end(domid)
-        self._listed = whole
 
     def heard(
         self,
@@ -205,10 +203,12 @@ class Reconciler:
         nodes: Iterable[tuple[Node, bytes | None]] = (),
     ) -> None:
         """Names by domid and nodes as `unread` of each asked for them; None: no such node."""
-        self._listed = None  # the next list is to confirm them
         for domid, raw in names:
             self._lives[domid].heard = None if raw is None else decode_name(raw)
-        self.nodes.heard(nodes)
+            self._unconfirmed.add(domid)
+        for node, value in nodes:
+            self.nodes.heard(node, value)
+            self._unconfirmed.add(node.domid)
 
     # -- questions and changes out -----------------------------------------------------------
 
@@ -246,23 +246,18 @@ class Reconciler:
                 changes.append((old, new))
         return changes
 
-    # -- lists -------------------------------------------------------------------------------
-
-    def _news(self, rows: Sequence[Row]) -> tuple[Sequence[Row], Collection[int] | None]:
-        """Of a list of all what is not in the last one: rows, and the domids these are all of.
-
-        All of it, and None, where something else was taken in since.
-        """
-        if self._listed is None:
-            return rows, None
-        pairs = [(old, new) for old, new in zip_longest(self._listed, rows) if old is not new]
-        news = [new for _, new in pairs if new is not None]
-        return news, {row.domid for pair in pairs for row in pair if row is not None}
-
-    def _followed(self, scope: Collection[int] | None) -> Set[int]:
-        return self._lives.keys() if scope is None else self._lives.keys() & set(scope)
-
     # -- lives -------------------------------------------------------------------------------
+
+    def _news(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Rows with anything in them: not the very ones seen last, or to confirm what was heard."""
+        lives, heard = self._lives, self._unconfirmed
+        return [
+            row
+            for row in rows
+            if (tracked := lives.get(row.domid)) is None
+            or tracked.row is not row
+            or row.domid in heard
+        ]
 
     def _same(self, tracked: Tracked, row: Row, ids: Mapping[int, int | None]) -> bool:
         unique_id = ids.get(row.domid)
@@ -282,12 +277,15 @@ class Reconciler:
             if not tracked.believed or name != tracked.name:
                 self._touched.add(row.domid)
             tracked.name, tracked.believed, tracked.heard = name, True, _UNREAD
-        self.nodes.confirm(row.domid)
+        if row.domid in self._unconfirmed:
+            self._unconfirmed.discard(row.domid)
+            self.nodes.confirm(row.domid)
 
     def _end(self, domid: int) -> None:
         tracked = self._lives.pop(domid)
         self._unwatched.discard(domid)
         self._dirty.discard(domid)
+        self._unconfirmed.discard(domid)
         self._touched.add(domid)
         self.nodes.ended(domid)
         if tracked.token is not None:
