@@ -169,9 +169,11 @@ class XenStore:
         self.unwatch([mark])
 
     def events(self) -> Iterable[Watch]:
-        """What has come in until now."""
+        """What has come in with replies, or while waiting. Cost: none: `wait` reads the line.
+
+        An event that is still in the line when a read is sent comes after it, and asks for another.
+        """
         self._check()
-        self._receive()
         queue, self._queue = self._queue, {}
         return list(queue)
 

@@ -251,36 +251,40 @@ class Bare:
             (WATCH, b"/local/domain/%d/name\0life/%d\0" % (domid, domid)) for domid in self._domids
         ]
         special = [(WATCH, b"@introduceDomain\0i\0"), (WATCH, b"@releaseDomain\0r\0")]
-        talk(self._line, special + watches)
+        for operation, body in special + watches:
+            self._line.sendall(HEADER.pack(operation, 1, 0, len(body)) + body)
+            packet(self._line, WATCH)
         return self
 
     def expect(self) -> None:
         """Take in what is left of the last change."""
-        talk(self._line, [(READ, b"/local/domain/0/name\0")])
-        self._line.setblocking(True)
+        self._read()
 
     def until(self) -> float:
-        packet(self._line, EVENT)
+        token = b"i" if self._special else b"life"
+        while token not in packet(self._line, EVENT).split(b"\0")[1]:
+            pass  # of the last change
         self._list(0)
-        self._line.sendall(request(READ, b"/local/domain/0/name\0"))
-        packet(self._line, READ)
+        self._read()
         return time.perf_counter()
+
+    def _read(self) -> None:
+        path = b"/local/domain/0/name\0"
+        self._line.sendall(HEADER.pack(READ, 1, 0, len(path)) + path)
+        packet(self._line, READ)
 
     def __exit__(self, *_: object) -> None:
         self._line.close()
         self._list.close()
 
 
-def request(op: int, body: bytes) -> bytes:
-    return HEADER.pack(op, 1, 0, len(body)) + body
-
-
-def packet(line: socket.socket, wanted: int) -> None:
-    """Receive packets up to the first of this kind."""
-    kind = -1
-    while kind != wanted:
+def packet(line: socket.socket, wanted: int) -> bytes:
+    """Receive packets up to the first of this kind; what it carries."""
+    while True:
         kind, _, _, length = HEADER.unpack(exactly(line, HEADER.size))
-        exactly(line, length)
+        body = exactly(line, length)
+        if kind == wanted:
+            return body
 
 
 def exactly(line: socket.socket, size: int) -> bytes:

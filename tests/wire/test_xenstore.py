@@ -542,13 +542,14 @@ def test_the_end_of_the_line_is_noticed_while_waiting(
             waiting.result(10)
 
 
-def test_events_before_the_end_are_not_believed_alone(
-    xenstored: FakeXenstored, store: XenStore
-) -> None:
-    """What was in the queue when the line broke is dropped with it: a resync follows anyway."""
+def test_events_before_the_end_do_not_hide_it(xenstored: FakeXenstored, store: XenStore) -> None:
+    """What came with the last reply is given out; whoever then asks or waits is told."""
     store.watch([WEB])
     xenstored.each(closing=True)
     xenstored.wait_until(lambda: not xenstored.clients)
+    assert list(store.events()) == [WEB]
+    with pytest.raises(StoreLost):
+        store.wait(10)
     with pytest.raises(StoreLost):
         store.events()
 
