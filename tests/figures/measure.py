@@ -36,8 +36,16 @@ def seconds(call: Callable[[], object]) -> float:
 
 
 def in_turns(
-    one: Callable[[], object], other: Callable[[], object], rounds: int
+    one: Callable[[], object], other: Callable[[], object], rounds: int, pause: float = 0.0
 ) -> tuple[float, float]:
-    """Median seconds of each, called in turns."""
-    pairs = [(seconds(one), seconds(other)) for _ in range(rounds)]
+    """Median seconds of each, called in turns.
+
+    pause: before each, so that what a server still does for the one is not put to the other.
+    """
+
+    def rested(call: Callable[[], object]) -> float:
+        time.sleep(pause)
+        return seconds(call)
+
+    pairs = [(rested(one), rested(other)) for _ in range(rounds)]
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)

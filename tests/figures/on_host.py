@@ -20,16 +20,18 @@ from collections.abc import Callable
 
 import domindex
 from domindex import _privcmd
-from domindex.hypercall import PrivcmdHypervisor
+from domindex.hypercall import BATCH, PrivcmdHypervisor
 from tests.dom0.toolstack import RealHost
 from tests.figures.measure import Figure, in_turns
 
 DOMAINS = 300
+MANY = 1200
 ROUNDS = 7
 BLOCKS, CHANGES = 4, 12
 PATIENCE = 60.0
 HEADER = struct.Struct("=IIII")
-READ, WATCH, EVENT = 2, 4, 15
+READ, WATCH, GET_DOMAIN_PATH, EVENT = 2, 4, 10, 15
+XENSTORED = "/run/xenstored/socket"
 
 
 def main() -> int:
@@ -37,10 +39,18 @@ def main() -> int:
     try:
         made = [host.create(f"vm-{number}") for number in range(DOMAINS)]
         for figure in (verified(made[-1]), first_sync(made), *latencies(host, made)):
-            print("FIGURE", json.dumps(dataclasses.asdict(figure)), flush=True)
+            tell(figure)
+        more = [host.create(f"vm-{number}", introduce=False) for number in range(DOMAINS, MANY)]
+        for domid in more:  # when all are made: with each that it knows, xenstored is slower
+            host.introduce(domid)
+        tell(refreshed([0, *made, *more]))
     finally:
         host.close()
     return 0
+
+
+def tell(figure: Figure) -> None:
+    print("FIGURE", json.dumps(dataclasses.asdict(figure)), flush=True)
 
 
 def verified(domid: int) -> Figure:
@@ -67,6 +77,28 @@ def verified(domid: int) -> Figure:
         ours / floor,
         1.5,
         f"{ours / 50 * 1e6:.0f} us against {floor / 50 * 1e6:.0f} us, emulated, {DOMAINS} domains",
+    )
+
+
+def refreshed(domids: list[int]) -> Figure:
+    """A refresh that finds nothing new against what it has to ask, asked bare."""
+    with domindex.connect(timeout=120) as index, socket.socket(socket.AF_UNIX) as line:
+        line.connect(XENSTORED)
+        bare = BareList(BATCH)
+
+        def ask() -> None:
+            talk(line, [(GET_DOMAIN_PATH, b"0\0")])
+            for first in domids[::BATCH]:
+                bare(first)
+
+        ours, floor = in_turns(lambda: index.refresh(timeout=120), ask, 60, pause=0.05)
+        bare.close()
+    return Figure(
+        f"`refresh()` of {MANY:,} domains without change",
+        "the bare list hypercall and one round trip",
+        ours / floor,
+        1.5,
+        f"{ours * 1e3:.1f} ms against {floor * 1e3:.1f} ms, emulated",
     )
 
 
@@ -107,7 +139,7 @@ def first_sync(domids: list[int]) -> Figure:
 def bare_sync(domids: list[int]) -> None:
     """Set the watches, then read the names, all pipelined on one connection."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.connect("/run/xenstored/socket")
+        line.connect(XENSTORED)
         paths = [b"/local/domain/%d/name\0" % domid for domid in domids]
         watches = [(WATCH, path + b"life/%d\0" % number) for number, path in enumerate(paths)]
         special = [(WATCH, b"@introduceDomain\0i\0"), (WATCH, b"@releaseDomain\0r\0")]
@@ -246,7 +278,7 @@ class Bare:
     def __enter__(self) -> Bare:
         self._list = BareList(1024)
         self._line = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._line.connect("/run/xenstored/socket")
+        self._line.connect(XENSTORED)
         watches = [
             (WATCH, b"/local/domain/%d/name\0life/%d\0" % (domid, domid)) for domid in self._domids
         ]
