@@ -48,14 +48,16 @@ class Reboots:
         match event:
             case Removed(_, reason) if reason in _MAY_COME_BACK:
                 self._held.append(_Held(event, now + self._grace))
-            case Added(domain) if (before := self._before(domain)) is not None:
-                yield Rebooted(before, domain, generation=event.generation, time=event.time)
             case Added(domain):
+                before = self._before(domain)
                 # Another guest on a domid that is still held: its death is told first.
                 for held in [h for h in self._held if h.removed.domain.domid == domain.domid]:
                     self._held.remove(held)
                     yield held.removed
-                yield event
+                if before is None:
+                    yield event
+                else:
+                    yield Rebooted(before, domain, generation=event.generation, time=event.time)
             case _:
                 yield event
 
