@@ -11,8 +11,8 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
-from typing import Final
+from dataclasses import replace
+from typing import Final, NamedTuple
 
 from domindex.domain import Domain
 from domindex.events import Event, Resync, about
@@ -48,8 +48,12 @@ class Wanted:
         return event if not domains or any(map(self._where, domains)) else None
 
 
-@dataclass(frozen=True, slots=True)
-class _Mark:
+class _Put(NamedTuple):
+    event: Event
+    at: float  # time.monotonic()
+
+
+class _Mark(NamedTuple):
     reached: Callable[[], object]
 
 
@@ -76,7 +80,7 @@ class Mailbox:
         self._present = present
         self._wake = wake
         self._size = size
-        self._queue: deque[Event | _Mark] = deque()
+        self._queue: deque[_Put | _Mark] = deque()
         self._ready: deque[Event] = deque()  # past the bound and the reboots, to be taken first
         self._held_marks: list[_Mark] = []  # reached once what stands for the backlog was taken
         self._reboots = Reboots(reboot_grace) if reboot_grace > 0 else None
@@ -96,8 +100,9 @@ class Mailbox:
         if self.closed or not events:
             return
         if not self._overflowed:
-            if len(self._queue) + len(events) <= self._size:
-                self._queue.extend(events)
+            if self._has_room(len(events)):
+                now = time.monotonic()
+                self._queue.extend(_Put(event, now) for event in events)
             else:
                 self._overflowed = True
                 self.overflows += 1
@@ -109,23 +114,24 @@ class Mailbox:
     def take(self) -> Event | None:
         """The next event; None if there is nothing to tell now."""
         while not self.closed:
-            if self._ready:
-                return self._ready.popleft()
             try:
-                event = self._queue.popleft()
+                if self._ready:
+                    return self._ready.popleft()
+                waiting = self._queue.popleft()
             except IndexError:
                 if self._overflowed:
                     self._refill()
-                elif not self._expired():
+                elif not self._expired(time.monotonic()):
                     return None
                 continue
-            if isinstance(event, _Mark):
-                event.reached()
+            if isinstance(waiting, _Mark):
+                waiting.reached()
             elif self._reboots is None:
-                return event
+                return waiting.event
             else:
-                self._expired()
-                self._ready.extend(self._reboots.pass_on(event, time.monotonic()))
+                # By the time at which they came, which a slow listener does not stretch.
+                self._expired(waiting.at)
+                self._ready.extend(self._reboots.pass_on(waiting.event, waiting.at))
         return None
 
     @property
@@ -140,8 +146,8 @@ class Mailbox:
 
     @property
     def pending(self) -> int:
-        """How many events there are to take."""
-        return len(self._queue) + len(self._ready)
+        """How many events there are to take; an overflow is one."""
+        return 0 if self.closed else len(self._queue) + len(self._ready) + self._overflowed
 
     # -- for anyone --------------------------------------------------------------------------
 
@@ -161,15 +167,18 @@ class Mailbox:
         with self._lock:
             self.closed = True
             marks, self._held_marks = self._held_marks + self._emptied(), []
+            self._ready.clear()
         for mark in marks:
             mark.reached()
         self._wake()
 
     def _after_fork(self) -> None:
-        """In a child: nobody takes any more, and the lock may be held by a thread that is not."""
+        """In a child: nobody takes any more, and a lock may be held by a thread that is not."""
         self.closed = True
         self._lock = threading.RLock()
+        self._wake = _nobody
         self._emptied()
+        self._ready.clear()
 
     def _refill(self) -> None:
         with self._lock:
@@ -180,20 +189,30 @@ class Mailbox:
             self._held_marks.clear()
             self._overflowed = False
 
-    def _expired(self) -> bool:
+    def _expired(self, now: float) -> bool:
         """Let deaths go that were held back for long enough; whether there were any."""
         if self._reboots is None:
             return False
-        self._ready.extend(self._reboots.expired(time.monotonic()))
+        self._ready.extend(self._reboots.expired(now))
         return bool(self._ready)
+
+    def _has_room(self, count: int) -> bool:
+        """Marks take none. They are counted only where it may matter."""
+        if (over := len(self._queue) + count - self._size) <= 0:
+            return True
+        return over <= sum(isinstance(waiting, _Mark) for waiting in self._queue.copy())
 
     def _emptied(self) -> list[_Mark]:
         """Clear the queue, from which the listener may be taking just now; the marks in it."""
         marks: list[_Mark] = []
         while True:
             try:
-                event = self._queue.popleft()
+                waiting = self._queue.popleft()
             except IndexError:
                 return marks
-            if isinstance(event, _Mark):
-                marks.append(event)
+            if isinstance(waiting, _Mark):
+                marks.append(waiting)
+
+
+def _nobody() -> None:
+    """Whom to wake in a child."""
