@@ -7,6 +7,8 @@ for it: one that is stuck costs the index nothing.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections import deque
@@ -17,6 +19,8 @@ from typing import Final, NamedTuple
 from domindex.domain import Domain
 from domindex.events import Event, Resync, about
 from domindex.reboots import Reboots
+
+log = logging.getLogger("domindex")
 
 QUEUE: Final = 10_000
 """Events that may wait for one listener, unless it says otherwise."""
@@ -37,15 +41,27 @@ class Wanted:
         self._where = where
 
     def __call__(self, event: Event) -> Event | None:
-        """The event as it is to be told, None if it is not. Raises what `where` raises."""
+        """The event as it is to be told, None if it is not.
+
+        Raises what `where` raises; but a `Resync` must be told, without the domains it fails on.
+        """
         if self._kinds is not None and not isinstance(event, self._kinds):
             return None
         if self._where is None:
             return event
         if isinstance(event, Resync):
-            return replace(event, domains=tuple(filter(self._where, event.domains)))
+            return replace(event, domains=tuple(filter(self._holds, event.domains)))
         domains = about(event)
         return event if not domains or any(map(self._where, domains)) else None
+
+    def _holds(self, domain: Domain) -> object:
+        assert self._where is not None
+        try:
+            return self._where(domain)
+        except Exception:
+            with contextlib.suppress(Exception):
+                log.exception("where= of a listener failed on domain %d", domain.domid)
+            return False
 
 
 class _Put(NamedTuple):

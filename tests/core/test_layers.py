@@ -30,7 +30,7 @@ ALLOWED = {
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
     "delivery": {"contextlib", "logging", "threading", "time"},
-    "mailbox": {"threading", "time"},
+    "mailbox": {"contextlib", "logging", "threading", "time"},
     "waiting": {"threading", "time"},
     "watch": {"threading"},
     "past": {"time"},

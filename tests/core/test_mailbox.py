@@ -351,3 +351,12 @@ def test_of_a_resync_the_wanted_domains_are_told() -> None:
     told = Wanted(None, is_web)(Resync((WEB, DB), generation=7, time=8.0))
     assert isinstance(told, Resync)
     assert (told.domains, told.generation, told.time) == ((WEB,), 7, 8.0)
+
+
+def test_a_resync_is_told_even_if_where_fails_on_a_domain() -> None:
+    """One bad record among many must not leave the listener with a picture that is wrong."""
+    nameless = life(3)
+    told = Wanted(None, is_web)(Resync((nameless, WEB)))
+    assert told == Resync((WEB,))
+    with pytest.raises(AssertionError):
+        Wanted(None, is_web)(Added(nameless))
