@@ -20,7 +20,7 @@ class Grouping:
 
     def __init__(self, key_of: Callable[[Domain], Hashable], present: Iterable[Domain]) -> None:
         self._key_of = key_of
-        self._keys: dict[int, Hashable] = {}
+        self._where: dict[int, tuple[Hashable, dict[int, Domain]]] = {}
         self._groups: dict[Hashable, dict[int, Domain]] = {}
         self.apply((), present)
 
@@ -32,29 +32,28 @@ class Grouping:
     def apply(self, leaving: Iterable[Domain], coming: Iterable[Domain]) -> None:
         """Take domains out and in."""
         for domain in leaving:
-            key = self._keys.pop(domain.domid, None)
-            if key is not None:
-                group = self._groups[key]
-                del group[domain.domid]
-                if not group:
+            key, group = self._where.pop(domain.domid, (None, {}))
+            group.pop(domain.domid, None)
+            if key is not None and not group:
+                with contextlib.suppress(Exception):  # a key that is another one by now
                     del self._groups[key]
         for domain in coming:
-            key = self._asked(domain)
+            key, group = self._asked(domain)
             if key is not None:
-                self._keys[domain.domid] = key
-                self._groups.setdefault(key, {})[domain.domid] = domain
+                group[domain.domid] = domain
+                self._where[domain.domid] = key, group
 
     def clear(self) -> None:
         """Forget every domain."""
-        self._keys.clear()
+        self._where.clear()
         self._groups.clear()
 
-    def _asked(self, domain: Domain) -> Hashable:
+    def _asked(self, domain: Domain) -> tuple[Hashable, dict[int, Domain]]:
+        """The key of that domain, and the group there. (None, ...) for nowhere."""
         try:
             key = self._key_of(domain)
-            hash(key)
-        except Exception:  # a fault of the caller's, in the thread that keeps the index true
+            return key, {} if key is None else self._groups.setdefault(key, {})
+        except (Exception, SystemExit):  # the caller's fault, where the index is kept true
             with contextlib.suppress(Exception):
                 log.exception("the key function of an index failed on domain %d", domain.domid)
-            return None
-        return key
+            return None, {}
