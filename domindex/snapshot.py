@@ -20,14 +20,13 @@ class Snapshot(Mapping[int, Domain]):
     Two are equal if they hold the same records, whatever their generations.
     """
 
-    __slots__ = ("_domains", "_names", "_uuids", "generation")
+    __slots__ = ("_domains", "_generation", "_names", "_uuids")
 
     def __init__(self, domains: dict[int, Domain], generation: int) -> None:
         self._domains = domains
         self._names: Mapping[str, Domain] | None = None
         self._uuids: Mapping[UUID, Domain] | None = None
-        self.generation = generation
-        """Of the index when this was taken."""
+        self._generation = generation
 
     def __getitem__(self, domid: int) -> Domain:
         return self._domains[domid]
@@ -40,6 +39,14 @@ class Snapshot(Mapping[int, Domain]):
 
     def __repr__(self) -> str:
         return f"<Snapshot of {len(self)} domains, generation {self.generation}>"
+
+    def __reduce__(self) -> tuple[type[Snapshot], tuple[dict[int, Domain], int]]:
+        return Snapshot, (self._domains, self._generation)
+
+    @property
+    def generation(self) -> int:
+        """Of the index when this was taken."""
+        return self._generation
 
     @property
     def names(self) -> Mapping[str, Domain]:

@@ -1,0 +1,68 @@
+"""Lives that ended lately: the latest first, for a time, up to a number."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from domindex.domain import Domain
+from domindex.events import Added, Removed
+from domindex.past import KEPT, KEPT_FOR, Past
+from tests.core.lives import life
+
+
+class Clock:
+    """The time that the past goes by."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 5000.0
+        monkeypatch.setattr("domindex.past.time", SimpleNamespace(monotonic=lambda: self.now))
+
+
+def anybody(_: Domain) -> bool:
+    return True
+
+
+def test_only_ends_are_remembered_the_latest_first() -> None:
+    """As they were told."""
+    past = Past()
+    one, two = Removed(life(1, "a")), Removed(life(2, "b"))
+    past.add([Added(life(3)), one])
+    past.add([two])
+    assert past.find(anybody) == (two, one)
+    assert past.find(lambda domain: domain.name == "a") == (one,)
+    assert past.find(lambda domain: domain.name == "c") == ()
+
+
+def test_each_life_of_a_domid_has_its_own_end() -> None:
+    """P3: whose it was is told by the life."""
+    past = Past()
+    first, second = Removed(life(1, "a", number=1)), Removed(life(1, "a", number=2))
+    past.add([first, second])
+    assert past.end_of(first.domain.life) is first
+    assert past.end_of(second.domain.life) is second
+    assert past.end_of(life(1, number=3).life) is None
+
+
+def test_no_more_are_kept_than_promised() -> None:
+    """The oldest go."""
+    past = Past()
+    past.add(Removed(life(1, number=number)) for number in range(KEPT + 5))
+    found = past.find(anybody)
+    assert len(found) == KEPT
+    assert [found[0].domain.first_seen, found[-1].domain.first_seen] == [KEPT + 4, 5]
+
+
+def test_none_is_kept_longer_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether or not others end meanwhile; then it needs no room either."""
+    clock, past = Clock(monkeypatch), Past()
+    old, young = Removed(life(1)), Removed(life(2))
+    past.add([old])
+    clock.now += KEPT_FOR
+    assert past.find(anybody) == (old,)
+    clock.now += 0.1
+    assert past.find(anybody) == ()
+    past.add([young])
+    assert past.find(anybody) == (young,)
+    assert len(past._ended) == 1
