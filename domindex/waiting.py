@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -26,8 +27,9 @@ class Bell:
         """Something has changed. The lock is held."""
         self.count += 1
         self._rung.notify_all()
-        for call in self._calls:
-            call()
+        for call in tuple(self._calls):  # one may stop itself
+            with contextlib.suppress(Exception):  # the index goes on, whoever is called
+                call()
 
     def wait_for(self, look: Callable[[], T | None], timeout: float) -> T | None:
         """What `look()` gives as soon as that is not None; None after `timeout` seconds."""
@@ -49,7 +51,7 @@ class Bell:
             self._calls.append(call)
 
         def stop() -> None:
-            with self._rung:
+            with self._rung, contextlib.suppress(ValueError):
                 self._calls.remove(call)
 
         return stop

@@ -31,7 +31,7 @@ ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
     "delivery": {"contextlib", "logging", "threading", "time"},
     "mailbox": {"contextlib", "logging", "threading", "time"},
-    "waiting": {"threading", "time"},
+    "waiting": {"contextlib", "threading", "time"},
     "watch": {"threading"},
     "past": {"time"},
     "grouping": {"contextlib", "logging"},
