@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
+from domindex.events import DuplicateName, DuplicateUuid
 from domindex.table import Change, DomainTable
 from tests.histories import Believer
 
@@ -24,6 +25,15 @@ wanted = st.tuples(uuids, names, types, reasons)
 
 class Absent(KeyError):
     """The table does not hold that key alone."""
+
+
+def initial(domain: Domain) -> str | None:
+    """What an index of the caller's may go by."""
+    return domain.name[0] if domain.name else None
+
+
+def _key(event: DuplicateName | DuplicateUuid) -> str | UUID:
+    return event.name if isinstance(event, DuplicateName) else event.uuid
 
 
 def absent(key: object) -> Domain:
@@ -40,6 +50,8 @@ class TableMachine(RuleBasedStateMachine):
         self.listener = Believer()  # what a listener would believe
         self.lives = 0
         self.generation = 0
+        self.hidden = False
+        self.table.group("initial", initial)
 
     def begin(
         self,
@@ -54,6 +66,7 @@ class TableMachine(RuleBasedStateMachine):
         return Domain(domid, uuid, name, type_, life, float(self.lives), shutdown)
 
     def take(self, changes: list[Change]) -> None:
+        before = self.shared()
         events = self.table.apply(changes)
         for old, _ in changes:
             if old is not None:
@@ -66,6 +79,36 @@ class TableMachine(RuleBasedStateMachine):
         for event in events:
             assert event.generation == self.generation
             self.listener.hear(event)
+        duplicates = [e for e in events if isinstance(e, (DuplicateName, DuplicateUuid))]
+        assert events[len(events) - len(duplicates) :] == duplicates
+        # Told is each key that several hold, and one of them not before.
+        assert {_key(event): event.domains for event in duplicates} == {
+            key: holders
+            for key, holders in self.shared().items()
+            if len(holders) > 1
+            and not {d.life for d in holders} <= {d.life for d in before.get(key, ())}
+        }
+
+    def shared(self) -> dict[str | UUID, tuple[Domain, ...]]:
+        """All that hold each key, by domid."""
+        found: dict[str | UUID, tuple[Domain, ...]] = {}
+        for _, domain in sorted(self.model.items()):
+            for key in (domain.name, domain.uuid):
+                if key is not None and key != NIL_UUID:
+                    found[key] = (*found.get(key, ()), domain)
+        return found
+
+    @rule()
+    def hide(self) -> None:
+        """The line is lost, and look-ups are not to be served."""
+        self.table.hide()
+        self.hidden = True
+
+    @rule()
+    def show(self) -> None:
+        """It is back."""
+        self.table.show()
+        self.hidden = False
 
     @rule(batch=st.dictionaries(domids, st.tuples(wanted, st.booleans()), max_size=5))
     def change(
@@ -143,11 +186,18 @@ class TableMachine(RuleBasedStateMachine):
         assert [d.domid for d in table] == sorted(model)
         named = [d for d in model.values() if d.name is not None]
         assert list(table.named()) == sorted(named, key=lambda d: (d.name, d.domid))
+        assert [d.domid for d in table.between("a", "c")] == [
+            d.domid for d in table.named() if d.name in ("a", "b")
+        ]
+        for letter in "abz":
+            assert table.grouped("initial", letter) == tuple(
+                model[domid] for domid in sorted(model) if initial(model[domid]) == letter
+            )
         for name in ("", "a", "b", "c", "z"):
             holders = {d.domid: d for d in model.values() if d.name == name}
             assert table.names.holders(name) == holders
             assert table.names.view.get(name) == (
-                next(iter(holders.values())) if len(holders) == 1 else None
+                next(iter(holders.values())) if len(holders) == 1 and not self.hidden else None
             )
         for uuid in (UUID(int=number) for number in range(4)):
             holders = {d.domid: d for d in model.values() if d.uuid == uuid != NIL_UUID}
