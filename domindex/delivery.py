@@ -33,6 +33,7 @@ class Loop(Protocol):
     def add(self, subscription: Subscription) -> None: ...
     def remove(self, subscription: Subscription) -> None: ...
     def wake(self) -> None: ...
+    def runs_here(self) -> bool: ...
 
 
 class EventStream:
@@ -136,6 +137,7 @@ class Subscription:
         self.errors = 0
         """How often the handler or `where` raised. Each time is logged with its traceback."""
         self._loop = loop
+        self._calling = threading.Lock()  # held while a loop hands an event over
         self._runner: int | None = None  # the thread in which the handler runs just now
         self._stream = EventStream(
             opener if loop is None else lambda _: opener(loop.wake), self._wanted, forget
@@ -171,9 +173,12 @@ class Subscription:
         """Wait until every event that the index has told by now was handled; whether it was.
 
         At most `timeout` seconds. A death that `reboot_grace` holds back is not waited for. From
-        its own handler it returns False at once: it would wait for itself.
+        its own handler, or any that runs in the same loop, it returns False at once: it would wait
+        for itself.
         """
         if self._runner == threading.get_ident():
+            return False
+        if self._loop is not None and self._loop.runs_here():
             return False
         drained = threading.Event()
         self._mailbox.mark(drained.set)
@@ -189,6 +194,10 @@ class Subscription:
         self._stream.close()
         if self._loop is not None:
             self._loop.remove(self)
+            if self._runner != threading.get_ident() and self._calling.acquire(
+                timeout=-1 if timeout is None else max(0.0, timeout)
+            ):
+                self._calling.release()
         if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(timeout)
 
@@ -211,10 +220,11 @@ class Subscription:
 
     def _hand_over(self) -> bool:
         """Call the handler for the next event, if there is one; whether there was."""
-        if (event := self._mailbox.take()) is None:
-            return False
-        self._tell(event)
-        return True
+        with self._calling:
+            if (event := self._mailbox.take()) is None:
+                return False
+            self._tell(event)
+            return True
 
     def _run(self) -> None:
         while (event := self._stream._next()) is not None:
@@ -226,11 +236,13 @@ class Subscription:
             if (wanted := self._wanted(event)) is not None:
                 self._handler(wanted)
         except BaseException as error:  # SystemExit too: it would end this thread without a word
+            if self._loop is not None and not isinstance(error, Exception):
+                raise  # it is the caller's thread, which Ctrl-C is to end
             self.errors += 1
             with contextlib.suppress(Exception):  # a log that fails must not end us either
                 log.exception("a listener failed on %s; it goes on", type(event).__name__)
             if self._on_error is not None:
-                with contextlib.suppress(BaseException):
+                with contextlib.suppress(BaseException if self._loop is None else Exception):
                     self._on_error(event, error)
         finally:
             self._runner = None

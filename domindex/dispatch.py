@@ -18,6 +18,8 @@ class Dispatcher:
         self._subscriptions: list[Subscription] = []
         self._lock = threading.Lock()  # guards the descriptor and the timer
         self._running = threading.Lock()
+        self._runner: int | None = None  # the thread that is at it
+        self._refused = False  # somebody asked meanwhile
         self._timer: threading.Timer | None = None
         self._closed = False
 
@@ -35,34 +37,59 @@ class Dispatcher:
             if not self._closed:
                 os.eventfd_write(self.fd, 1)
 
+    def runs_here(self) -> bool:
+        """This thread is running handlers just now."""
+        return self._runner == threading.get_ident()
+
     def dispatch(self) -> int:
         """Hand over what is there; how many events. See `Index.dispatch`."""
         if not self._running.acquire(blocking=False):
-            return 0  # a handler asks, or another thread is at it
+            self._refuse()  # a handler asks, or another thread is at it
+            return 0
+        self._runner = threading.get_ident()
         try:
-            self._silence()
-            count = 0
-            for subscription in tuple(self._subscriptions):
-                for _ in range(subscription.pending + 1):
-                    if not subscription._hand_over():
-                        break
-                    count += 1
-                else:
-                    self.wake()  # more came meanwhile: the loop has other things to do first
-            self._set_timer()
-            return count
+            return self._hand_over()
+        except BaseException:
+            self.wake()  # a handler ended it: there may be more
+            raise
         finally:
+            self._runner = None
             self._running.release()
+            if self._refused:
+                self._refused = False
+                self.wake()
+
+    def _hand_over(self) -> int:
+        self._silence()
+        count = 0
+        for subscription in tuple(self._subscriptions):
+            for _ in range(subscription.pending + 1):
+                if not subscription._hand_over():
+                    break
+                count += 1
+            else:
+                self.wake()  # more came meanwhile: the loop has other things to do first
+        self._set_timer()
+        return count
+
+    def _refuse(self) -> None:
+        """Whoever asks in vain must not be woken again and again, but once it is of use."""
+        self._refused = True
+        self._silence()
+        if self._running.acquire(blocking=False):  # it has just come to its end
+            self._running.release()
+            self.wake()
 
     def close(self) -> None:
         """Give the descriptor back. May be called twice."""
         with self._lock:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            timer, self._timer = self._timer, None
             if not self._closed:
                 self._closed = True
                 os.close(self.fd)
+        if timer is not None:
+            timer.cancel()
+            timer.join(1.0)  # it has nothing more to do
 
     def _after_fork(self) -> None:
         """In a child: the descriptor is a copy of the parent's, the locks may be held by nobody."""

@@ -1,0 +1,433 @@
+"""Handlers in the caller's own loop: a descriptor to poll, one call when it is readable."""
+
+from __future__ import annotations
+
+import errno
+import os
+import resource
+import select
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from domindex.errors import Closed
+from domindex.events import Added, Event, Rebooted, Removed, Synced
+from domindex.index import Index
+from domindex.testing import SimulatedHost
+from tests.whole.helpers import CALM, LIMIT, Ear, eventually, our_threads
+from tests.whole.test_faults import in_a_child
+
+
+@pytest.fixture
+def host() -> SimulatedHost:
+    """One kind will do: what differs between them is below all this."""
+    return SimulatedHost(idle=True)
+
+
+def readable(index: Index, timeout: float = LIMIT) -> bool:
+    """Wait until its descriptor is."""
+    poll = select.poll()
+    poll.register(index, select.POLLIN)
+    return bool(poll.poll(timeout * 1000))
+
+
+def run(index: Index) -> int:
+    """What a loop does until there is nothing to do; how many events."""
+    count = 0
+    while readable(index, 0):
+        count += index.dispatch()
+    return count
+
+
+def select_(fd: int) -> bool:
+    return bool(select.select([fd], [], [], LIMIT)[0])
+
+
+def poll_(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return poll.poll(LIMIT * 1000) == [(fd, select.POLLIN)]
+
+
+def epoll_(fd: int) -> bool:
+    with select.epoll() as epoll:
+        epoll.register(fd, select.EPOLLIN)
+        return epoll.poll(LIMIT) == [(fd, select.EPOLLIN)]
+
+
+@pytest.mark.parametrize("wait", [select_, poll_, epoll_])
+def test_it_is_readable_when_there_is_something_to_do_and_then_no_more(
+    host: SimulatedHost, index: Index, wait: Callable[[int], bool]
+) -> None:
+    """By whichever way of waiting; handlers run in the thread that calls dispatch."""
+    heard: list[tuple[Event, int]] = []
+    index.subscribe(
+        lambda event: heard.append((event, threading.get_ident())), replay=False, threaded=False
+    )
+    assert wait(index.fileno())
+    assert index.dispatch() == 1
+    assert not readable(index, 0)
+    host.create("web")
+    assert wait(index.fileno())
+    assert index.dispatch() == 1
+    assert not readable(index, 0)
+    assert [(type(event), thread) for event, thread in heard] == [
+        (kind, threading.get_ident()) for kind in (Synced, Added)
+    ]
+
+
+def test_the_descriptor_is_the_same_from_first_to_last(index: Index) -> None:
+    """A loop registers it once, before or after anybody subscribes; no program inherits it."""
+    fd = index.fileno()
+    with index.subscribe(lambda _: None, threaded=False):
+        assert index.fileno() == fd
+    run(index)
+    assert index.fileno() == fd
+    assert not os.get_inheritable(fd)
+
+
+def test_close_frees_the_descriptor(host: SimulatedHost) -> None:
+    """P9; also with a death held back, for which a timer runs."""
+    index = host.connect(timing=CALM)
+    index.subscribe(lambda _: None, threaded=False, reboot_grace=60.0)
+    web = host.create("web")
+    index.refresh()
+    host.destroy(web)
+    index.refresh()
+    run(index)
+    assert "domindex-timer" in our_threads()
+    fd = index.fileno()
+    index.close()
+    assert "domindex-timer" not in our_threads()
+    with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+        os.fstat(fd)
+    for call in (index.fileno, index.dispatch):
+        with pytest.raises(Closed):
+            call()
+
+
+def test_dispatch_without_anything_to_do_does_nothing(index: Index) -> None:
+    """It never waits."""
+    assert index.dispatch() == 0
+    assert index.dispatch() == 0
+
+
+def test_what_comes_while_it_runs_waits_for_the_next(host: SimulatedHost, index: Index) -> None:
+    """A host in turmoil does not keep the loop from its other work."""
+    heard: list[Event] = []
+
+    def handler(event: Event) -> None:
+        heard.append(event)
+        if len(heard) < 5:
+            host.create(f"vm-{len(heard)}")
+            index.refresh()
+
+    index.subscribe(handler, replay=False, threaded=False)
+    rounds = []
+    while readable(index, 0):
+        rounds.append(index.dispatch())
+    assert len(heard) == sum(rounds) == 5
+    assert max(rounds) <= 2
+
+
+def test_dispatch_from_a_handler_does_nothing(host: SimulatedHost, index: Index) -> None:
+    """P8: the events after it must not overtake the one that is being handled. Nor does a loop
+    within the handler spin: what is left is readable once the handler has returned."""
+    inner: list[object] = []
+
+    def handler(_: Event) -> None:
+        host.create("web") if not inner else None
+        index.refresh()
+        inner.append((index.dispatch(), readable(index, 0)))
+
+    index.subscribe(handler, replay=False, threaded=False)
+    assert run(index) == 2
+    assert inner == [(0, False), (0, False)]
+
+
+def test_dispatch_in_two_threads_hands_each_event_over_once(
+    host: SimulatedHost, index: Index
+) -> None:
+    """P8: in order, though both are at it; the one that comes second does nothing."""
+    ear, over = Ear(index), threading.Event()
+    index.subscribe(ear, threaded=False)
+
+    def loop() -> None:
+        while not over.is_set():
+            if readable(index, 0.01):
+                index.dispatch()
+
+    threads = [threading.Thread(target=loop) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for n in range(50):
+        domid = host.create(f"vm-{n}")
+        if n % 2:
+            host.destroy(domid)
+    index.refresh()
+    ear.believes(index)
+    over.set()
+    for thread in threads:
+        thread.join()
+
+
+def test_a_thread_that_comes_second_neither_spins_nor_makes_the_first_forget(
+    host: SimulatedHost, index: Index
+) -> None:
+    """While a handler is stuck there is nothing that another thread could do."""
+    began, go = threading.Event(), threading.Event()
+    heard: list[Event] = []
+
+    def stuck(event: Event) -> None:
+        began.set()
+        assert go.wait(LIMIT)
+        heard.append(event)
+
+    index.subscribe(stuck, replay=False, threaded=False)
+    first = threading.Thread(target=index.dispatch)
+    first.start()
+    assert began.wait(LIMIT)
+    host.create("web")
+    index.refresh()
+    assert readable(index)
+    assert index.dispatch() == 0
+    assert not readable(index, 0)
+    go.set()
+    first.join()
+    assert readable(index)
+    run(index)
+    assert [type(event) for event in heard] == [Synced, Added]
+
+
+@pytest.fixture
+def grace(host: SimulatedHost, index: Index) -> list[Event]:
+    """What is heard of the guest "web", which has just been destroyed, with a short grace."""
+    heard: list[Event] = []
+    web = host.create("web")
+    index.refresh()
+    index.subscribe(heard.append, replay=False, threaded=False, reboot_grace=0.05)
+    run(index)
+    host.destroy(web)
+    index.refresh()
+    run(index)
+    heard.clear()
+    return heard
+
+
+def test_a_death_held_back_wakes_the_loop_in_time(index: Index, grace: list[Event]) -> None:
+    """Nothing else happens, and the loop knows of no time."""
+    began = time.monotonic()
+    assert readable(index)
+    assert time.monotonic() - began < 1.0
+    eventually(lambda: run(index))
+    assert [type(event) for event in grace] == [Removed]
+    eventually(lambda: "domindex-timer" not in our_threads())
+
+
+def test_a_reboot_in_time_is_told_as_one(host: SimulatedHost, index: Index) -> None:
+    """And then there is nothing left to wait for."""
+    heard: list[Event] = []
+    web = host.create("web")
+    index.refresh()
+    index.subscribe(heard.append, replay=False, threaded=False, reboot_grace=60.0)
+    host.reboot(web)
+    index.refresh()
+    run(index)
+    assert [type(event) for event in heard if not isinstance(event, Synced)][-1] is Rebooted
+    assert "domindex-timer" not in our_threads()
+
+
+def test_threads_and_the_loop_go_side_by_side(host: SimulatedHost, index: Index) -> None:
+    """Each listener hears everything, whether or not the loop runs."""
+    threaded, looped = Ear(index), Ear(index)
+    index.subscribe(threaded)
+    index.subscribe(looped, threaded=False)
+    web = host.create("web")
+    index.refresh()
+    threaded.believes(index)
+    assert looped.events == []
+    host.destroy(web)
+    index.refresh()
+    run(index)
+    looped.believes(index)
+    threaded.believes(index)
+    assert looped.events == threaded.events
+
+
+def test_listeners_may_come_and_go_in_handlers(host: SimulatedHost, index: Index) -> None:
+    """One that was closed is not called again; one that came is, at the next round."""
+    heard: list[str] = []
+    late = threading.Event()
+
+    def first(_: Event) -> None:
+        heard.append("first")
+        second.close()
+        index.subscribe(lambda _: late.set(), replay=False, threaded=False)
+        one.close()
+
+    one = index.subscribe(first, replay=False, threaded=False)
+    second = index.subscribe(lambda _: heard.append("second"), replay=False, threaded=False)
+    assert index.dispatch() == 1
+    assert heard == ["first"]
+    run(index)
+    assert late.is_set()
+
+
+def test_close_waits_for_a_call_under_way_in_the_loop(index: Index) -> None:
+    """P9: after it returns the handler is not called, nor running, any more."""
+    began, go = threading.Event(), threading.Event()
+    returned: list[float] = []
+
+    def slow(_: Event) -> None:
+        began.set()
+        assert go.wait(LIMIT)
+        returned.append(time.monotonic())
+
+    subscription = index.subscribe(slow, threaded=False)
+    loop = threading.Thread(target=index.dispatch)
+    loop.start()
+    assert began.wait(LIMIT)
+    subscription.close(timeout=0.01)  # not for ever
+    assert not returned
+
+    def close() -> None:
+        subscription.close()
+        returned.append(0.0)
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    go.set()
+    closer.join(LIMIT)
+    loop.join(LIMIT)
+    assert len(returned) == 2
+    assert returned[1] == 0.0
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
+def test_what_is_to_end_the_program_ends_dispatch(
+    host: SimulatedHost, index: Index, fatal: type[BaseException]
+) -> None:
+    """Ctrl-C comes to the main thread, whatever runs there just then. Whoever goes on all the
+    same misses nothing but that event."""
+    heard: list[Event] = []
+
+    def handler(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Added):
+            raise fatal
+
+    index.subscribe(handler, threaded=False)
+    with pytest.raises(fatal):
+        index.dispatch()
+    assert readable(index)
+    assert index.dispatch() == 1
+    assert [type(event) for event in heard] == [Added, Synced]
+
+
+def test_other_failures_stay_within(index: Index) -> None:
+    """As in a thread: counted, and told to the hook."""
+    failed: list[BaseException] = []
+    subscription = index.subscribe(
+        lambda _: 1 // 0, threaded=False, on_error=lambda _, error: failed.append(error)
+    )
+    assert index.dispatch() == 2
+    assert subscription.errors == 2
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 2
+
+
+def test_drain_in_the_loop_s_own_thread_returns(index: Index) -> None:
+    """From the handler of another listener too: it would wait for itself for ever."""
+    drained: list[bool] = []
+    other = index.subscribe(lambda _: None, threaded=False)
+    run(index)
+    index.subscribe(lambda _: drained.append(other.drain()), replay=False, threaded=False)
+    run(index)
+    assert drained == [False]
+
+
+def test_drain_from_another_thread_waits_for_the_loop(host: SimulatedHost, index: Index) -> None:
+    """Once it has come to it."""
+    heard: list[Event] = []
+    subscription = index.subscribe(heard.append, replay=False, threaded=False)
+    drained: list[int] = []
+
+    def drain() -> None:
+        assert subscription.drain(LIMIT)
+        drained.append(len(heard))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    while thread.is_alive():
+        readable(index, 0.01)
+        index.dispatch()
+    assert drained == [1]
+
+
+def test_the_index_may_be_closed_from_a_handler_in_the_loop(host: SimulatedHost) -> None:
+    """Dispatch then returns, and says Closed from then on."""
+    index = host.connect(timing=CALM)
+    heard: list[Event] = []
+
+    def last(event: Event) -> None:
+        heard.append(event)
+        index.close()
+
+    index.subscribe(last, threaded=False)
+    assert index.dispatch() == 1
+    assert len(heard) == 1
+    with pytest.raises(Closed):
+        index.dispatch()
+
+
+def test_a_child_leaves_the_parent_s_descriptor_alone(host: SimulatedHost, index: Index) -> None:
+    """It has a copy of it: what it does with that must not wake or silence the parent."""
+    subscription = index.subscribe(lambda _: None, threaded=False)
+    fd = index.fileno()
+    assert readable(index)
+
+    def child() -> str:
+        said = []
+        for call in (index.fileno, index.dispatch):
+            try:
+                call()
+            except Closed:
+                said.append("closed")
+        subscription.close()
+        index.close()
+        try:
+            os.fstat(fd)
+        except OSError:
+            said.append("freed")
+        return " ".join(said)
+
+    assert in_a_child(child) == "closed closed freed"
+    assert readable(index, 0)
+    assert index.dispatch() == 2
+    host.create("web")
+    assert readable(index)
+
+
+def test_a_descriptor_beyond_1024_is_good_enough(host: SimulatedHost) -> None:
+    """For poll and epoll; only select() cannot have it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 2048:
+        pytest.skip("this system allows no descriptor beyond 1024")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2048), hard))
+    held = [os.open("/dev/null", os.O_RDONLY)]
+    try:
+        while held[-1] < 1100:
+            held.append(os.dup(held[0]))
+        with host.connect(timing=CALM) as index:
+            index.subscribe(lambda _: None, threaded=False)
+            assert index.fileno() > 1024
+            assert epoll_(index.fileno())
+            assert poll_(index.fileno())
+            assert index.dispatch() == 2
+    finally:
+        for fd in held:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
