@@ -133,7 +133,8 @@ class Subscription:
         self._handler = handler
         self._on_error = on_error
         self._wanted = wanted or Wanted(None, None)
-        self._synced = threading.Event()
+        self._synced = False
+        self._settled = threading.Event()  # it is synced, or will never be
         self.errors = 0
         """How often the handler or `where` raised. Each time is logged with its traceback."""
         self._loop = loop
@@ -153,7 +154,7 @@ class Subscription:
     @property
     def synced(self) -> bool:
         """It has heard of everything that was there when it subscribed."""
-        return self._synced.is_set()
+        return self._synced
 
     @property
     def pending(self) -> int:
@@ -166,8 +167,9 @@ class Subscription:
         return self._mailbox.overflows
 
     def wait_synced(self, timeout: float | None = None) -> bool:
-        """Wait until it is `synced`, at most `timeout` seconds; whether it is."""
-        return self._synced.wait(timeout)
+        """Wait until it is `synced` or closed, at most `timeout` seconds; whether it is synced."""
+        self._settled.wait(timeout)
+        return self._synced
 
     def drain(self, timeout: float | None = None) -> bool:
         """Wait until every event that the index has told by now was handled; whether it was.
@@ -192,6 +194,7 @@ class Subscription:
         wait, and the promise holds from the moment the handler returns. May be called twice.
         """
         self._stream.close()
+        self._settled.set()
         if self._loop is not None:
             self._loop.remove(self)
             if self._runner != threading.get_ident() and self._calling.acquire(
@@ -247,7 +250,8 @@ class Subscription:
         finally:
             self._runner = None
             if isinstance(event, Synced):
-                self._synced.set()
+                self._synced = True
+                self._settled.set()
 
     def _after_fork(self) -> None:
         """In a child: the thread is not there, and a lock may be held by nobody."""
