@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 from domindex.domain import Domain
 from domindex.events import Event, Resync, about
@@ -25,6 +25,8 @@ log = logging.getLogger("domindex")
 QUEUE: Final = 10_000
 """Events that may wait for one listener, unless it says otherwise."""
 
+_KINDS: Final = {kind for kinds in get_args(Event) for kind in get_args(kinds) or (kinds,)}
+
 
 class Wanted:
     """Which events a listener asked for.
@@ -32,11 +34,17 @@ class Wanted:
     kinds: their types, None for all; a `Resync` always is. where: called with a domain; an event
         is wanted if it holds for any domain that the event tells of, or if there is none.
         Only called by the listener's own thread, so that it may be slow, and raise.
+
+    Raises ValueError for what cannot be asked for.
     """
 
     def __init__(
         self, kinds: Collection[type[Event]] | None, where: Callable[[Domain], object] | None
     ) -> None:
+        if isinstance(kinds, type) or not _KINDS.issuperset(kinds or ()):
+            raise ValueError(f"events= takes types of events, as (Added, Removed), not {kinds!r}")
+        if where is not None and not callable(where):
+            raise ValueError(f"where= is called with a domain, and {where!r} cannot be")
         self._kinds = None if kinds is None else (*kinds, Resync)
         self._where = where
 

@@ -282,6 +282,10 @@ def test_a_death_that_was_no_reboot_is_told_in_time(host: SimulatedHost, index: 
         {"reboot_grace": -0.1},
         {"reboot_grace": float("nan")},
         {"reboot_grace": float("inf")},
+        {"events": Added},
+        {"events": ("Added",)},
+        {"events": (Added, int)},
+        {"where": "web"},
     ],
     ids=str,
 )
