@@ -168,7 +168,7 @@ class Subscription:
 
     def wait_synced(self, timeout: float | None = None) -> bool:
         """Wait until it is `synced` or closed, at most `timeout` seconds; whether it is synced."""
-        self._settled.wait(timeout)
+        self._settled.wait(_limit(timeout))
         return self._synced
 
     def drain(self, timeout: float | None = None) -> bool:
@@ -184,7 +184,7 @@ class Subscription:
             return False
         drained = threading.Event()
         self._mailbox.mark(drained.set)
-        return drained.wait(timeout) and not self._mailbox.closed
+        return drained.wait(_limit(timeout)) and not self._mailbox.closed
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Stop listening; what is still queued is dropped.
@@ -197,12 +197,11 @@ class Subscription:
         self._settled.set()
         if self._loop is not None:
             self._loop.remove(self)
-            if self._runner != threading.get_ident() and self._calling.acquire(
-                timeout=-1 if timeout is None else max(0.0, timeout)
-            ):
+            limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+            if self._runner != threading.get_ident() and self._calling.acquire(timeout=limit):
                 self._calling.release()
         if self._thread is not None and threading.current_thread() is not self._thread:
-            self._thread.join(timeout)
+            self._thread.join(_limit(timeout))
 
     def __enter__(self) -> Self:
         return self
@@ -259,4 +258,10 @@ class Subscription:
 
 
 def _deadline(timeout: float | None) -> float | None:
-    return None if timeout is None else time.monotonic() + timeout
+    limit = _limit(timeout)
+    return None if limit is None else time.monotonic() + limit
+
+
+def _limit(timeout: float | None) -> float | None:
+    """What the system can wait for."""
+    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)
