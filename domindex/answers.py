@@ -139,8 +139,10 @@ class Answers(ABC):
                 return self.by_name(rest)
             if kind == "uuid":
                 return self.by_uuid(rest)
-            if not (rest.isascii() and rest.isdigit()):
-                raise InvalidKey(f"{text!r} is no domid: digits come after 'id:'")
+            if not (rest.isascii() and rest.isdigit() and len(rest) <= 5):
+                raise InvalidKey(
+                    f"{text[:40]!r} is no domid: digits come after 'id:', five at most"
+                )
             return self.by_id(int(rest))
         with self._lock:
             self._check()
@@ -199,14 +201,18 @@ class Answers(ABC):
             and (where is None or where(domain))
         )
 
-    def range(self, first: str | None = None, end: str | None = None) -> tuple[Domain, ...]:
+    def range(
+        self, first: str | bytes | None = None, end: str | bytes | None = None
+    ) -> tuple[Domain, ...]:
         """Domains with first <= name < end, in name order, then by domid; None is no bound.
 
         Cost: one search among the sorted names and a step for each domain found.
         """
+        low = None if first is None else as_name(first)
+        high = None if end is None else as_name(end)
         with self._lock:
             self._check()
-            return tuple(self._table.between(first, end))
+            return tuple(self._table.between(low, high))
 
     def add_index(self, name: str, key_function: Callable[[Domain], Hashable]) -> None:
         """Keep the domains by what `key_function(domain)` says, for `by(name, key)`.
