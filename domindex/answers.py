@@ -248,16 +248,19 @@ class Answers(ABC):
                 raise self._not_live()
             return found
 
-    def snapshot(self) -> Snapshot:
+    def snapshot(self, stale: Stale | None = None) -> Snapshot:
         """All domains as they are now, to keep and to compare. See `Snapshot`.
+
+        stale: for this call, instead of what `connect(stale=)` said.
 
         Cost: a copy after each change of the index; none if nothing has changed since the last.
         """
+        stale = _checked(stale or self._stale)
         snapshot = self._snapshot
-        if self._stale == "serve" and snapshot.generation == self.generation and not self._ended:
+        if stale == "serve" and snapshot.generation == self.generation and not self._ended:
             return snapshot
         with self._lock:
-            self._check()
+            self._check(stale)
             if self._snapshot.generation != self.generation:
                 domains = {domain.domid: domain for domain in self._table}
                 self._snapshot = Snapshot(domains, self.generation)

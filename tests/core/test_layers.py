@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("watcher", "dispatch"),  # the thread; the caller's own
     ("index",),
     ("connect",),  # joining
-    ("direct", "testing", "aio"),
+    ("direct", "testing", "aio", "prometheus"),
     ("cli", "__init__"),  # people and programs
     ("__main__",),
 )
@@ -128,7 +128,10 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     assert not called & {"open", "print", "input", "exec", "eval", "__import__", "breakpoint"}
 
 
-@pytest.mark.parametrize(("library", "only"), [("pyxs", "xenstore"), ("cffi", "_privcmd")])
+@pytest.mark.parametrize(
+    ("library", "only"),
+    [("pyxs", "xenstore"), ("cffi", "_privcmd"), ("prometheus_client", "prometheus")],
+)
 def test_each_foreign_library_has_one_file(library: str, only: str) -> None:
     """Whoever replaces it looks in one place."""
     assert [module for module in MODULES if library in foreign(module)] == [only]
@@ -194,7 +197,7 @@ def test_each_module_imports_alone(module: str) -> None:
 def test_nothing_foreign_is_imported_before_a_real_host_is_opened(module: str) -> None:
     """A program tested on the simulated host needs neither pyxs nor cffi to start."""
     loaded = run(f"import sys, {module}; print(*sys.modules)").split()
-    assert not {"pyxs", "cffi", "_cffi_backend"} & set(loaded)
+    assert not {"pyxs", "cffi", "_cffi_backend", "prometheus_client"} & set(loaded)
     assert not any(name.startswith("pyxs.") for name in loaded)
 
 

@@ -9,6 +9,7 @@ import pytest
 
 import domindex
 import domindex.direct
+import domindex.prometheus
 import domindex.testing
 
 NAMES = {
@@ -130,6 +131,7 @@ SIMULATED_HOST = {
 SUBSCRIPTION = {"close", "drain", "overflows", "pending", "synced", "wait_synced"}
 NODE_WATCH = {"close", "node"}
 STREAM = {"close", "get", "overflows", "pending"}
+COLLECTOR = {"collect"}
 DIRECT = {"all", "by_id", "by_name", "by_uuid", "close", "os_type"}
 
 
@@ -152,6 +154,12 @@ def test_the_names_of_the_package() -> None:
     assert public(domindex) == NAMES
 
 
+def test_the_names_of_the_metrics() -> None:
+    """What `domindex.prometheus` has of its own."""
+    own = {name for name in public(domindex.prometheus) if name.startswith("Domain")}
+    assert own == {"DomainCollector"}
+
+
 @pytest.mark.parametrize(
     ("kind", "names"),
     [
@@ -160,6 +168,7 @@ def test_the_names_of_the_package() -> None:
         (domindex.EventStream, STREAM),
         (domindex.NodeWatch, NODE_WATCH),
         (domindex.direct.Direct, DIRECT),
+        (domindex.prometheus.DomainCollector, COLLECTOR),
         (domindex.testing.SimulatedHost, SIMULATED_HOST),
     ],
     ids=lambda value: value.__name__ if inspect.isclass(value) else "",
@@ -187,6 +196,7 @@ def test_the_fields_of_a_domain_and_of_a_life() -> None:
         (domindex.Index.by_id, "(self, domid, verify=False, stale=None)"),
         (domindex.Index.os_type, "(self, domid, verify=False, stale=None)"),
         (domindex.Index.find, "(self, *, prefix='', glob=None, regex=None, type=None, where=None)"),
+        (domindex.Index.snapshot, "(self, stale=None)"),
         (domindex.Index.refresh, "(self, timeout=5.0, *, names=False)"),
         (domindex.Index.close, "(self, timeout=10.0)"),
     ],
