@@ -68,6 +68,12 @@ def test_the_commands_of_the_readme_exist() -> None:
         assert main([command, "--help"]) == 0, command
 
 
+def test_the_examples_of_the_readme_are_those_that_exist() -> None:
+    """Each has its line there."""
+    named = re.findall(r"^- `examples/(\w+\.py)`: ", README, re.MULTILINE)
+    assert sorted(named) == sorted(path.name for path in (PROJECT / "examples").glob("*.py"))
+
+
 def test_help_names_every_exit_status(capsys: pytest.CaptureFixture[str]) -> None:
     """The statuses are part of the interface."""
     assert main(["--help"]) == 0

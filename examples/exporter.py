@@ -1,0 +1,98 @@
+"""Serve what every domain of this host uses to Prometheus, until Ctrl-C.
+
+    pip install domindex[prometheus]
+    python3 exporter.py --port 9798 & curl localhost:9798/metrics
+
+Series carry domid and uuid: a rename breaks none of them, and two domains with one uuid, as both
+ends of a local migration are, do not collide. The names are in domindex_domain_info:
+
+    xen_domain_memory_bytes * on (domid, uuid) group_left (name) domindex_domain_info
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import threading
+import time
+from collections.abc import Iterator
+from http.server import ThreadingHTTPServer
+
+from prometheus_client import CollectorRegistry, MetricsHandler
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+import domindex
+from domindex.prometheus import DomainCollector
+from domindex.testing import SimulatedHost
+
+MAX_AGE = 5.0
+"""Seconds for which an answer of Xen's will do, so that two scrapers cost as much as one."""
+
+
+class UseCollector:
+    """Processor time and memory of each domain: a hypercall for each, if it was not just asked."""
+
+    def __init__(self, index: domindex.Index) -> None:
+        self.index = index
+
+    def collect(self) -> Iterator[Metric]:
+        labels = ("domid", "uuid")
+        cpu = CounterMetricFamily(
+            "xen_domain_cpu_seconds", "Processor time that its vCPUs had.", labels=labels
+        )
+        memory = GaugeMetricFamily("xen_domain_memory_bytes", "Memory that it has.", labels=labels)
+        for domain in self.index:
+            try:
+                info = self.index.info(domain.domid, max_age=MAX_AGE)
+            except (domindex.NoSuchDomain, domindex.HypercallFailed):
+                continue  # it went a moment ago, or Xen says nothing: no reason to fail a scrape
+            key = (str(info.domid), str(info.uuid))
+            cpu.add_metric(key, info.cpu_time / 1e9)
+            memory.add_metric(key, info.memory)
+        yield cpu
+        yield memory
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--address", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9798, help="0 takes a free one")
+    parser.add_argument("--seconds", type=float, help="end after this long")
+    args = parser.parse_args()
+    try:
+        index = domindex.connect()
+    except domindex.HostError as error:
+        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        index = simulated()
+    registry = CollectorRegistry()
+    registry.register(DomainCollector(index))
+    registry.register(UseCollector(index))
+    handler = MetricsHandler.factory(registry)
+    with (
+        index,
+        ThreadingHTTPServer((args.address, args.port), handler) as server,
+        contextlib.suppress(KeyboardInterrupt),
+    ):
+        if args.seconds is not None:
+            threading.Timer(args.seconds, server.shutdown).start()
+        print(f"http://{args.address}:{server.server_port}/metrics", flush=True)
+        server.serve_forever()
+
+
+def simulated() -> domindex.Index:
+    """A host to try this on, with a guest that is renamed again and again."""
+    host = SimulatedHost()
+    host.create("db", type="pvh")
+    web = host.create("web", type="pv")
+
+    def live() -> None:
+        while True:
+            time.sleep(0.5)
+            host.rename(web, "web" if host.name(web) == b"www" else "www")
+
+    threading.Thread(target=live, daemon=True).start()
+    return host.connect()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,75 @@
+"""Wait until a domain of that name is ready for use, then until it is gone, and say why it went.
+
+    python3 wait_for_domain.py NAME && echo "it came and went"
+
+Ready is: it runs under its final name, and is not on its way in or out of a migration. What is
+waited for the second time is that very life: another domain of its name or domid is another.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+import sys
+import threading
+import time
+
+import domindex
+from domindex.testing import SimulatedHost
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("name", metavar="NAME")
+    parser.add_argument(
+        "--seconds", type=float, default=math.inf, help="wait so long at most, each time"
+    )
+    args = parser.parse_args()
+    name = os.fsencode(args.name)  # the bytes that were typed, whatever the locale
+    try:
+        index = domindex.connect()
+    except domindex.HostError as error:
+        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        index = simulated(name)
+    with index:
+        try:
+            domain = index.wait_for(name=name, ready=True, timeout=args.seconds)
+            print(f"{domain.printable} is domain {domain.domid}: {domain.type}, {domain.uuid}")
+            sys.stdout.flush()
+            gone = index.wait_gone(domain, timeout=args.seconds)
+        except (domindex.TimedOut, domindex.Ambiguous, domindex.NotLive) as error:
+            print(error)
+            return 1
+        except KeyboardInterrupt:
+            return 130
+    print(f"{domain.printable} is gone: {why(gone)}")
+    return 0
+
+
+def why(gone: domindex.Removed) -> str:
+    if gone.reason is not None:
+        return gone.reason.name.lower()
+    return "nobody saw why" if gone.inferred else "destroyed while it ran"
+
+
+def simulated(name: bytes) -> domindex.Index:
+    """A host to try this on, where a guest of that name migrates in, runs and powers off."""
+    host = SimulatedHost()
+
+    def live() -> None:
+        time.sleep(0.5)
+        guest = host.create(name + b"--incoming", type="pvh")
+        time.sleep(0.5)
+        host.rename(guest, name)
+        time.sleep(0.5)
+        host.shutdown(guest, domindex.ShutdownReason.POWEROFF)
+        time.sleep(0.5)
+        host.destroy(guest)
+
+    threading.Thread(target=live, daemon=True).start()
+    return host.connect()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,98 @@
+"""The examples run on any machine: each on the simulated host that it brings, as a program."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families as parse
+
+from tests.programs import EXAMPLES, Program
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _no_real_host() -> None:
+    with Program("wait_for_domain.py", "-", "--seconds", "0") as program:
+        program.end()
+        if "simulated" not in program.said[0]:
+            pytest.skip("a Xen host: here the examples would show that one, as in tests/dom0")
+
+
+def test_print_events() -> None:
+    """What runs already, then the life of a guest: rename, reboot as one event, crash, end."""
+    with Program("print_events.py") as program:
+        program.until("simulated")
+        program.until("Domain-0 runs")
+        program.until("from here on it is news")
+        program.until("-1 rebooted: domain")
+        program.until("-1 stopped: crash")
+        program.until("www-1 is gone: crash")
+        program.until("web-2 is called www-2 now")
+        assert program.interrupt() == 0
+        assert "Traceback" not in program.text
+
+
+def test_print_events_of_some_guests() -> None:
+    """A pattern leaves the others out, and not what is told of the line."""
+    with Program("print_events.py", "--name", "*-2") as program:
+        program.until("from here on it is news")
+        program.until("www-2 is gone: crash")
+        assert "Domain-0" not in program.text
+        assert "-1 " not in program.text.partition("simulated")[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments"), [("print_events.py", ()), ("exporter.py", ("--port", "0"))]
+)
+def test_each_ends_by_itself_if_asked(name: str, arguments: tuple[str, ...]) -> None:
+    """With --seconds."""
+    with Program(name, *arguments, "--seconds", "0.3") as program:
+        assert program.end() == 0
+        assert "Traceback" not in program.text
+
+
+def test_wait_for_domain() -> None:
+    """The guest migrates in, is ready under its final name, powers off and goes."""
+    with Program("wait_for_domain.py", "web") as program:
+        assert re.fullmatch(r"web is domain 1: pvh, [0-9a-f-]{36}", program.until("is domain"))
+        program.until("web is gone: poweroff")
+        assert program.end() == 0
+
+
+def test_wait_for_domain_that_does_not_come() -> None:
+    """Within the time: it says so, and the shell is told."""
+    with Program("wait_for_domain.py", "web", "--seconds", "0.01") as program:
+        assert program.end() == 1
+        assert program.said[1:] == ["no such domain came within 0.01 s"]
+
+
+def test_exporter() -> None:
+    """The page has both collectors, and every domain in each of their metrics."""
+    with Program("exporter.py", "--port", "0") as program:
+        address = program.until("http://")
+        with urllib.request.urlopen(address, timeout=30) as page:
+            families = {f.name: f for f in parse(page.read().decode())}
+        assert families["domindex_live"].samples[0].value == 1
+        for name in ("domindex_domain_info", "xen_domain_cpu_seconds", "xen_domain_memory_bytes"):
+            assert [s.labels["domid"] for s in families[name].samples] == ["0", "1", "2"], name
+        assert program.interrupt() == 0
+        assert "Traceback" not in program.text
+
+
+def test_test_your_program() -> None:
+    """The tests in it pass, by the command that it names."""
+    command = "python3 -m pytest test_your_program.py"
+    assert command in (EXAMPLES / "test_your_program.py").read_text(encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:], "-q", "-p", "no:cacheprovider"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    assert "4 passed" in done.stdout
