@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
+import socket
 import subprocess
 import sys
 import urllib.request
+from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
@@ -67,6 +69,24 @@ def test_wait_for_domain_that_does_not_come() -> None:
     with Program("wait_for_domain.py", "web", "--seconds", "0.01") as program:
         assert program.end() == 1
         assert program.said[1:] == ["no such domain came within 0.01 s"]
+
+
+def test_memory_balancer() -> None:
+    """Targets are the whole pool; what is asked for is kept until its guest is there."""
+    with Program("memory_balancer.py", "--pool", "4096") as program:
+        path = Path(program.until("asked at").removeprefix("asked at "))
+        for plan in (program.until("kept 1024"), program.until("mail", "kept 0")):
+            shares = dict(share.split() for share in plan.split(", "))
+            assert shares.keys() - {"mail"} == {"Domain-0", "web", "db", "kept"}
+            assert sum(map(int, shares.values())) == pytest.approx(4096, abs=5)
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(path))
+            for request, answer in ((b"9999\n", b"no\n"), (b"nonsense", b"no number\n")):
+                client.sendall(request)
+                assert client.recv(16) == answer
+        assert program.interrupt() == 0
+        assert "Traceback" not in program.text
+        assert not path.exists()
 
 
 def test_exporter() -> None:
