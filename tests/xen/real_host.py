@@ -30,7 +30,7 @@ from tests.xenhost.root import Content
 PROJECT = Path(__file__).resolve().parents[2]
 IN_DOM0 = ("contract", "scenarios", "dom0", "figures")
 SUITES = ("tests/contract", "tests/scenarios", "tests/dom0")
-LARGE = ("tests/scenarios/test_many.py",)
+LARGE = ("tests/scenarios/test_many.py", "tests/dom0/test_examples.py")
 """What takes a minute in dom0: it runs on Xen 4.17 alone."""
 TIME_LIMIT = 1200.0
 TIMES = "TIMES "
@@ -158,8 +158,10 @@ def in_dom0(release: str, command: str) -> list[str]:
             f"/project/tests/{name}/{path.name}": path
             for path in (PROJECT / "tests" / name).glob("*.py")
         }
-    for name in ("__init__.py", "stage.py"):
+    for name in ("__init__.py", "programs.py", "stage.py"):
         overlay[f"/project/tests/{name}"] = PROJECT / "tests" / name
+    for path in (PROJECT / "examples").glob("*.py"):
+        overlay[f"/project/examples/{path.name}"] = path
     overlay["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\n"
     lines: list[str] = []
     done = boot(

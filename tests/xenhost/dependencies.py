@@ -24,14 +24,14 @@ from .root import Content
 SITE = "/site"  # is on PYTHONPATH in dom0
 
 # pytest 8.4 and later import pygments at every start, which takes seconds in emulation.
-_WHEELS = ("cffi>=1.16", "sortedcontainers>=2.4", "pytest>=8.2,<8.4")
+_WHEELS = (*("cffi>=1.16", "sortedcontainers>=2.4", "pytest>=8.2,<8.4", "prometheus_client>=0.16"),)
 _SOURCES = ("pyxs==0.4.1",)  # pure Python, and published as source only
 _PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
 _TIME_LIMIT = 600.0
 
 
 def site(release: Release) -> Mapping[str, Content]:
-    """Overlay with cffi, sortedcontainers, pyxs and pytest for the dom0 of `release`.
+    """Overlay with what the project and its tests need, pytest too, for the dom0 of `release`.
 
     Cost: a look at the cache after the first time. Raises HostUnavailable if pip cannot fetch.
     """

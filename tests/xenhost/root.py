@@ -24,7 +24,7 @@ _MERGED = ("bin", "sbin", "lib", "lib64")  # links into /usr
 # Parts of Python's library that no test run needs; the first is larger than all the rest.
 _PYTHON_LEFT_OUT = {
     *("test", "idlelib", "lib2to3", "ensurepip", "pydoc_data", "distutils", "turtledemo"),
-    *("tkinter", "curses", "dbm", "venv", "wsgiref", "config-3.11-x86_64-linux-gnu"),
+    *("tkinter", "curses", "dbm", "venv", "config-3.11-x86_64-linux-gnu"),
 }
 _MODULES_LEFT_OUT = ("_curses", "readline", "_dbm", "nis", "_crypt", "_test", "_xx", "xx", "_tk")
 

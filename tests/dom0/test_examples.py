@@ -1,0 +1,112 @@
+"""The examples on a real host: each is run as a program, and real domains live for it."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import urllib.request
+from uuid import uuid4
+
+from tests.programs import EXAMPLES, Program
+from tests.stage import PATIENCE
+
+from . import xl
+from .toolstack import RealHost
+
+CRASH, REBOOT = 3, 1  # sched.h
+
+
+def test_print_events(toolstack: RealHost) -> None:
+    """A guest's life, a reboot as one event among it."""
+    with Program("print_events.py", "--name", "w*") as program:
+        program.until("from here on it is news")
+        uuid = uuid4()
+        domid = toolstack.create("web", uuid=uuid)
+        program.until("web")
+        toolstack.rename(domid, "www")
+        program.until("web is called www now")
+        toolstack.shutdown(domid, REBOOT)
+        program.until("www stopped: reboot")
+        toolstack.destroy(domid)
+        again = toolstack.create("www", uuid=uuid)
+        program.until(f"www rebooted: domain {domid} is {again} now")
+        toolstack.shutdown(again, CRASH)
+        program.until("www stopped: crash")
+        toolstack.destroy(again)
+        program.until("www is gone: crash")
+        assert program.interrupt() == 0
+        assert "simulated" not in program.text
+        assert "first" not in program.text
+
+
+def test_wait_for_domain() -> None:
+    """A guest of xl's is waited for from its birth to its end."""
+    with Program("wait_for_domain.py", "web") as program:
+        uuid = uuid4()
+        domid = xl.create("web", "pvh", uuid=uuid)
+        program.until(f"web is domain {domid}: pvh, {uuid}")
+        xl.destroy(domid)
+        program.until("web is gone: destroyed while it ran")
+        assert program.end() == 0
+
+
+def test_memory_balancer(toolstack: RealHost) -> None:
+    """What guests write moves the targets; what is asked for is kept until the guest is there."""
+    with Program("memory_balancer.py", "--pool", "4096") as program:
+        path = program.until("asked at").removeprefix("asked at ")
+        toolstack.write(toolstack.create("web"), "memory/meminfo", b"786432")
+        program.until("web 1", "kept 0")  # as much as dom0 has, and not only the least
+        with socket.socket(socket.AF_UNIX) as client:
+            client.settimeout(PATIENCE)
+            client.connect(path)
+            client.sendall(b"512\n")
+            assert client.recv(16) == b"ok\n"
+            program.until("kept 512")
+            toolstack.create("db")
+        program.until("db", "kept 0")
+        assert program.interrupt() == 0
+        assert "Traceback" not in program.text
+
+
+def test_exporter(toolstack: RealHost) -> None:
+    """Each domain has its name on the page, its processor time and its memory."""
+    domid = toolstack.create("web")
+    with Program("exporter.py", "--port", "0") as program:
+        with urllib.request.urlopen(program.until("http://"), timeout=PATIENCE) as answer:
+            page = answer.read().decode().splitlines()
+        assert "domindex_live 1.0" in page
+        assert 'name="web"' in sample(page, "domindex_domain_info", domid)
+        assert sample(page, "xen_domain_cpu_seconds_total", domid).endswith(" 0.0")  # is paused
+        assert float(sample(page, "xen_domain_memory_bytes", 0).split()[-1]) > 100 << 20
+        assert program.interrupt() == 0
+
+
+def sample(page: list[str], metric: str, domid: int) -> str:
+    """The one line that tells a metric of a domain."""
+    (line,) = [line for line in page if line.startswith(f'{metric}{{domid="{domid}",')]
+    return line
+
+
+def test_tour(toolstack: RealHost) -> None:
+    """It shows this host, and what happens on it."""
+    with Program("tour.py") as program:
+        program.until("This is a Xen control domain")
+        program.until("Events of the next")
+        toolstack.create("web")
+        program.until("Added", "web")
+        assert "Traceback" not in program.text
+
+
+def test_the_tests_of_a_program() -> None:
+    """They need no host, and run in dom0 as anywhere."""
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        [*command, "test_your_program.py"],
+        cwd=EXAMPLES,
+        capture_output=True,
+        text=True,
+        timeout=4 * PATIENCE,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
