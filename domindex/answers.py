@@ -374,7 +374,9 @@ class Answers(ABC):
         if stale == "serve" or self.live:
             return
         if stale == "wait":
-            self._bell.wait_for(lambda: self.live or bool(self._ended) or None, self._wait)
+            self._bell.wait_for(
+                lambda last: self.live or bool(self._ended) or last or None, self._wait
+            )
             self._check_open()
         if not self.live:
             raise self._not_live()

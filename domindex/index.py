@@ -25,7 +25,7 @@ from domindex.mailbox import QUEUE, Mailbox, Wanted
 from domindex.nodes import Node
 from domindex.ports import Host, Hypervisor
 from domindex.table import Change, Keyed
-from domindex.waiting import Bell
+from domindex.waiting import Bell, Look
 from domindex.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
 from domindex.watcher import Timing, Watcher
 
@@ -201,9 +201,7 @@ class Index(Answers):
         Cost: one xenstore round trip and one hypercall for the list, then what has changed. On
         Xen >= 4.21 one small hypercall more for each domain, to tell its life.
         """
-        self._check_open()
-        self._watcher.refresh(timeout, names=names)
-        return self.generation
+        return self._bell.wait_for(self._refresher(timeout, names), timeout)
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -364,13 +362,8 @@ class Index(Answers):
         Raises after `timeout` seconds: Ambiguous if several carry the key, NotLive if the line is
         down, else TimedOut. Raises Closed, InvalidKey. Cost: a look at each change, none between.
         """
-        look = self._finder(name, uuid, domid, where, ready)
-        found = self._bell.wait_for(lambda: look(False), timeout)
-        if found is None:
-            found = look(True)
-        if found is None:
-            raise self._too_late("no such domain came", timeout)
-        return found
+        look = self._finder(name, uuid, domid, where, ready, timeout)
+        return self._bell.wait_for(look, timeout)
 
     def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
         """How `domain`, a record of this index, ended: waits until that very life has.
@@ -380,21 +373,15 @@ class Index(Answers):
 
         Raises TimedOut or NotLive after `timeout` seconds, Closed.
         """
-        look = self._end_finder(domain)
-        if (found := self._bell.wait_for(look, timeout)) is None:
-            raise self._too_late(f"domain {domain.domid} ({domain.printable}) still runs", timeout)
-        return found
+        return self._bell.wait_for(self._end_finder(domain, timeout), timeout)
 
     def wait_live(self, timeout: float = 30.0) -> None:
         """Return once the index is live. Raises NotLive after `timeout` seconds, Closed."""
-        if self._bell.wait_for(self._is_live, timeout) is None:
-            raise self._not_live()
+        self._bell.wait_for(self._is_live, timeout)
 
     def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
         """The generation, once it is at least that. Raises TimedOut or NotLive, Closed."""
-        if (found := self._bell.wait_for(lambda: self._reached(generation), timeout)) is None:
-            raise self._too_late(f"the index is at generation {self.generation}", timeout)
-        return found
+        return self._bell.wait_for(self._reacher(generation, timeout), timeout)
 
     # -- state -------------------------------------------------------------------------------
 
@@ -546,6 +533,21 @@ class Index(Answers):
 
     # -- within: waiting ---------------------------------------------------------------------
 
+    def _refresher(self, timeout: float, names: bool) -> Look[int]:
+        """What `refresh` waits for. Making it asks the watcher."""
+        self._check_open()
+        ticket = self._watcher.ask(names=names)
+
+        def look(last: bool) -> int | None:
+            self._check_open()
+            if self._watcher.answered >= ticket:
+                return self.generation
+            if last:
+                raise self._too_late("the refresh was not done", timeout)
+            return None
+
+        return look
+
     def _finder(
         self,
         name: str | bytes | None,
@@ -553,8 +555,9 @@ class Index(Answers):
         domid: int | None,
         where: Callable[[Domain], object] | None,
         ready: bool,
-    ) -> Callable[[bool], Domain | None]:
-        """What `wait_for` looks with; told that it is the last look, it raises Ambiguous."""
+        timeout: float,
+    ) -> Look[Domain]:
+        """What `wait_for` waits for."""
         if name is None and uuid is None and domid is None and where is None:
             raise InvalidKey("wait_for needs a name, a uuid, a domid or where=")
         called = None if name is None else as_name(name)
@@ -585,29 +588,45 @@ class Index(Answers):
                 if last:
                     raise Ambiguous(*_key(called, handle), tuple(found))
                 return None
-            return found[0] if found else None
+            if found:
+                return found[0]
+            if last:
+                raise self._too_late("no such domain came", timeout)
+            return None
 
         return look
 
-    def _end_finder(self, domain: Domain) -> Callable[[], Removed | None]:
-        def look() -> Removed | None:
+    def _end_finder(self, domain: Domain, timeout: float) -> Look[Removed]:
+        def look(last: bool) -> Removed | None:
             with self._lock:
                 self._check_open()
                 now = self._table.get(domain.domid)
                 if now is not None and now.life == domain.life:
+                    still = f"domain {domain.domid} ({domain.printable}) still runs"
+                    if last:
+                        raise self._too_late(still, timeout)
                     return None
                 ended = self._past.end_of(domain.life)
             return ended or Removed(domain, domain.shutdown, True, generation=self.generation)
 
         return look
 
-    def _is_live(self) -> bool | None:
+    def _is_live(self, last: bool) -> bool | None:
         self._check_open()
+        if last and not self.live:
+            raise self._not_live()
         return self.live or None
 
-    def _reached(self, generation: int) -> int | None:
-        self._check_open()
-        return self.generation if self.generation >= generation else None
+    def _reacher(self, generation: int, timeout: float) -> Look[int]:
+        def look(last: bool) -> int | None:
+            self._check_open()
+            if self.generation >= generation:
+                return self.generation
+            if last:
+                raise self._too_late(f"the index is at generation {self.generation}", timeout)
+            return None
+
+        return look
 
     def _too_late(self, what: str, timeout: float) -> Exception:
         return TimedOut(f"{what} within {timeout} s") if self.live else self._not_live()

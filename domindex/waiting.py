@@ -6,16 +6,20 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
+
+from domindex.errors import TimedOut
 
 T = TypeVar("T")
+
+Look: TypeAlias = Callable[[bool], T | None]
+"""What is waited for: it gives None for not yet. Told that this is the last look, it raises why."""
 
 
 class Bell:
     """Rings after each change; whoever waits then looks again.
 
-    What is waited for is a function that looks and gives None for not yet. It runs under no
-    lock, in the thread of whoever waits.
+    A look runs under no lock, in the thread of whoever waits.
     """
 
     def __init__(self, lock: threading.RLock) -> None:
@@ -31,19 +35,20 @@ class Bell:
             with contextlib.suppress(Exception):  # the index goes on, whoever is called
                 call()
 
-    def wait_for(self, look: Callable[[], T | None], timeout: float) -> T | None:
-        """What `look()` gives as soon as that is not None; None after `timeout` seconds."""
+    def wait_for(self, look: Look[T], timeout: float) -> T:
+        """What the look gives; after `timeout` seconds it raises what its last one does."""
         deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
-        while True:
+        rung = True
+        while rung:
             seen = self.count  # before the look: what changes from now on is not missed
-            if (found := look()) is not None:
+            if (found := look(False)) is not None:
                 return found
             with self._rung:
-                if not self._rung.wait_for(
+                rung = self._rung.wait_for(
                     lambda seen=seen: self.count != seen,  # type: ignore[misc]
                     max(0.0, deadline - time.monotonic()),
-                ):
-                    return None
+                )
+        return last(look)
 
     def on_ring(self, call: Callable[[], object]) -> Callable[[], None]:
         """Call this at each ring, under the lock, until the result is called."""
@@ -55,3 +60,10 @@ class Bell:
                 self._calls.remove(call)
 
         return stop
+
+
+def last(look: Look[T]) -> T:
+    """What a look finds when the time is up. Raises what it has to say if that is nothing."""
+    if (found := look(True)) is None:
+        raise TimedOut("it did not come in time")
+    return found

@@ -23,7 +23,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from domindex.domain import Life
-from domindex.errors import Closed, HostError, HypercallFailed, NotLive, TimedOut
+from domindex.errors import HostError, HypercallFailed, TimedOut
 from domindex.events import Event, Lost, Recovered
 from domindex.nodes import Node
 from domindex.ports import Host, Hypervisor, Row, Store
@@ -100,7 +100,7 @@ class Watcher:
         self._over = self._abandoned = False  # the thread is done; nobody waits for it to be
         self._asked = 0  # refreshes asked for
         self._asked_names = 0  # the last of them that wants every name read again
-        self._answered = 0
+        self.answered = 0  # the last refresh that is done
         self.has_depth = False
         self.live = False
         self.cause: BaseException | None = None
@@ -126,21 +126,18 @@ class Watcher:
                 assert self.cause is not None
                 raise self.cause
 
-    def refresh(self, timeout: float, *, names: bool = False) -> None:
-        """Return once every change that was complete before this call is taken in."""
-        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
+    def ask(self, *, names: bool = False) -> int:
+        """Ask for a refresh, and wait for nothing: the ticket that `answered` will reach.
+
+        Then every change that was complete before this call is taken in. `take` is called
+        after it, with no changes if there are none, so that whoever waits may look.
+        """
         with self._state:
-            self._asked = ticket = self._asked + 1
+            self._asked += 1
             if names:
-                self._asked_names = ticket
+                self._asked_names = self._asked
             self._poke()
-            while self._answered < ticket:
-                if self._closing:
-                    raise Closed("the index was closed while it was refreshed")
-                if not self._state.wait(max(0.0, deadline - time.monotonic())):
-                    if not self.live:
-                        raise NotLive("the host could not be asked in time", self.cause)
-                    raise TimedOut(f"the refresh took longer than {timeout} s; try again")
+            return self._asked
 
     def follow(self, life: Life, node: Node) -> None:
         """Follow a node as long as this life lasts: `tell` its value now and at each change."""
@@ -238,7 +235,7 @@ class Watcher:
         heard = audited = time.monotonic()  # the line's last sign of life; the last audit
         while not self._closing:
             now = time.monotonic()
-            if self._asked > self._answered:
+            if self._asked > self.answered:
                 self._refresh(store)
             elif (scope := self._events(store)) != set():
                 self._pass(store, scope)
@@ -256,14 +253,13 @@ class Watcher:
 
     def _refresh(self, store: Store) -> None:
         asked = self._asked
-        if self._asked_names > self._answered:
+        if self._asked_names > self.answered:
             self._reconciler.doubt_names()
         store.barrier()
         self._events(store)
         self._pass(store, None, thorough=True)
-        with self._state:
-            self._answered = asked
-            self._state.notify_all()
+        self.answered = asked
+        self._take((), (), False)  # under no lock of ours: it takes the index's
 
     def _audit(self, store: Store) -> None:
         """Read everything again. What no event told of is drift: counted, and repaired."""

@@ -206,10 +206,8 @@ def test_while_the_line_is_down_a_hit_is_verified_and_a_miss_cannot_tell(
         host.stop_xenstored()
         eventually(lambda: not index.live)
         assert index.by_name("web", verify=True).domid == 7
-        refresh = index._watcher.refresh
-        monkeypatch.setattr(
-            index._watcher, "refresh", lambda timeout, *, names: refresh(0.02, names=names)
-        )
+        refresh = index.refresh
+        monkeypatch.setattr(index, "refresh", lambda: refresh(0.02))
         with pytest.raises(NotLive):
             index.by_name("nobody", verify=True)
         monkeypatch.undo()
