@@ -4,7 +4,7 @@ Reading order for the code: domain.py and events.py (what there is and what happ
 table.py (three keys, one truth), reconcile.py (from what was seen to what is true),
 watcher.py (the thread that asks), answers.py and index.py (what a program holds on to),
 mailbox.py and delivery.py (how it hears). The outside is ports.py, behind it xenstore.py and
-hypercall.py, or testing.py.
+hypercall.py, or testing.py. For asyncio there is aio.py, which must be imported by its name.
 """
 
 from domindex import direct as direct
@@ -25,6 +25,7 @@ from domindex.errors import DomindexError as DomindexError
 from domindex.errors import HostError as HostError
 from domindex.errors import HypercallFailed as HypercallFailed
 from domindex.errors import InvalidKey as InvalidKey
+from domindex.errors import NoEventLoop as NoEventLoop
 from domindex.errors import NoSuchDomain as NoSuchDomain
 from domindex.errors import NotControlDomain as NotControlDomain
 from domindex.errors import NotLive as NotLive

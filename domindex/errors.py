@@ -76,6 +76,10 @@ class Closed(DomindexError, RuntimeError):
     """The index was closed, or belongs to the parent of this forked process. Open a new one."""
 
 
+class NoEventLoop(DomindexError, RuntimeError):
+    """`domindex.aio` was used outside of a running asyncio loop. The caller's mistake."""
+
+
 class HostError(DomindexError, OSError):
     """The host could not be asked. `errno` is the system's number, where there is one."""
 

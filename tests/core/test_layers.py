@@ -193,12 +193,20 @@ def test_each_module_imports_alone(module: str) -> None:
     run(ALONE.format(path=str(PACKAGE), module=module))
 
 
-@pytest.mark.parametrize("module", ["domindex", "domindex.testing", "domindex.direct"])
+@pytest.mark.parametrize(
+    "module", ["domindex", "domindex.testing", "domindex.direct", "domindex.aio"]
+)
 def test_nothing_foreign_is_imported_before_a_real_host_is_opened(module: str) -> None:
     """A program tested on the simulated host needs neither pyxs nor cffi to start."""
     loaded = run(f"import sys, {module}; print(*sys.modules)").split()
     assert not {"pyxs", "cffi", "_cffi_backend", "prometheus_client"} & set(loaded)
     assert not any(name.startswith("pyxs.") for name in loaded)
+
+
+@pytest.mark.parametrize("module", ["domindex", "domindex.testing", "domindex.cli"])
+def test_asyncio_is_only_imported_by_who_asks_for_it(module: str) -> None:
+    """It is heavy, and a program with threads has no use for it."""
+    assert "asyncio" not in run(f"import sys, {module}; print(*sys.modules)").split()
 
 
 def test_importing_starts_no_thread() -> None:

@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 import domindex
+import domindex.aio
 import domindex.direct
 import domindex.prometheus
 import domindex.testing
@@ -32,6 +33,7 @@ NAMES = {
     "InvalidKey",
     "Life",
     "Lost",
+    "NoEventLoop",
     "NoSuchDomain",
     "NotControlDomain",
     "NodeWatch",
@@ -132,6 +134,9 @@ SUBSCRIPTION = {"close", "drain", "overflows", "pending", "synced", "wait_synced
 NODE_WATCH = {"close", "node"}
 STREAM = {"close", "get", "overflows", "pending"}
 COLLECTOR = {"collect"}
+AIO = {"AsyncEventStream", "AsyncIndex", "Connecting", "connect"}
+NOT_ASYNC = {"dispatch", "fileno", "start", "subscribe", "watch"}
+"""What of an index has no place in a loop."""
 DIRECT = {"all", "by_id", "by_name", "by_uuid", "close", "os_type"}
 
 
@@ -167,6 +172,9 @@ def test_the_names_of_the_metrics() -> None:
         (domindex.Subscription, SUBSCRIPTION),
         (domindex.EventStream, STREAM),
         (domindex.NodeWatch, NODE_WATCH),
+        (domindex.aio.AsyncIndex, INDEX - NOT_ASYNC | {"verified"}),
+        (domindex.aio.AsyncEventStream, STREAM - {"get"}),
+        (domindex.aio.Connecting, set()),
         (domindex.direct.Direct, DIRECT),
         (domindex.prometheus.DomainCollector, COLLECTOR),
         (domindex.testing.SimulatedHost, SIMULATED_HOST),
@@ -176,6 +184,35 @@ def test_the_names_of_the_metrics() -> None:
 def test_the_names_of_its_classes(kind: type, names: set[str]) -> None:
     """A method that comes or goes is noticed here."""
     assert public(kind) == names
+
+
+def test_the_names_of_the_asyncio_module() -> None:
+    """What is made there, not what it imports."""
+    made = {
+        name
+        for name, thing in vars(domindex.aio).items()
+        if (inspect.isclass(thing) or inspect.isfunction(thing))
+        and (thing.__module__, name[0] == "_") == ("domindex.aio", False)
+    }
+    assert made == AIO
+
+
+def bare(call: object) -> list[inspect.Parameter]:
+    """Its parameters, without their types."""
+    assert callable(call)
+    parameters = inspect.signature(call).parameters.values()
+    return [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
+
+
+@pytest.mark.parametrize(
+    "name", sorted(INDEX - NOT_ASYNC - {"by_name", "by_uuid", "by_id", "os_type"})
+)
+def test_the_arguments_are_the_same_in_asyncio(name: str) -> None:
+    """But for look-ups, which are not verified there."""
+    index, coat = getattr(domindex.Index, name, None), getattr(domindex.aio.AsyncIndex, name, None)
+    if callable(index):
+        assert bare(coat) == bare(index)
+    assert bare(domindex.aio.connect) == bare(domindex.connect)
 
 
 def test_the_fields_of_a_domain_and_of_a_life() -> None:
@@ -204,10 +241,13 @@ def test_the_fields_of_a_domain_and_of_a_life() -> None:
 )
 def test_the_arguments_of_what_everybody_calls(call: object, signature: str) -> None:
     """Renaming an argument breaks callers as renaming the method would."""
-    assert callable(call)
-    parameters = inspect.signature(call).parameters.values()
-    bare = [p.replace(annotation=inspect.Parameter.empty) for p in parameters]
-    assert str(inspect.Signature(bare)) == signature
+    assert str(inspect.Signature(bare(call))) == signature
+
+
+@pytest.mark.parametrize("name", sorted(INDEX - NOT_ASYNC - {"names", "uuids", "domids"}))
+def test_every_method_for_asyncio_is_documented(name: str) -> None:
+    """Those that are the index's own have its words."""
+    assert getattr(domindex.aio.AsyncIndex, name).__doc__
 
 
 @pytest.mark.parametrize("name", sorted(NAMES - {"Event"}))

@@ -1,0 +1,832 @@
+"""asyncio: the same answers, events and errors; nothing blocks the loop, nothing is left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import gc
+import os
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any, ParamSpec, TypeVar
+from uuid import UUID
+
+import pytest
+from blockbuster import blockbuster_ctx
+
+import domindex.aio
+from domindex.aio import AsyncEventStream, AsyncIndex
+from domindex.domain import OSType, ShutdownReason
+from domindex.errors import (
+    Ambiguous,
+    Closed,
+    HypercallFailed,
+    InvalidKey,
+    NoEventLoop,
+    NoSuchDomain,
+    NotLive,
+    StoreLost,
+    TimedOut,
+)
+from domindex.events import (
+    Added,
+    Event,
+    Lost,
+    Rebooted,
+    Recovered,
+    Removed,
+    Renamed,
+    Resync,
+    ShutDown,
+    Synced,
+)
+from domindex.ports import Host
+from domindex.testing import QUICK, SimulatedHost
+from domindex.watcher import Timing
+from tests.whole.helpers import CALM, LIMIT, SHARP, Meddler, eventually, our_threads
+
+P = ParamSpec("P")
+T = TypeVar("T")
+E = TypeVar("E", bound=Event)
+
+U = UUID(int=7)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_blocks_the_loop() -> Iterator[None]:
+    """A call that may block raises, when it is made in a thread in which a loop runs."""
+    with blockbuster_ctx():
+        yield
+
+
+def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run a test in a loop of its own, in which it is to leave no task."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def whole() -> None:
+            async with asyncio.timeout(3 * LIMIT):
+                await test(*args, **kwargs)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(whole())
+
+    return run
+
+
+@asynccontextmanager
+async def opened(host: Host, timing: Timing = CALM, **options: Any) -> AsyncIterator[AsyncIndex]:
+    """An index in which nothing of what is done with it may be left."""
+    async with domindex.aio.connect(host, timing=timing, **options) as index:
+        yield index
+        nothing_is_left(index)
+
+
+def nothing_is_left(index: AsyncIndex) -> None:
+    """No call at a ring and no mailbox."""
+    assert index._index._bell._calls == []
+    assert index._index._mailboxes == []
+
+
+async def soon(condition: Callable[[], object]) -> None:
+    """`eventually` for the loop: let it turn until that holds, which nobody can be told of."""
+    async with asyncio.timeout(LIMIT):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+async def turn() -> None:
+    """Let every task run until it waits."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def heard(events: AsyncEventStream, count: int) -> list[Event]:
+    """The next `count` events."""
+    async with asyncio.timeout(LIMIT):
+        return [await anext(events) for _ in range(count)]
+
+
+async def until(events: AsyncEventStream, kind: type[E]) -> E:
+    """The next event of that kind."""
+    async with asyncio.timeout(LIMIT):
+        async for event in events:
+            if isinstance(event, kind):
+                return event
+    raise AssertionError(f"the stream ended without {kind}")
+
+
+async def raised_by(awaitable: Awaitable[object]) -> BaseException:
+    """What it raises, in at most LIMIT seconds."""
+    try:
+        async with asyncio.timeout(LIMIT):
+            got = await awaitable
+    except Exception as error:
+        return error
+    raise AssertionError(f"it gave {got}")
+
+
+class Gate:
+    """Holds up a thread of the index until it is opened; whether one has come is to be seen."""
+
+    def __init__(self) -> None:
+        self.reached, self._open = threading.Event(), threading.Event()
+
+    def __call__(self, *_: object, **__: object) -> None:
+        self.reached.set()
+        assert self._open.wait(4 * LIMIT)
+
+    def open(self) -> None:
+        self._open.set()
+
+
+# -- opening and closing ---------------------------------------------------------------------
+
+
+@in_loop
+async def test_it_is_awaited_or_entered(host: SimulatedHost) -> None:
+    """Both give a live index; the block closes it, and so does its own."""
+    web = host.create("web")
+    async with domindex.aio.connect(host) as index:
+        assert index.live
+        assert index.by_name("web").domid == web
+    with pytest.raises(Closed):
+        index.by_name("web")
+    async with await domindex.aio.connect(host, timing=CALM, timeout=LIMIT) as index:
+        assert index._index.timing is CALM
+    await index.close()
+    with pytest.raises(Closed):
+        len(index)
+
+
+def test_nothing_is_left_when_it_is_closed(host: SimulatedHost) -> None:
+    """P9: no thread, no descriptor, no line; whatever was awaited before."""
+
+    async def use() -> None:
+        async with opened(host) as index:
+            async with index.events() as events:
+                await index.refresh()
+                await heard(events, 2)
+            await index.wait_for(domid=0)
+            await index.info(0)
+
+    asyncio.run(use())  # what asyncio itself keeps is there now
+    before = len(os.listdir("/proc/self/fd"))
+    asyncio.run(use())
+    eventually(lambda: our_threads() == [])
+    assert len(os.listdir("/proc/self/fd")) == before
+    assert host._stores == []
+
+
+@in_loop
+async def test_what_keeps_it_from_opening_is_raised(host: SimulatedHost) -> None:
+    """As `domindex.connect` raises it."""
+    host.stop_xenstored()
+    assert isinstance(await raised_by(domindex.aio.connect(host)), StoreLost)
+    host.start_xenstored()
+    meddler = Meddler(host)
+    meddler.meddle["before open"] = lambda: threading.Event().wait(0.1)
+    late = await raised_by(domindex.aio.connect(meddler, timeout=0.01).__aenter__())
+    assert isinstance(late, TimedOut)
+
+
+@pytest.mark.parametrize("step", ["before open", "before look", "before read"])
+@in_loop
+async def test_cancelled_while_it_opens(host: SimulatedHost, step: str) -> None:
+    """Nobody is there to close it, so it is closed as it comes up; the loop does not wait."""
+    host.create("web")
+    meddler, gate = Meddler(host), Gate()
+    meddler.meddle[step] = gate
+    opening = asyncio.ensure_future(domindex.aio.connect(meddler))
+    await soon(gate.reached.is_set)
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    assert our_threads() != []
+    gate.open()
+    await soon(lambda: our_threads() == [])
+    assert host._stores == []
+    assert meddler.hypervisor is not None
+    assert meddler.hypervisor.closed == 1
+
+
+@in_loop
+async def test_cancelled_as_it_has_opened(host: SimulatedHost) -> None:
+    """It came up and was on its way to a task that was cancelled in between."""
+    meddler = Meddler(host)
+    opening = asyncio.ensure_future(domindex.aio.connect(meddler))
+    await asyncio.sleep(0)
+    while "domindex-aio" in our_threads():  # nothing reaches the loop meanwhile
+        pass
+    assert our_threads() == ["domindex-watcher"]
+    opening.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await opening
+    await soon(lambda: our_threads() == [])
+    assert host._stores == []
+
+
+def test_the_loop_ends_while_it_opens(host: SimulatedHost) -> None:
+    """A loop that was closed under it: it is closed as it comes up all the same."""
+    meddler, gate = Meddler(host), Gate()
+    meddler.meddle["before look"] = gate
+    loop = asyncio.new_event_loop()
+    opening = asyncio.ensure_future(domindex.aio.connect(meddler), loop=loop)
+    loop.run_until_complete(soon(gate.reached.is_set))
+    loop.close()
+    opening._log_destroy_pending = False  # type: ignore[attr-defined]
+    gate.open()
+    del opening
+    eventually(lambda: gc.collect() >= 0 and our_threads() == [])
+    assert host._stores == []
+
+
+@in_loop
+async def test_a_close_that_is_cancelled_closes(host: SimulatedHost) -> None:
+    """Its thread is not needed any more, and ends with what it does."""
+    meddler, gate = Meddler(host), Gate()
+    index = await domindex.aio.connect(meddler, timing=CALM)
+    meddler.meddle["before look"] = gate
+    host.create("web")
+    await soon(gate.reached.is_set)
+    closing = asyncio.ensure_future(index.close())
+    await soon(lambda: index._index._ended)
+    closing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await closing
+    gate.open()
+    await soon(lambda: our_threads() == [])
+    assert host._stores == []
+
+
+def test_without_a_loop_it_says_so(host: SimulatedHost) -> None:
+    """P9: a typed error with a sentence, where another framework drives the coroutine."""
+    opening = domindex.aio.connect(host)
+    for driven in (opening.__await__(), opening.__aenter__()):
+        with pytest.raises(NoEventLoop, match="asyncio") as caught:
+            driven.send(None)
+        assert isinstance(caught.value, RuntimeError)
+    with host.connect() as index:
+        coat = AsyncIndex(index)
+        assert coat.by_id(0) is index.by_id(0)
+        uses: list[Callable[[], object]] = [
+            coat.events,
+            lambda: coat.wait_for(domid=0).send(None),
+            lambda: coat.refresh().send(None),
+            lambda: coat.info(0).send(None),
+            lambda: coat.close().send(None),
+        ]
+        for use in uses:
+            with pytest.raises(NoEventLoop, match="asyncio"):
+                use()
+        nothing_is_left(coat)
+        assert index.live
+
+
+# -- plain calls -----------------------------------------------------------------------------
+
+
+@in_loop
+async def test_plain_calls_answer_as_the_index_does(host: SimulatedHost) -> None:
+    """P5, P11: every look-up and query is that of the index beneath."""
+    web, db = host.create("web", uuid=U, type="pvh"), host.create("db")
+    gone = host.create("gone")
+    async with opened(host) as coat:
+        host.destroy(gone)
+        await coat.refresh()
+        index = coat._index
+        for name in ("web", b"web"):
+            assert coat.by_name(name) is index.by_id(web)
+        assert coat.by_uuid(U) is coat.by_uuid(str(U)) is coat.by_id(web) is coat.resolve("web")
+        assert coat.os_type(web) is OSType.PVH
+        assert coat.names is index.names
+        assert coat.uuids is index.uuids
+        assert coat.domids is index.domids
+        assert coat.all_by_name("web") == coat.all_by_uuid(U) == (index.by_id(web),)
+        assert coat.find(prefix="d") == coat.range("d", "e") == (index.by_id(db),)
+        coat.add_index("first", lambda domain: (domain.name or "?")[0])
+        assert coat.by("first", "d") == (index.by_id(db),)
+        assert coat.snapshot() is index.snapshot()
+        assert coat.recent(name="gone") == index.recent(name="gone") != ()
+        assert list(coat) == list(index)
+        assert len(coat) == 3
+        assert coat.generation == index.generation
+        assert coat.capabilities == index.capabilities
+        assert coat.stats.domains == 3
+        assert 0 <= coat.age < LIMIT
+        with pytest.raises(NoSuchDomain):
+            coat.by_name("nobody")
+
+
+@in_loop
+async def test_a_look_up_does_not_wait_for_the_line(host: SimulatedHost) -> None:
+    """P5: served or refused at once; that `wait` would block the loop is said when it is asked."""
+    with pytest.raises(ValueError, match="wait_live"):
+        domindex.aio.connect(host, stale="wait")  # type: ignore[arg-type]
+    async with opened(host, QUICK, stale="refuse") as index:
+        host.stop_xenstored()
+        await soon(lambda: not index.live)
+        with pytest.raises(NotLive):
+            index.by_id(0)
+        calls: list[Any] = [index.by_name, index.by_uuid, index.by_id, index.os_type]
+        for call in calls:
+            with pytest.raises(ValueError, match="wait_live"):
+                call(0, stale="wait")
+        assert index.by_id(0, stale="serve").domid == 0
+        assert index.by_name("Domain-0", stale="serve").domid == 0
+        assert index.os_type(0, stale="serve") is OSType.PV
+        host.start_xenstored()
+        await index.wait_live(LIMIT)
+        assert index.by_id(0).domid == 0
+
+
+# -- asking the host -------------------------------------------------------------------------
+
+
+@in_loop
+async def test_verified_is_what_the_hypervisor_says_now(host: SimulatedHost) -> None:
+    """P7: by each key; what no event told of is found, and what is gone is proven absent."""
+    async with opened(host) as index:
+        host.lose_events(100)
+        web = host.create("web", uuid=U)
+        assert "web" not in index.names
+        assert (await index.verified(name="web")).domid == web
+        assert (await index.verified(uuid=U)).domid == web
+        assert (await index.verified(domid=web)).name == "web"
+        host.destroy(web)
+        assert "web" in index.names
+        assert isinstance(await raised_by(index.verified(name="web")), NoSuchDomain)
+        for keys in ({}, {"name": "web", "domid": 0}):
+            assert isinstance(await raised_by(index.verified(**keys)), InvalidKey)  # type: ignore[arg-type]
+        host.refuse_hypercalls()
+        assert isinstance(await raised_by(index.verified(domid=0)), HypercallFailed)
+        host.refuse_hypercalls(False)
+
+
+@in_loop
+async def test_info_is_asked_aside(host: SimulatedHost) -> None:
+    """As `Index.info`, with its age and its errors; many at once."""
+    web = host.create("web")
+    async with opened(host) as index:
+        host.pause(web)
+        assert (await index.info(web)).paused
+        before = host.hypercalls
+        assert await index.info(web, max_age=60) == await index.info(web, max_age=60)
+        assert host.hypercalls == before
+        assert isinstance(await raised_by(index.info(9)), NoSuchDomain)
+        infos = await asyncio.gather(*(index.info(web) for _ in range(100)))
+        assert {info.domid for info in infos} == {web}
+
+
+@in_loop
+async def test_after_a_refresh_everything_is_held(host: SimulatedHost) -> None:
+    """P6: events or none; the generation is given; many at once share what is done."""
+    async with opened(host) as index:
+        host.lose_events(100)
+        for number in range(5):
+            host.create(f"vm-{number}")
+            assert await index.refresh() == index.generation
+            assert f"vm-{number}" in index.names
+        host.rename(1, "renamed")
+        await index.refresh()
+        assert "renamed" not in index.names  # that event was lost too
+        lists = index.stats.lists
+        generations = await asyncio.gather(*(index.refresh(names=True) for _ in range(100)))
+        assert set(generations) == {index.generation}
+        assert "renamed" in index.names
+        assert index.stats.lists < lists + 20
+
+
+@in_loop
+async def test_a_refresh_ends_in_time(host: SimulatedHost) -> None:
+    """P9: TimedOut while the host is slow, NotLive while the line is down, Closed at the end."""
+    meddler, gate = Meddler(host), Gate()
+    async with opened(meddler, SHARP) as index:
+        meddler.meddle["before look"] = gate
+        asked = asyncio.ensure_future(index.refresh(LIMIT))
+        await soon(gate.reached.is_set)
+        assert isinstance(await raised_by(index.refresh(0.02)), TimedOut)
+        gate.open()
+        await asked
+        host.stop_xenstored()
+        await soon(lambda: not index.live)
+        assert isinstance(await raised_by(index.refresh(0.02)), NotLive)
+        recovers = asyncio.ensure_future(index.refresh(LIMIT))
+        await turn()
+        host.start_xenstored()
+        await recovers
+        host.stop_xenstored()
+        asked = asyncio.ensure_future(index.refresh(60))
+        await turn()
+        await index.close()
+        assert isinstance(await raised_by(asked), Closed)
+
+
+# -- listening -------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_events_come_in_order_and_the_index_holds_them(host: SimulatedHost) -> None:
+    """P8: what is there, Synced, then one life from its beginning to its end."""
+    async with opened(host) as index, index.events() as events:
+        present = await heard(events, 2)
+        assert present == [Added(index.by_id(0)), Synced()]
+        web = host.create("web")
+        (born,) = await heard(events, 1)
+        assert born == Added(index.by_id(web))
+        assert born.generation == index.generation
+        if index.by_id(web).name is None:
+            await until(events, Renamed)
+        host.rename(web, "www")
+        renamed = await until(events, Renamed)
+        assert index.by_name("www") == renamed.new
+        host.crash(web)
+        crashed = await until(events, ShutDown)
+        assert crashed.reason is ShutdownReason.CRASH
+        host.destroy(web)
+        removed = await until(events, Removed)
+        assert web not in index.domids
+        assert removed.reason is ShutdownReason.CRASH
+        assert events.pending == 0
+
+
+@in_loop
+async def test_a_listener_may_choose(host: SimulatedHost) -> None:
+    """By kind, by domain, and without what is there: as `Index.events`."""
+    async with (
+        opened(host) as index,
+        index.events(
+            events=(Added, Removed), where=lambda d: d.name == "db", replay=False
+        ) as chosen,
+        index.events(replay=False) as rest,
+    ):
+        assert await heard(rest, 1) == [Synced()]
+        host.create("web")
+        await index.refresh()
+        db = host.create("db")
+        await index.refresh()
+        host.destroy(db)
+        first, second = await heard(chosen, 2)
+        assert isinstance(first, Added)
+        assert isinstance(second, Removed)
+        assert first.domain.name == second.domain.name == "db"
+    with pytest.raises(ValueError, match="queue"):
+        index.events(queue=0)
+    with pytest.raises(ValueError, match="reboot_grace"):
+        index.events(reboot_grace=-1)
+
+
+@in_loop
+async def test_what_where_raises_is_raised_and_the_stream_goes_on(host: SimulatedHost) -> None:
+    """It is the caller's own code, in the caller's own loop."""
+
+    def unsure(domain: domindex.Domain) -> bool:
+        if domain.domid == 0:
+            raise ZeroDivisionError
+        return True
+
+    async with opened(host) as index, index.events(where=unsure) as events:
+        assert isinstance(await raised_by(anext(events)), ZeroDivisionError)
+        assert await heard(events, 1) == [Synced()]
+
+
+@in_loop
+async def test_a_backlog_is_dropped_for_one_resync(host: SimulatedHost) -> None:
+    """P8, P10: bounded as in threads; it is counted, and nobody else is held up."""
+    async with (
+        opened(host) as index,
+        index.events(queue=5, replay=False) as slow,
+        index.events(replay=False) as fast,
+    ):
+        for number in range(10):
+            host.create(f"vm-{number}")
+            await index.refresh()
+        await heard(fast, 11)
+        assert slow.overflows == index.stats.overflows == 1
+        assert await heard(slow, 2) == [Synced(), Resync(tuple(index))]
+        host.destroy(1)
+        assert (await until(slow, Removed)).domain.domid == 1
+
+
+@in_loop
+async def test_a_reboot_is_one_event(host: SimulatedHost) -> None:
+    """To whoever grants it the time."""
+    web = host.create("web", uuid=U)
+    async with opened(host) as index, index.events(replay=False, reboot_grace=60) as events:
+        old = index.by_id(web)
+        await heard(events, 1)
+        host.shutdown(web, ShutdownReason.REBOOT)
+        await until(events, ShutDown)
+        waiting = asyncio.ensure_future(anext(events))
+        host.destroy(web)
+        await index.refresh()
+        await turn()
+        assert not waiting.done()
+        again = host.create("web", uuid=U)
+        event = await waiting
+        assert isinstance(event, Rebooted)
+        assert (event.old.life, event.new.domid) == (old.life, again)
+
+
+@in_loop
+async def test_a_death_that_was_no_reboot_is_told_by_the_loops_timer(host: SimulatedHost) -> None:
+    """Nobody wakes the task: nothing else happens on this host."""
+    web = host.create("web")
+    async with opened(host) as index, index.events(replay=False, reboot_grace=0.02) as events:
+        await heard(events, 1)
+        host.destroy(web)
+        assert (await until(events, Removed)).domain.domid == web
+
+
+@in_loop
+async def test_the_line_is_lost_and_comes_back(host: SimulatedHost) -> None:
+    """P9: told as Lost and Recovered, with the difference in between."""
+    web = host.create("web")
+    async with opened(host, QUICK) as index, index.events(replay=False) as events:
+        await heard(events, 1)
+        host.stop_xenstored()
+        assert isinstance((await until(events, Lost)).cause, StoreLost)
+        with pytest.raises(NotLive):
+            index.by_name("nobody")
+        host.destroy(web)
+        late = index.events()  # one who comes now hears how it stands
+        assert isinstance((await heard(late, 4))[-1], Lost)
+        late.close()
+        waiting = asyncio.ensure_future(index.wait_live())
+        await turn()
+        assert not waiting.done()
+        host.start_xenstored()
+        assert (await until(events, Removed)).inferred
+        assert isinstance((await heard(events, 1))[0], Recovered)
+        await waiting
+
+
+@in_loop
+async def test_closing_ends_the_iteration(host: SimulatedHost) -> None:
+    """Whoever closes it, from wherever, and however many iterate."""
+    async with opened(host) as index:
+        streams = [index.events() for _ in range(3)]
+
+        async def listen(events: AsyncEventStream) -> int:
+            return len([event async for event in events])
+
+        tasks = [asyncio.ensure_future(listen(events)) for events in streams * 2]
+        await soon(lambda: not any(events.pending for events in streams))
+        await turn()
+        streams[0].close()
+        streams[0].close()
+        assert sum(await asyncio.gather(tasks[0], tasks[3])) == 2
+        closer = threading.Thread(target=streams[1].close)
+        closer.start()
+        assert sum(await asyncio.gather(tasks[1], tasks[4])) == 2
+        assert not tasks[2].done()
+        await index.close()
+        assert sum(await asyncio.gather(tasks[2], tasks[5])) == 2
+        with pytest.raises(StopAsyncIteration):
+            await anext(streams[2])
+        with pytest.raises(Closed):
+            index.events()
+        await soon(lambda: not closer.is_alive())
+        streams[2].close()
+
+
+@in_loop
+async def test_a_stream_that_is_let_go_is_closed(host: SimulatedHost) -> None:
+    """`break` leaves nothing that fills up."""
+    async with opened(host) as index:
+        async for event in index.events():
+            assert isinstance(event, Added)
+            break
+        gc.collect()
+        await soon(lambda: index.stats.listeners == 0)
+
+
+@in_loop
+async def test_others_get_their_turn_while_events_wait(host: SimulatedHost) -> None:
+    """A backlog is worked off one by one, wanted or not, and the loop turns in between."""
+    async with opened(host) as index:
+        for number in range(50):
+            host.create(f"vm-{number}")
+        await index.refresh()
+        turns = 0
+
+        async def count() -> None:
+            nonlocal turns
+            while True:
+                turns += 1
+                await asyncio.sleep(0)
+
+        counting = asyncio.ensure_future(count())
+        async with index.events(events=[Synced]) as events:
+            assert await heard(events, 1) == [Synced()]
+        assert turns >= 50
+        counting.cancel()
+
+
+def test_a_closed_loop_harms_no_index(host: SimulatedHost) -> None:
+    """P8: a stream whose loop has gone is a listener like any other that is stuck."""
+    index = host.connect(CALM)
+    loop = asyncio.new_event_loop()
+
+    async def listen() -> tuple[AsyncEventStream, asyncio.Future[Event]]:
+        events = AsyncIndex(index).events(queue=3)
+        await heard(events, 2)
+        waiting = asyncio.ensure_future(anext(events))
+        await turn()
+        return events, waiting
+
+    events, waiting = loop.run_until_complete(listen())
+    waiting._log_destroy_pending = False  # type: ignore[attr-defined]
+    loop.close()
+    for number in range(10):
+        host.create(f"vm-{number}")
+        index.refresh()
+    assert index.live
+    assert index.stats.reconnects == 0
+    assert "vm-9" in index.names
+    assert events.overflows == 1
+    index.close()
+    del waiting
+    gc.collect()
+
+
+# -- waiting ---------------------------------------------------------------------------------
+
+
+@in_loop
+async def test_waiting_for_what_comes(host: SimulatedHost) -> None:
+    """Each wait gives what `Index` gives, at once if it is there already."""
+    async with opened(host) as index:
+        assert (await index.wait_for(name="Domain-0", timeout=0)).domid == 0
+        waits = [
+            asyncio.ensure_future(wait)
+            for wait in (
+                index.wait_for(name="web"),
+                index.wait_for(uuid=U, ready=True),
+                index.wait_for(where=lambda domain: domain.name == "web"),
+                index.wait_for(domid=7, name="web"),
+            )
+        ]
+        generation = asyncio.ensure_future(index.wait_generation(index.generation + 1))
+        await turn()
+        host.create("web", uuid=U, domid=7)
+        domains = await asyncio.gather(*waits)
+        assert {domain.domid for domain in domains} == {7}
+        assert index.generation >= await generation
+        gone = asyncio.ensure_future(index.wait_gone(index.by_id(7)))
+        await turn()
+        assert not gone.done()
+        host.crash(7)
+        host.destroy(7)
+        removed = await gone
+        assert (removed.domain.life, removed.inferred) == (domains[0].life, False)
+        await index.wait_live(0)
+
+
+@in_loop
+async def test_what_does_not_come_is_said(host: SimulatedHost) -> None:
+    """Each wait raises what that of `Index` raises."""
+    host.create("two")
+    host.create("two")
+    async with opened(host, SHARP) as index:
+        assert isinstance(await raised_by(index.wait_for(name="web", timeout=0.02)), TimedOut)
+        assert isinstance(await raised_by(index.wait_for(name="two", timeout=0.02)), Ambiguous)
+        assert isinstance(await raised_by(index.wait_for()), InvalidKey)
+        assert isinstance(await raised_by(index.wait_gone(index.by_id(0), 0.02)), TimedOut)
+        assert isinstance(await raised_by(index.wait_generation(10**6, 0.02)), TimedOut)
+        host.stop_xenstored()
+        await soon(lambda: not index.live)
+        assert isinstance(await raised_by(index.wait_live(0.02)), NotLive)
+        assert isinstance(await raised_by(index.wait_for(name="web", timeout=0.02)), NotLive)
+        assert isinstance(await raised_by(index.wait_gone(index.by_id(0), 0.02)), NotLive)
+        waits = [
+            asyncio.ensure_future(wait)
+            for wait in (
+                index.wait_for(name="web"),
+                index.wait_gone(index.by_id(0)),
+                index.wait_live(),
+                index.wait_generation(10**6),
+            )
+        ]
+        await turn()
+        await index.close()
+        for wait in waits:
+            assert isinstance(await raised_by(wait), Closed)
+        assert isinstance(await raised_by(index.wait_live()), Closed)
+
+
+AWAITED: dict[str, Callable[[AsyncIndex], Awaitable[object]]] = {
+    "wait_for": lambda index: index.wait_for(name="nobody"),
+    "wait_gone": lambda index: index.wait_gone(index.by_id(0)),
+    "wait_live": lambda index: index.wait_live(),
+    "wait_generation": lambda index: index.wait_generation(10**6),
+    "refresh": lambda index: index.refresh(),
+}
+
+
+@pytest.mark.parametrize("what", AWAITED)
+@in_loop
+async def test_a_wait_that_is_cancelled_leaves_nothing(host: SimulatedHost, what: str) -> None:
+    """No call at the next ring, and no time limit that runs on."""
+    async with opened(host, SHARP) as index:
+        host.stop_xenstored()
+        await soon(lambda: not index.live)
+        waiting = asyncio.ensure_future(AWAITED[what](index))
+        await turn()
+        assert len(index._index._bell._calls) == 1
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        nothing_is_left(index)
+        assert isinstance(await raised_by(limited(AWAITED[what](index))), TimeoutError)
+
+
+async def limited(awaitable: Awaitable[object]) -> None:
+    async with asyncio.timeout(0.01):
+        await awaitable
+
+
+@pytest.mark.parametrize("what", ["info", "verified"])
+@in_loop
+async def test_a_question_that_is_cancelled_is_not_waited_for(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """The hypercall goes on in its thread, and its answer is nobody's."""
+    async with opened(host) as index:
+        gate = Gate()
+        method = "info" if what == "info" else "_confirms"
+        monkeypatch.setattr(index._index, method, gate)
+        ask = index.info(0) if what == "info" else index.verified(domid=0)
+        waiting = asyncio.ensure_future(ask)
+        await soon(gate.reached.is_set)
+        assert index.by_id(0).domid == 0
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        gate.open()
+        monkeypatch.undo()
+
+
+@in_loop
+async def test_an_iteration_that_is_cancelled_misses_nothing(host: SimulatedHost) -> None:
+    """Neither while it waits, nor as the event comes, nor with a backlog."""
+    async with opened(host) as index, index.events(replay=False) as events:
+        await heard(events, 1)
+        told: list[Event] = []
+        for number in range(50):
+            waiting = asyncio.ensure_future(anext(events))
+            for _ in range(number % 4):
+                await asyncio.sleep(0)
+            host.create(f"vm-{number}")
+            if number % 2:
+                await index.refresh()
+            waiting.cancel()
+            with suppress(asyncio.CancelledError):
+                told.append(await waiting)
+        await index.refresh()
+        told += await heard(events, events.pending)
+        added = [event.domain.domid for event in told if isinstance(event, Added)]
+        assert added == [domain.domid for domain in index if domain.domid]
+
+
+@in_loop
+async def test_many_tasks(host: SimulatedHost) -> None:
+    """300 tasks that wait and listen, each for its own domain, while the line comes and goes."""
+
+    async def follow(index: AsyncIndex, name: str) -> None:
+        async with index.events(where=lambda domain: domain.name == name) as events:
+            born = await index.wait_for(name=name)
+            assert index.by_name(name) == born
+            await until(events, Removed)
+            assert (await index.wait_gone(born)).domain.life == born.life
+
+    async with opened(host, QUICK) as index:
+        names = [f"vm-{number}" for number in range(100)]
+        tasks = [asyncio.ensure_future(follow(index, name)) for name in names * 3]
+        await turn()
+        made = [host.create(name) for name in names]
+        host.cut_line()
+        await index.wait_for(name=names[-1])
+        await asyncio.gather(*(index.refresh() for _ in range(20)))
+        for domid in made:
+            host.destroy(domid)
+            if domid % 30 == 0:
+                host.cut_line()
+        await asyncio.gather(*tasks)
+        await index.refresh()
+        assert len(index) == 1
+
+
+@in_loop
+async def test_one_index_serves_loops_in_several_threads(host: SimulatedHost) -> None:
+    """It belongs to no loop; a stream belongs to the one in which it was made."""
+    async with opened(host) as index:
+
+        async def listen() -> Event:
+            async with index.events(replay=False) as events:
+                await index.refresh()
+                return (await heard(events, 1))[0]
+
+        assert await asyncio.to_thread(asyncio.run, listen()) == Synced()
+        assert await listen() == Synced()
