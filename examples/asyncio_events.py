@@ -1,0 +1,89 @@
+"""Follow a host from an asyncio program: one task prints events, another waits for a domain.
+
+On a Xen control domain it follows that host, elsewhere a simulated one that it stirs up itself.
+Either way it ends by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import Coroutine
+
+import domindex
+import domindex.aio
+from domindex.cli import event_line
+from domindex.testing import SimulatedHost
+
+LISTEN = 10.0
+"""Seconds to follow a real host, where we change nothing ourselves."""
+
+
+async def main() -> int:
+    try:
+        index = await domindex.aio.connect()
+    except domindex.HostError as error:
+        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        with SimulatedHost() as host:
+            async with domindex.aio.connect(host) as index:
+                await follow(index, live_through(host, index))
+        return 0
+    async with index:
+        print(f"Events of the next {LISTEN:.0f} s; create a domain called 'web' now.")
+        await follow(index, asyncio.sleep(LISTEN))
+    return 0
+
+
+async def follow(index: domindex.aio.AsyncIndex, live: Coroutine[object, object, None]) -> None:
+    """Print what happens while `live` runs, and look out for one domain."""
+    async with index.events(replay=False, reboot_grace=0.5) as events:
+        showing = asyncio.create_task(show(events))
+        looking = asyncio.create_task(look_out(index, "web"))
+        await live
+        await index.refresh()  # all that happened is told now
+        await asyncio.sleep(1.0)  # and no death is held back any more
+    await showing  # its events have ended
+    looking.cancel()  # or else it would wait on
+    await asyncio.gather(looking, return_exceptions=True)
+
+
+async def show(events: domindex.aio.AsyncEventStream) -> None:
+    async for event in events:
+        print(f"  {event_line(event)}", flush=True)
+
+
+async def look_out(index: domindex.aio.AsyncIndex, name: str) -> None:
+    """Greet the domain and mourn it. Other tasks run meanwhile, and no thread waits."""
+    with contextlib.suppress(domindex.TimedOut):
+        domain = await index.wait_for(name=name, ready=True, timeout=60)
+        info = await index.info(domain.domid)
+        print(f"{name} is here: domid {domain.domid}, {info.memory >> 10} KiB", flush=True)
+        gone = await index.wait_gone(domain, timeout=60)
+        print(
+            f"{name} is gone: {'destroyed' if gone.reason is None else gone.reason.name}",
+            flush=True,
+        )
+
+
+async def live_through(host: SimulatedHost, index: domindex.aio.AsyncIndex) -> None:
+    """What a toolstack and a guest do, slowly enough to watch."""
+
+    async def step() -> None:
+        await index.refresh()
+        await asyncio.sleep(0.3)
+
+    domid = host.create("web", type="pvh")
+    await step()
+    host.rename(domid, "www")
+    await step()
+    domid = host.reboot(domid)
+    await step()
+    host.crash(domid)
+    await step()
+    host.destroy(domid)
+    await step()
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main()))
