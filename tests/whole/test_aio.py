@@ -348,17 +348,18 @@ async def test_a_look_up_does_not_wait_for_the_line(host: SimulatedHost) -> None
 async def test_verified_is_what_the_hypervisor_says_now(host: SimulatedHost) -> None:
     """P7: by each key; what no event told of is found, and what is gone is proven absent."""
     async with opened(host) as index:
-        host.lose_events(100)
-        web = host.create("web", uuid=U)
-        assert "web" not in index.names
-        assert (await index.verified(name="web")).domid == web
-        assert (await index.verified(uuid=U)).domid == web
-        assert (await index.verified(domid=web)).name == "web"
-        host.destroy(web)
-        assert "web" in index.names
-        assert isinstance(await raised_by(index.verified(name="web")), NoSuchDomain)
-        for keys in ({}, {"name": "web", "domid": 0}):
-            assert isinstance(await raised_by(index.verified(**keys)), InvalidKey)  # type: ignore[arg-type]
+        host.lose_events(1000)
+        keys: dict[str, Any]
+        for keys in ({"name": "web"}, {"name": b"web"}, {"uuid": U}, {"domid": 7}):
+            host.create("web", uuid=U, domid=7)
+            assert 7 not in index.domids
+            assert (await index.verified(**keys)).domid == 7
+            host.destroy(7)
+            assert 7 in index.domids
+            assert isinstance(await raised_by(index.verified(**keys)), NoSuchDomain)
+        wrong: list[dict[str, Any]] = [{}, {"name": "web", "domid": 0}]
+        for keys in wrong:
+            assert isinstance(await raised_by(index.verified(**keys)), InvalidKey)
         host.refuse_hypercalls()
         assert isinstance(await raised_by(index.verified(domid=0)), HypercallFailed)
         host.refuse_hypercalls(False)
@@ -714,6 +715,30 @@ async def test_what_does_not_come_is_said(host: SimulatedHost) -> None:
         for wait in waits:
             assert isinstance(await raised_by(wait), Closed)
         assert isinstance(await raised_by(index.wait_live()), Closed)
+
+
+@in_loop
+async def test_between_changes_nobody_looks(host: SimulatedHost) -> None:
+    """P11: one look at the beginning and one at each ring."""
+    async with opened(host) as index:
+        looks = 0
+
+        def look(domain: domindex.Domain) -> bool:
+            nonlocal looks
+            looks += domain.domid == 0
+            return domain.name == "web"
+
+        waiting = asyncio.ensure_future(index.wait_for(where=look))
+        await turn()
+        assert looks == 1
+        rings = index._index._bell.count
+        host.create("db")
+        await index.refresh()
+        for _ in range(100):
+            await turn()
+        assert 1 < looks <= 1 + index._index._bell.count - rings
+        host.create("web")
+        await waiting
 
 
 AWAITED: dict[str, Callable[[AsyncIndex], Awaitable[object]]] = {
