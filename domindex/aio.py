@@ -17,7 +17,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Concatenate, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -110,6 +110,7 @@ class AsyncIndex:
 
     def __init__(self, index: Index) -> None:
         self._index = index
+        self._rings: dict[asyncio.AbstractEventLoop, _Ring] = {}
         self.names, self.uuids, self.domids = index.names, index.uuids, index.domids
 
     async def close(self, timeout: float = 10.0) -> None:
@@ -117,7 +118,7 @@ class AsyncIndex:
 
         As `Index.close`. If this is cancelled, it closes all the same.
         """
-        await _apart(functools.partial(self._index.close, timeout), unwanted=_ignore)
+        await _apart(functools.partial(self._index.close, timeout), unwanted=_nothing)
 
     async def __aenter__(self) -> Self:
         return self
@@ -259,16 +260,35 @@ class AsyncIndex:
 
     async def _wait(self, look: Look[T], timeout: float) -> T:
         """What `Bell.wait_for` does, for a task."""
-        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
-        ring = _Ring()
-        stop = self._index._bell.on_ring(ring)
+        with self._ringing() as ring:
+            try:
+                async with asyncio.timeout(min(timeout, threading.TIMEOUT_MAX)) as limit:
+                    while (found := look(False)) is None:
+                        await ring.wait()
+                    return found
+            except TimeoutError:
+                if not limit.expired():
+                    raise  # the look's own
+            return last(look)
+
+    @contextlib.contextmanager
+    def _ringing(self) -> Iterator[_Ring]:
+        """The bell's ring, for as long as somebody waits for it: one for all tasks of a loop.
+
+        It passes through the loop under the index's lock, and so once, not once for each task.
+        """
+        ring = self._rings.get(_loop())
+        if ring is None:
+            ring = self._rings[_loop()] = _Ring()
+            ring.stop = self._index._bell.on_ring(ring)
+        ring.waiting += 1
         try:
-            while (found := look(False)) is None:
-                if not await ring.wait(max(0.0, deadline - time.monotonic())):
-                    return last(look)
-            return found
+            yield ring
         finally:
-            stop()
+            ring.waiting -= 1
+            if not ring.waiting:
+                del self._rings[ring.loop]
+                ring.stop()
 
 
 class AsyncEventStream:
@@ -309,7 +329,10 @@ class AsyncEventStream:
                 raise StopAsyncIteration
             else:
                 due = self._mailbox.due
-                await self._ring.wait(None if due is None else max(0.0, due - time.monotonic()))
+                left = None if due is None else max(0.0, due - time.monotonic())
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await self._ring.wait()
 
     def close(self) -> None:
         """Stop; what nobody asked for is dropped. May be called twice, and from any thread."""
@@ -334,10 +357,15 @@ def _close(mailbox: Mailbox, forget: Callable[[Mailbox], None]) -> None:
 
 
 class _Ring:
-    """Wakes a task from any thread, the index's above all: never waits, never raises there."""
+    """Wakes tasks from any thread, the index's above all: never waits, never raises there.
+
+    waiting, stop: for `AsyncIndex._ringing`.
+    """
 
     def __init__(self) -> None:
-        self._loop = _loop()
+        self.loop = _loop()
+        self.waiting = 0
+        self.stop: Callable[[], None] = _nothing
         self._rung = asyncio.Event()
         self._on_its_way = False  # one message to the loop is enough
 
@@ -349,21 +377,16 @@ class _Ring:
     def tell(self, call: Callable[[], object]) -> None:
         """Have the loop call this; nothing happens if it is closed, for nobody waits in it."""
         with contextlib.suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(call)
+            self.loop.call_soon_threadsafe(call)
 
     def _arrive(self) -> None:
         self._on_its_way = False
-        self._rung.set()
-
-    async def wait(self, timeout: float | None) -> bool:
-        """Wait for the next ring; whether it came within `timeout` seconds."""
-        try:
-            async with asyncio.timeout(timeout):
-                await self._rung.wait()
-        except TimeoutError:
-            return False
+        self._rung.set()  # for those who wait now; whoever comes later has looked later
         self._rung.clear()
-        return True
+
+    async def wait(self) -> None:
+        """Wait for the next ring: one that is called after this is, or on its way by then."""
+        await self._rung.wait()
 
 
 async def _in_executor(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -405,7 +428,7 @@ def _start(run: Callable[[], object]) -> None:
     threading.Thread(target=run, name="domindex-aio", daemon=True).start()
 
 
-def _ignore(_: object) -> None:
+def _nothing(*_: object) -> None:
     pass
 
 
