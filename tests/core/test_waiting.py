@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import pytest
 
+from domindex.errors import TimedOut
 from domindex.waiting import Bell
 from tests.whole.helpers import eventually
 
@@ -35,7 +36,10 @@ class Tower:
 
     def wait_for(self, look: Callable[[], T | None], timeout: float) -> T | None:
         """What the bell gives; None when the time is up."""
-        return self.bell.wait_for(look, timeout)
+        try:
+            return self.bell.wait_for(lambda _: look(), timeout)
+        except TimedOut:
+            return None
 
     def wait(self, result: list[int | None], timeout: float = LIMIT) -> threading.Thread:
         """Wait in a thread; returns once it does."""
