@@ -295,7 +295,7 @@ def test_those_that_ended_lately_are_remembered_by_each_key(
     assert index.recent(domid=web, name="web", uuid=second.uuid) == ()
     for wrong in ({"domid": "1"}, {"name": 1}, {"uuid": "x"}):
         with pytest.raises(InvalidKey):
-            index.recent(**wrong)  # type: ignore[arg-type]
+            index.recent(**wrong)
 
 
 def test_no_more_of_the_past_is_kept_than_is_promised() -> None:
