@@ -46,7 +46,7 @@ class NodeWatch:
         self._queued = False
 
     @property
-    def node(self) -> Node:
+    def _node(self) -> Node:
         return Node(self.domain.domid, f"/local/domain/{self.domain.domid}/{self.path}".encode())
 
     def close(self) -> None:
@@ -112,8 +112,8 @@ class NodeWatches:
             )
         watch = NodeWatch(domain, path, handler, self._record, self._forget)
         with self._lock:
-            self._watches.setdefault(watch.node, {})[watch] = mailbox
-        self._follow(domain, watch.node)
+            self._watches.setdefault(watch._node, {})[watch] = mailbox
+        self._follow(domain, watch._node)
         return watch
 
     def told(self, values: Iterable[tuple[Node, bytes | None]]) -> None:
@@ -138,8 +138,8 @@ class NodeWatches:
 
     def _forget(self, watch: NodeWatch) -> None:
         with self._lock:
-            watches = self._watches.get(watch.node)
+            watches = self._watches.get(watch._node)
             if watches is None or watches.pop(watch, None) is None or watches:
                 return
-            del self._watches[watch.node]
-            self._drop(watch.node)
+            del self._watches[watch._node]
+            self._drop(watch._node)
