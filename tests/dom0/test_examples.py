@@ -51,6 +51,17 @@ def test_wait_for_domain() -> None:
         assert program.end() == 0
 
 
+def test_asyncio_events(toolstack: RealHost) -> None:
+    """One task hears of the guest, another has waited for it, and for its end."""
+    with Program("asyncio_events.py") as program:
+        program.until("Synced")
+        domid = toolstack.create("web")
+        program.until(f"web is here: domid {domid}, 32 KiB")
+        toolstack.destroy(domid)
+        program.until("web is gone: destroyed")
+        assert "Traceback" not in program.text
+
+
 def test_memory_balancer(toolstack: RealHost) -> None:
     """What guests write moves the targets; what is asked for is kept until the guest is there."""
     with Program("memory_balancer.py", "--pool", "4096") as program:

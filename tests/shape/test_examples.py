@@ -71,6 +71,18 @@ def test_wait_for_domain_that_does_not_come() -> None:
         assert program.said[1:] == ["no such domain came within 0.01 s"]
 
 
+def test_asyncio_events() -> None:
+    """Two tasks side by side: the events of a guest's life, and a wait for it and for its end."""
+    with Program("asyncio_events.py") as program:
+        program.until("Added", "web")
+        program.until("web is here: domid 1")
+        program.until("Rebooted", "(was domain 1)")
+        program.until("Removed", "(crash)")
+        assert program.end() == 0
+        assert "web is gone" in program.text
+        assert "Traceback" not in program.text
+
+
 def test_memory_balancer() -> None:
     """Targets are the whole pool; what is asked for is kept until its guest is there."""
     with Program("memory_balancer.py", "--pool", "4096") as program:
