@@ -755,6 +755,19 @@ async def test_between_changes_nobody_looks(host: SimulatedHost) -> None:
         await waiting
 
 
+@in_loop
+async def test_what_where_raises_in_a_wait_is_raised(host: SimulatedHost) -> None:
+    """Even what looks like the end of the time limit; there is no second look."""
+    raised = [TimeoutError("of the caller"), ZeroDivisionError()]
+
+    def fails(_: domindex.Domain) -> bool:
+        raise raised.pop(0)
+
+    async with opened(host) as index:
+        assert str(await raised_by(index.wait_for(where=fails))) == "of the caller"
+        assert isinstance(await raised_by(index.wait_for(where=fails)), ZeroDivisionError)
+
+
 AWAITED: dict[str, Callable[[AsyncIndex], Awaitable[object]]] = {
     "wait_for": lambda index: index.wait_for(name="nobody"),
     "wait_gone": lambda index: index.wait_gone(index.by_id(0)),
@@ -864,8 +877,11 @@ async def test_one_index_serves_loops_in_several_threads(host: SimulatedHost) ->
 
         async def listen() -> Event:
             async with index.events(replay=False) as events:
-                await index.refresh()
+                assert await index.wait_for(name="web") == await index.wait_for(name="web")
                 return (await heard(events, 1))[0]
 
-        assert await asyncio.to_thread(asyncio.run, listen()) == Synced()
-        assert await listen() == Synced()
+        loops = [asyncio.to_thread(asyncio.run, listen()) for _ in range(3)]
+        tasks = [asyncio.ensure_future(one) for one in (*loops, listen(), listen())]
+        await soon(lambda: len(index._index._bell._calls) == 4)
+        host.create("web")
+        assert await asyncio.gather(*tasks) == [Synced()] * 5
