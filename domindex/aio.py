@@ -101,7 +101,8 @@ def _plain(method: Callable[Concatenate[Index, P], T]) -> Callable[Concatenate[A
 class AsyncIndex:
     """Every running domain of one host, for the tasks of an asyncio loop. Made by `connect`.
 
-    names, uuids, domids: as of `Index`. Whatever is no coroutine may be called from any thread.
+    names, uuids, domids: as of `Index`. Look-ups may be made from any thread, and waits and
+    events from tasks of any asyncio loop.
     """
 
     names: View[str]
