@@ -99,6 +99,11 @@ class Nodes:
                 watch.append(Watch(node.path, token))
         return unwatch, watch
 
+    @property
+    def dirty(self) -> bool:
+        """There is something to read, or to watch first."""
+        return bool(self._dirty)
+
     def unread(self) -> list[Node]:
         """What is to be read now, once all that `ask` gave is acknowledged."""
         asked = sorted(node for node in self._dirty if self._followed[node].token is not None)

@@ -103,8 +103,11 @@ class Store(Protocol):
         """Returns when every event that the server sent before is in the queue here."""
         ...
 
-    def events(self) -> Iterable[Watch]:
-        """Take what is queued, equal ones folded into one, without waiting."""
+    def events(self, *, arrived: bool = False) -> Iterable[Watch]:
+        """Take what is queued, equal ones folded into one, without waiting.
+
+        arrived: with what has arrived and was not taken in by another call.
+        """
         ...
 
     def wait(self, timeout: float) -> None:

@@ -226,6 +226,11 @@ class Reconciler:
         unwatch_nodes, watch_nodes = self.nodes.ask()
         return unwatch + unwatch_nodes, watch + watch_nodes
 
+    @property
+    def reads(self) -> bool:
+        """There is something to read."""
+        return bool(self._dirty) or self.nodes.dirty
+
     def unread(self) -> list[int]:
         """Domids whose names are to be read now, once all that `ask` gave is acknowledged."""
         asked = sorted(self._dirty)

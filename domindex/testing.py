@@ -506,7 +506,7 @@ class _SimulatedStore:
         with self._request(1):
             pass
 
-    def events(self) -> Iterable[Watch]:
+    def events(self, *, arrived: bool = False) -> Iterable[Watch]:
         with self._changed:
             self._check()
             taken, self._queue, self._again = list(self._queue), self._again, {}

@@ -275,9 +275,9 @@ class Watcher:
             with contextlib.suppress(Exception):
                 log.warning("the audit found %d changes that no event had told of", changes)
 
-    def _events(self, store: Store) -> set[int] | None:
+    def _events(self, store: Store, *, arrived: bool = False) -> set[int] | None:
         """Take in what has fired: the domids to look at, None for all."""
-        events = list(store.events())
+        events = list(store.events(arrived=arrived))
         if events:
             self.events += len(events)
             self._heard_at = time.monotonic()
@@ -331,7 +331,8 @@ class Watcher:
             if watch:
                 store.watch(watch)
                 self.watches += len(watch)
-            scope = self._events(store)
+            # What has come since is answered by the same reads; without any it can wait.
+            scope = self._events(store, arrived=reconciler.reads)
             names, nodes = reconciler.unread(), reconciler.nodes.unread()
             if names or nodes:
                 paths = [*map(name_path, names), *(node.path for node in nodes)]

@@ -168,12 +168,14 @@ class XenStore:
         del self._queue[mark]
         self.unwatch([mark])
 
-    def events(self) -> Iterable[Watch]:
-        """What has come in with replies, or while waiting. Cost: none: `wait` reads the line.
+    def events(self, *, arrived: bool = False) -> Iterable[Watch]:
+        """What came in with replies or while waiting. Cost: none, or with `arrived` a system call.
 
         An event that is still in the line when a read is sent comes after it, and asks for another.
         """
         self._check()
+        if arrived:
+            self._receive()
         queue, self._queue = self._queue, {}
         return list(queue)
 

@@ -200,8 +200,8 @@ class _Line:
         self._behind.barrier()
         self._host.happens("barrier")
 
-    def events(self) -> Iterable[Watch]:
-        return self._behind.events()
+    def events(self, *, arrived: bool = False) -> Iterable[Watch]:
+        return self._behind.events(arrived=arrived)
 
     def wait(self, timeout: float) -> None:
         self.waiting = True
