@@ -6,7 +6,16 @@ import pytest
 
 from tests.xen.real_host import Run, runs, scenarios, start
 
-CELLS = {"passed": "ok", "failed": "FAILED", "skipped": "n/a", "missing": "MISSING"}
+CELLS = {
+    "passed": "ok",
+    "failed": "FAILED",
+    "skipped": "n/a",
+    "missing": "MISSING",
+    "elsewhere": ".",
+}
+LEGEND = """\
+ok passed; n/a not applicable to that Xen, for the reason at the end of the line; . not run there:
+it takes long and asks nothing of the version of Xen, so one of the other hosts has it."""
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -51,4 +60,4 @@ def table(hosts: list[Run]) -> list[str]:
             + "".join(f"{cell:>8}" for cell in cells)
             + (f"  {why}" if why else "")
         )
-    return [*lines, *(f"{run.host}: {run.times}" for run in hosts)]
+    return [*lines, *LEGEND.splitlines(), *(f"{run.host}: {run.times}" for run in hosts)]
