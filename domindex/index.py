@@ -388,7 +388,7 @@ class Index(Answers):
     @property
     def live(self) -> bool:
         """The index has every change it was told of, and its line was lately known to work."""
-        return self._watcher.live and not self._ended
+        return self._watcher.live and self._lost is None and not self._ended
 
     @property
     def age(self) -> float:
@@ -448,9 +448,10 @@ class Index(Answers):
             events: list[Event] = [*told]
             for event in line_events:
                 events.append(replace(event, generation=self.generation, time=now))
-                self._lost = event if isinstance(event, Lost) else None
-            if self._stale != "serve" and line_events:
-                (self._table.hide if self._lost else self._table.show)()
+                lost = event if isinstance(event, Lost) else None
+                if self._stale != "serve":
+                    (self._table.hide if lost else self._table.show)()
+                self._lost = lost  # only then live again: whoever sees that finds all
             for mailbox in self._mailboxes:
                 mailbox.put(events)
             self._bell.ring()
