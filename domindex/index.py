@@ -568,6 +568,10 @@ class Index(Answers):
         def look(last: bool) -> Domain | None:
             with self._lock:
                 self._check_open()
+                if self._stale != "serve" and not self.live:
+                    if last:
+                        raise self._not_live()
+                    return None
                 if number is not None:
                     holders = self._table.domids.holders(number)
                 elif called is not None:

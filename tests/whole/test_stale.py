@@ -218,6 +218,18 @@ def test_verified_waits_for_the_line_too(host: SimulatedHost) -> None:
         assert waiting.end().domid == 7
 
 
+def test_a_wait_for_a_domain_is_not_served_what_may_be_old(
+    host: SimulatedHost, refusing: Index
+) -> None:
+    """It ends when the line is back, or as a look-up does when the time is up."""
+    lose(host, refusing)
+    with pytest.raises(NotLive):
+        refusing.wait_for(name="web", timeout=0.02)
+    waiting = Waiting(refusing, lambda: refusing.wait_for(name="web", timeout=LIMIT))
+    host.start_xenstored()
+    assert waiting.end().domid == 7
+
+
 def test_live_is_not_said_before_all_is_shown(
     host: SimulatedHost, refusing: Index, monkeypatch: pytest.MonkeyPatch
 ) -> None:
