@@ -147,7 +147,11 @@ class Subscription:
         self._thread: threading.Thread | None = None
         if loop is None:
             self._thread = threading.Thread(target=self._run, name="domindex-listener", daemon=True)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError:  # there is no thread to be had
+                self._stream.close()
+                raise
         else:
             loop.add(self)
 

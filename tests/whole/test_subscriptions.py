@@ -295,3 +295,20 @@ def test_a_wish_that_makes_no_sense_is_refused_at_once(index: Index, wish: dict[
         with pytest.raises(ValueError, match=next(iter(wish))):
             opens(**wish)
     assert index.stats.listeners == 0
+
+
+def test_a_listener_that_cannot_begin_leaves_nothing(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No thread to be had: what is told would be kept for nobody, for ever."""
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", start)
+        with pytest.raises(RuntimeError):
+            index.subscribe(print)
+    assert index.stats.listeners == 0
+    with index.subscribe(lambda _: None) as subscription:
+        assert subscription.wait_synced(LIMIT)
