@@ -174,23 +174,25 @@ def test_dispatch_in_two_threads_hands_each_event_over_once(
 
 
 def test_a_thread_that_comes_second_neither_spins_nor_makes_the_first_forget(
-    host: SimulatedHost, index: Index
+    index: Index,
 ) -> None:
-    """While a handler is stuck there is nothing that another thread could do."""
+    """While a handler is stuck there is nothing that another thread could do. What came
+    meanwhile, for a listener whose turn is over, wakes the loop once there is."""
     began, go = threading.Event(), threading.Event()
-    heard: list[Event] = []
+    drained: list[bool] = []
+    other = index.subscribe(lambda _: None, replay=False, threaded=False)
+    run(index)
 
-    def stuck(event: Event) -> None:
+    def stuck(_: Event) -> None:
         began.set()
         assert go.wait(LIMIT)
-        heard.append(event)
 
     index.subscribe(stuck, replay=False, threaded=False)
     first = threading.Thread(target=index.dispatch)
     first.start()
     assert began.wait(LIMIT)
-    host.create("web")
-    index.refresh()
+    drain = threading.Thread(target=lambda: drained.append(other.drain(LIMIT)))
+    drain.start()
     assert readable(index)
     assert index.dispatch() == 0
     assert not readable(index, 0)
@@ -198,7 +200,8 @@ def test_a_thread_that_comes_second_neither_spins_nor_makes_the_first_forget(
     first.join()
     assert readable(index)
     run(index)
-    assert [type(event) for event in heard] == [Synced, Added]
+    drain.join()
+    assert drained == [True]
 
 
 @pytest.fixture
@@ -224,6 +227,21 @@ def test_a_death_held_back_wakes_the_loop_in_time(index: Index, grace: list[Even
     eventually(lambda: run(index))
     assert [type(event) for event in grace] == [Removed]
     eventually(lambda: "domindex-timer" not in our_threads())
+
+
+def test_deaths_whose_time_is_up_together_are_all_told(host: SimulatedHost, index: Index) -> None:
+    """Nothing but the first of them wakes the loop."""
+    heard: list[Event] = []
+    domids = [host.create(f"vm-{number}") for number in range(5)]
+    index.refresh()
+    index.subscribe(heard.append, replay=False, threaded=False, reboot_grace=0.02)
+    for domid in domids:
+        host.destroy(domid)
+    index.refresh()
+    while len(heard) < 6:
+        assert readable(index), heard
+        index.dispatch()
+    assert [type(event) for event in heard] == [Synced, *(Removed,) * 5]
 
 
 def test_a_reboot_in_time_is_told_as_one(host: SimulatedHost, index: Index) -> None:

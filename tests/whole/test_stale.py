@@ -13,7 +13,7 @@ import pytest
 
 from domindex.answers import Stale
 from domindex.connect import connect
-from domindex.domain import Domain
+from domindex.domain import Domain, DomainInfo
 from domindex.errors import HypercallFailed, NoSuchDomain, NotLive
 from domindex.events import Event, Lost, Recovered
 from domindex.index import Index
@@ -321,6 +321,26 @@ def test_info_is_of_the_same_life(host: SimulatedHost) -> None:
         index.refresh()
         with pytest.raises(NoSuchDomain):
             index.info(7, max_age=60.0)
+
+
+def test_info_that_comes_late_is_not_said_of_the_next_life(
+    host: SimulatedHost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P3: the domid was used again between the hypercall and its answer."""
+    with host.connect(timing=CALM) as index:
+        info = index._hypervisor.info
+
+        def late(domid: int) -> DomainInfo | None:
+            monkeypatch.undo()
+            found = info(domid)
+            host.destroy(domid)
+            host.create("db", domid=domid)
+            index.refresh()
+            return found
+
+        monkeypatch.setattr(index._hypervisor, "info", late)
+        assert index.info(7, max_age=60.0).uuid == U
+        assert index.info(7, max_age=60.0).uuid == index.by_id(7).uuid
 
 
 def test_info_of_a_domain_that_is_not_held_is_always_asked_for(host: SimulatedHost) -> None:
