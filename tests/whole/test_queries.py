@@ -5,7 +5,6 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
-from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,7 +17,7 @@ from domindex.index import Index
 from domindex.past import KEPT
 from domindex.testing import SimulatedHost
 from tests.core.lives import life
-from tests.whole.helpers import CALM, LIMIT, SHARP, eventually
+from tests.whole.helpers import CALM, SHARP, eventually
 
 
 @pytest.fixture
@@ -164,108 +163,6 @@ def test_a_range_is_from_one_name_to_another(host: SimulatedHost, index: Index) 
         index.range(7)  # type: ignore[arg-type]
 
 
-# -- an index of the caller's own ------------------------------------------------------------
-
-
-def owner(domain: Domain) -> str | None:
-    return None if domain.name is None else domain.name.partition("-")[0]
-
-
-def test_an_index_of_the_caller_s_is_kept_as_the_host_changes(
-    host: SimulatedHost, index: Index
-) -> None:
-    """P2: in the same step as the others: whoever hears of a change finds it there."""
-    one = host.create("db-1")
-    index.refresh()
-    index.add_index("owner", owner)
-    host.create("db-2")
-    index.refresh()
-    assert [d.name for d in index.by("owner", "db")] == ["db-1", "db-2"]
-    host.rename(one, "web-1")
-    index.refresh()
-    assert [d.name for d in index.by("owner", "db")] == ["db-2"]
-    assert [d.name for d in index.by("owner", "web")] == ["web-1"]
-    host.destroy(one)
-    index.refresh()
-    assert index.by("owner", "web") == ()
-
-
-def test_an_index_of_the_caller_s_may_be_there_before_the_first_look(host: SimulatedHost) -> None:
-    """Then its function is asked once for each, and no domain is missed."""
-    asked: list[str | None] = []
-
-    def key_of(domain: Domain) -> str | None:
-        asked.append(domain.name)
-        return owner(domain)
-
-    host.create("db-1")
-    with Index(host, CALM) as index:
-        index.add_index("owner", key_of)
-        with pytest.raises(NotLive):
-            index.by("owner", "db")
-        index.start(LIMIT)
-        assert [d.name for d in index.by("owner", "db")] == ["db-1"]
-        assert sorted(asked, key=str) == ["Domain-0", "db-1"]
-
-
-@pytest.mark.parametrize("key_of", [lambda _: 1 // 0, lambda _: {}], ids=["raises", "no key"])
-def test_a_function_that_fails_harms_nothing_else(
-    host: SimulatedHost, index: Index, key_of: Callable[[Domain], Any]
-) -> None:
-    """The index goes on, live, with every event; another one of the caller's too."""
-    index.add_index("bad", key_of)
-    index.add_index("owner", owner)
-    heard: list[object] = []
-    with index.subscribe(heard.append, replay=False) as subscription:
-        host.create("db-1")
-        index.refresh()
-        assert subscription.drain(LIMIT)
-    assert len(heard) == 2
-    assert [d.name for d in index.by("owner", "db")] == ["db-1"]
-    assert index.by("bad", 1) == ()
-    assert index.live
-
-
-def test_a_function_that_ends_threads_does_not_end_the_watcher(
-    host: SimulatedHost, index: Index
-) -> None:
-    """P9: nobody would notice that it hears nothing any more."""
-
-    def leave(domain: Domain) -> None:
-        raise SystemExit(domain.domid)
-
-    index.add_index("bad", leave)
-    host.create("web")
-    index.refresh()
-    assert index.by_name("web")
-    assert index.live
-
-
-def test_a_function_that_changes_its_mind_is_believed_the_first_time(
-    host: SimulatedHost, index: Index
-) -> None:
-    """Until the record changes."""
-    mood = ["a"]
-    web = host.create("web")
-    index.refresh()
-    index.add_index("mood", lambda _: mood[0])
-    mood[0] = "b"
-    assert len(index.by("mood", "a")) == 2
-    host.rename(web, "www")
-    index.refresh()
-    assert [d.name for d in index.by("mood", "b")] == ["www"]
-
-
-def test_what_cannot_be_an_index_or_a_key_is_refused(index: Index) -> None:
-    """A second one of the same name; one that is not there; a key that has no hash."""
-    index.add_index("owner", owner)
-    with pytest.raises(ValueError, match="owner"):
-        index.add_index("owner", owner)
-    for name, key in (("nobody", "db"), ("owner", [])):
-        with pytest.raises(InvalidKey):
-            index.by(name, key)  # type: ignore[arg-type]
-
-
 # -- the past --------------------------------------------------------------------------------
 
 
@@ -316,7 +213,7 @@ def down(host: SimulatedHost) -> Iterator[Index]:
     """An index whose line is down, with one domain "web"."""
     host.create("web")
     with host.connect(timing=SHARP) as index:
-        index.add_index("owner", owner)
+        index.add_index("owner", lambda domain: domain.name)
         host.stop_xenstored()
         eventually(lambda: not index.live)
         yield index
@@ -337,7 +234,7 @@ QUERIES: list[Callable[[Index], object]] = [
     lambda index: index.find(),
     lambda index: index.range(),
     lambda index: index.resolve("web"),
-    lambda index: index.add_index("x", owner),
+    lambda index: index.add_index("x", str),
     lambda index: index.by("x", "y"),
     lambda index: index.snapshot(),
     lambda index: index.recent(),

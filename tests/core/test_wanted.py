@@ -1,0 +1,73 @@
+"""What a listener asked for: which events are told to it, and what of them."""
+
+from __future__ import annotations
+
+import pytest
+
+from domindex.domain import Domain
+from domindex.events import (
+    Added,
+    Changed,
+    DuplicateName,
+    Event,
+    Lost,
+    Rebooted,
+    Removed,
+    Renamed,
+    Resync,
+    Synced,
+)
+from domindex.mailbox import Wanted
+from tests.core.lives import life
+
+WEB, DB = life(1, "web"), life(2, "db")
+
+
+def is_web(domain: Domain) -> bool:
+    assert domain.name is not None
+    return domain.name.startswith("w")
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted"),
+    [
+        (Added(WEB), True),
+        (Added(DB), False),
+        (Renamed(DB, WEB), True),
+        (Renamed(WEB, DB), True),
+        (Changed(DB, DB, ("type",)), False),
+        (Rebooted(WEB, DB), True),
+        (DuplicateName("x", (DB, WEB)), True),
+        (DuplicateName("x", (DB, DB)), False),
+        (Lost(OSError()), True),
+        (Synced(), True),
+    ],
+    ids=str,
+)
+def test_where_goes_by_any_of_an_event_s_domains(told: Event, wanted: bool) -> None:
+    """One is enough; an event about none is everybody's."""
+    assert Wanted(None, is_web)(told) == (told if wanted else None)
+
+
+def test_kinds_are_chosen_and_a_resync_always_is() -> None:
+    """Else whoever asked for some kinds alone would never learn that it missed any."""
+    wanted = Wanted((Added,), None)
+    assert wanted(Added(WEB)) == Added(WEB)
+    assert wanted(Removed(WEB)) is None
+    assert wanted(Resync((WEB,))) == Resync((WEB,))
+
+
+def test_of_a_resync_the_wanted_domains_are_told() -> None:
+    """With its generation and time."""
+    told = Wanted(None, is_web)(Resync((WEB, DB), generation=7, time=8.0))
+    assert isinstance(told, Resync)
+    assert (told.domains, told.generation, told.time) == ((WEB,), 7, 8.0)
+
+
+def test_a_resync_is_told_even_if_where_fails_on_a_domain() -> None:
+    """One bad record among many must not leave the listener with a picture that is wrong."""
+    nameless = life(3)
+    told = Wanted(None, is_web)(Resync((nameless, WEB)))
+    assert told == Resync((WEB,))
+    with pytest.raises(AssertionError):
+        Wanted(None, is_web)(Added(nameless))

@@ -1,0 +1,129 @@
+"""Handlers in the caller's own loop: what ends them, and who may wait for whom."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from domindex.errors import Closed
+from domindex.events import Added, Event, Synced
+from domindex.index import Index
+from domindex.testing import SimulatedHost
+from tests.whole.helpers import CALM, LIMIT
+from tests.whole.test_dispatch import readable, run
+
+
+@pytest.fixture
+def host() -> SimulatedHost:
+    """One kind will do: what differs between them is below all this."""
+    return SimulatedHost(idle=True)
+
+
+def test_close_waits_for_a_call_under_way_in_the_loop(index: Index) -> None:
+    """P9: after it returns the handler is not called, nor running, any more."""
+    began, go = threading.Event(), threading.Event()
+    returned: list[float] = []
+
+    def slow(_: Event) -> None:
+        began.set()
+        assert go.wait(LIMIT)
+        returned.append(time.monotonic())
+
+    subscription = index.subscribe(slow, threaded=False)
+    loop = threading.Thread(target=index.dispatch)
+    loop.start()
+    assert began.wait(LIMIT)
+    subscription.close(timeout=0.01)  # not for ever
+    assert not returned
+
+    def close() -> None:
+        subscription.close()
+        returned.append(0.0)
+
+    closer = threading.Thread(target=close)
+    closer.start()
+    closer.join(0.05)
+    assert closer.is_alive()
+    go.set()
+    closer.join(LIMIT)
+    loop.join(LIMIT)
+    assert len(returned) == 2
+    assert returned[1] == 0.0
+
+
+@pytest.mark.parametrize("fatal", [KeyboardInterrupt, SystemExit])
+def test_what_is_to_end_the_program_ends_dispatch(
+    host: SimulatedHost, index: Index, fatal: type[BaseException]
+) -> None:
+    """Ctrl-C comes to the main thread, whatever runs there just then. Whoever goes on all the
+    same misses nothing but that event."""
+    heard: list[Event] = []
+
+    def handler(event: Event) -> None:
+        heard.append(event)
+        if isinstance(event, Added):
+            raise fatal
+
+    index.subscribe(handler, threaded=False)
+    with pytest.raises(fatal):
+        index.dispatch()
+    assert readable(index)
+    assert index.dispatch() == 1
+    assert [type(event) for event in heard] == [Added, Synced]
+
+
+def test_other_failures_stay_within(index: Index) -> None:
+    """As in a thread: counted, and told to the hook."""
+    failed: list[BaseException] = []
+    subscription = index.subscribe(
+        lambda _: 1 // 0, threaded=False, on_error=lambda _, error: failed.append(error)
+    )
+    assert index.dispatch() == 2
+    assert subscription.errors == 2
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 2
+
+
+def test_drain_in_the_loop_s_own_thread_returns(index: Index) -> None:
+    """From the handler of another listener too: it would wait for itself for ever."""
+    drained: list[bool] = []
+    other = index.subscribe(lambda _: None, threaded=False)
+    run(index)
+    index.subscribe(lambda _: drained.append(other.drain()), replay=False, threaded=False)
+    run(index)
+    assert drained == [False]
+
+
+def test_drain_from_another_thread_waits_for_the_loop(host: SimulatedHost, index: Index) -> None:
+    """Once it has come to it."""
+    heard: list[Event] = []
+    subscription = index.subscribe(heard.append, replay=False, threaded=False)
+    drained: list[int] = []
+
+    def drain() -> None:
+        assert subscription.drain(LIMIT)
+        drained.append(len(heard))
+
+    thread = threading.Thread(target=drain)
+    thread.start()
+    while thread.is_alive():
+        readable(index, 0.01)
+        index.dispatch()
+    assert drained == [1]
+
+
+def test_the_index_may_be_closed_from_a_handler_in_the_loop(host: SimulatedHost) -> None:
+    """Dispatch then returns, and says Closed from then on."""
+    index = host.connect(timing=CALM)
+    heard: list[Event] = []
+
+    def last(event: Event) -> None:
+        heard.append(event)
+        index.close()
+
+    index.subscribe(last, threaded=False)
+    assert index.dispatch() == 1
+    assert len(heard) == 1
+    with pytest.raises(Closed):
+        index.dispatch()
