@@ -258,6 +258,21 @@ def test_a_reboot_is_told_as_one_only_to_whoever_asked(host: SimulatedHost, inde
     )
 
 
+def test_a_reboot_is_neither_an_end_nor_a_beginning(host: SimulatedHost, index: Index) -> None:
+    """Whoever chose only these two hears nothing of it: thus one is told of real deaths alone."""
+    notes = Notes()
+    web = host.create("web")
+    index.refresh()
+    with index.subscribe(
+        notes, replay=False, reboot_grace=60.0, events=(Added, Removed)
+    ) as subscription:
+        host.reboot(web)
+        host.create("db")
+        index.refresh()
+        assert subscription.drain(LIMIT)
+    assert notes.short() == ["Added db"]
+
+
 def test_a_death_that_was_no_reboot_is_told_in_time(host: SimulatedHost, index: Index) -> None:
     """By itself: nothing else happens that would wake the listener."""
     notes = Notes()
