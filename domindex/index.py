@@ -232,8 +232,8 @@ class Index(Answers):
             up, nor the index.
         reboot_grace: seconds for which a `Removed` that may be half of a reboot (its reason is
             REBOOT or not known) is held back. If within that time a domain comes with its uuid,
-            or else its name, `Rebooted` is told in place of both (name it in `events`, if you choose
-            there). Others go on meanwhile.
+            or else its name, `Rebooted` is told in place of both (name it in `events`, if that
+            chooses). Others go on meanwhile.
         on_error: called with the event and what the handler raised.
         threaded: False leaves the calls to `dispatch`, in the thread that calls it.
 
