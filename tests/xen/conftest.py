@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.xen.real_host import Run, runs, scenarios, start
 
+HERE = Path(__file__).parent
 CELLS = {
     "passed": "ok",
     "failed": "FAILED",
@@ -21,11 +24,15 @@ it takes long and asks nothing of the version of Xen, so one of the other hosts 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """The first test that needs a host has all of them started, side by side."""
-    if "host" in getattr(item, "fixturenames", ()):
-        wanted = [getattr(other, "callspec", None) for other in item.session.items]
-        start(
-            dict.fromkeys(spec.params["host"] for spec in wanted if spec and "host" in spec.params)
-        )
+    if wanted(item):
+        start({host for other in item.session.items if (host := wanted(other))})
+
+
+def wanted(item: pytest.Item) -> str | None:
+    """The real host that this test asks for. Tests elsewhere have hosts of other kinds."""
+    if item.path.parent != HERE or not isinstance(item, pytest.Function):
+        return None
+    return str(item.callspec.params["host"]) if "host" in item.fixturenames else None
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
