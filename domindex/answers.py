@@ -276,7 +276,8 @@ class Answers(ABC):
         """How domains ended that ended lately, latest first: of all, or of those with these keys.
 
         For what comes late, as a log line about a domid that is gone or reused. The last 1,000 are
-        kept, and none for more than ten minutes. Each has the last record, and when it went.
+        kept, and none for more than ten minutes. Each has when it went, and the last record, under
+        the last name that the domain had: libxl takes it away before it ends the domain.
         """
         keys: list[tuple[str, object]] = []
         if domid is not None:

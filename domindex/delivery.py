@@ -170,12 +170,12 @@ class Subscription:
         """How often its backlog was dropped, and a `Resync` told instead."""
         return self._mailbox.overflows
 
-    def wait_synced(self, timeout: float | None = None) -> bool:
+    def wait_synced(self, timeout: float | None = 30.0) -> bool:
         """Wait until it is `synced` or closed, at most `timeout` seconds; whether it is synced."""
         self._settled.wait(_limit(timeout))
         return self._synced
 
-    def drain(self, timeout: float | None = None) -> bool:
+    def drain(self, timeout: float | None = 30.0) -> bool:
         """Wait until every event that the index has told by now was handled; whether it was.
 
         At most `timeout` seconds. A death that `reboot_grace` holds back is not waited for. From

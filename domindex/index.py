@@ -369,8 +369,8 @@ class Index(Answers):
     def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
         """How `domain`, a record of this index, ended: waits until that very life has.
 
-        Another life on its domid is not mistaken for it. The `Removed` is the one that listeners
-        heard; one made up, with `inferred`, if it ended so long ago that `recent` forgot it.
+        Another life on its domid is not mistaken for it. The `Removed` is that of `recent`, or one
+        made up, with `inferred`, if it ended so long ago that `recent` forgot it.
 
         Raises TimedOut or NotLive after `timeout` seconds, Closed.
         """

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from domindex.domain import Domain
-from domindex.events import Added, Removed
+from domindex.events import Added, Removed, Renamed
 from domindex.past import KEPT, KEPT_FOR, Past
 from tests.core.lives import life
 
@@ -33,6 +33,19 @@ def test_only_ends_are_remembered_the_latest_first() -> None:
     assert past.find(anybody) == (two, one)
     assert past.find(lambda domain: domain.name == "a") == (one,)
     assert past.find(lambda domain: domain.name == "c") == ()
+
+
+def test_the_last_name_is_kept() -> None:
+    """libxl takes the name away first. One that got another, or never had one, is as it was."""
+    past = Past()
+    web, nameless = life(1, "web"), life(1, None)
+    past.add([Renamed(web, nameless), Removed(nameless)])
+    assert past.find(lambda domain: domain.name == "web") == (Removed(web),)
+    past.add([Renamed(web, nameless), Renamed(nameless, life(1, "www"))])
+    past.add([Removed(life(1, "www"))])
+    assert past.find(anybody)[0] == Removed(life(1, "www"))
+    past.add([Removed(nameless)])
+    assert past.find(anybody)[0] == Removed(nameless)
 
 
 def test_each_life_of_a_domid_has_its_own_end() -> None:

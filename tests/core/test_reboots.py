@@ -59,6 +59,15 @@ def test_the_name_tells_where_no_uuid_does(listener: Listener) -> None:
     assert listener.hear(Added(new)) == [Rebooted(old, new)]
 
 
+def test_a_name_that_goes_before_its_domain_still_counts(listener: Listener) -> None:
+    """As libxl ends domains; of one that was renamed the last name counts."""
+    first, old = life(1, "web"), life(1, "www")
+    nameless, new = life(1, None), life(2, "www", number=1)
+    listener.hear(Renamed(first, nameless), Renamed(nameless, old), Renamed(old, nameless))
+    listener.hear(gone(nameless))
+    assert listener.hear(Added(new)) == [Rebooted(nameless, new)]
+
+
 def test_the_uuid_goes_before_the_name(listener: Listener) -> None:
     """Of two deaths that may be meant, the one with the uuid is; the other stays held."""
     namesake, same = life(1, "web"), life(2, "other", uuid=7)

@@ -76,6 +76,19 @@ def test_two_pictures_and_what_lies_between(stage: Stage) -> None:
         assert dict(after) == {domain.domid: domain for domain in index}
 
 
+def test_it_is_remembered_under_its_last_name(stage: Stage) -> None:
+    """libxl takes the name away before it ends the domain, and the index may look in between."""
+    with stage.index() as (index, heard):
+        domid = made(stage, "web")[0]
+        web = heard.named(domid, "web")
+        stage.toolstack.rename(domid, None)
+        index.refresh(timeout=PATIENCE)
+        assert index.by_id(domid).name is None
+        stage.toolstack.destroy(domid)
+        assert index.wait_gone(web, timeout=PATIENCE).domain.name == "web"
+        assert [event.domain.life for event in index.recent(name="web")] == [web.life]
+
+
 def test_whose_it_was_can_be_told_later(stage: Stage) -> None:
     """P3: two guests had the domid one after the other, and both have gone."""
     with stage.index() as (index, heard):
