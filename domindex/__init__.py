@@ -46,9 +46,9 @@ from domindex.events import Renamed as Renamed
 from domindex.events import Resync as Resync
 from domindex.events import ShutDown as ShutDown
 from domindex.events import Synced as Synced
-from domindex.index import Capabilities as Capabilities
 from domindex.index import Index as Index
-from domindex.index import Stats as Stats
 from domindex.snapshot import Snapshot as Snapshot
+from domindex.stats import Capabilities as Capabilities
+from domindex.stats import Stats as Stats
 from domindex.watch import NodeWatch as NodeWatch
 from domindex.watcher import Timing as Timing

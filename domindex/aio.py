@@ -28,9 +28,10 @@ from domindex.delivery import Opener
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.errors import InvalidKey, NoEventLoop
 from domindex.events import Event, Removed
-from domindex.index import Capabilities, Index, Stats
+from domindex.index import Index
 from domindex.mailbox import QUEUE, Mailbox, Wanted
 from domindex.ports import Host
+from domindex.stats import Capabilities, Stats
 from domindex.table import View
 from domindex.waiting import Look, last
 from domindex.watcher import Timing

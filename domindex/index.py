@@ -11,7 +11,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final, Self
 from uuid import UUID
 
@@ -24,6 +24,7 @@ from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Sy
 from domindex.mailbox import QUEUE, Mailbox, Wanted
 from domindex.nodes import Node
 from domindex.ports import Host, Hypervisor
+from domindex.stats import Capabilities, Stats
 from domindex.table import Change, Keyed
 from domindex.waiting import Bell, Look
 from domindex.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
@@ -31,54 +32,6 @@ from domindex.watcher import Timing, Watcher
 
 _VERIFIES: Final = 3
 """Refreshes before a verified look-up gives up on a host that changes faster than it can ask."""
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    """Counters since the index was opened, and sizes now.
-
-    domains, names, uuids: held now; names and uuids count those with a single holder.
-    age: seconds since the host last confirmed that the picture is whole.
-    events: watch events taken in. passes: times the difference was worked out.
-    lists: hypercalls for the whole list. reads: names read. audits that found something
-    add the number of changes to `drift`. reconnects: lines lost and recovered.
-    lag: seconds from taking in the last event to holding what it led to.
-    listeners: subscriptions and streams. pending: events they have not yet been handed; queues:
-    how many for each. overflows: backlogs that were dropped. listener_errors: failed handlers.
-    """
-
-    domains: int
-    names: int
-    uuids: int
-    generation: int
-    live: bool
-    age: float
-    events: int
-    passes: int
-    lists: int
-    reads: int
-    drift: int
-    reconnects: int
-    lag: float
-    listeners: int
-    pending: int
-    queues: tuple[int, ...]
-    overflows: int
-    listener_errors: int
-
-
-@dataclass(frozen=True, slots=True)
-class Capabilities:
-    """What this host offers.
-
-    xen: how the hypervisor was recognised. unique_ids: it names every life itself (>= 4.21),
-    so that a reused domid is always recognised. watch_depth: xenstored says which domain came
-    or went (>= 4.22).
-    """
-
-    xen: str
-    unique_ids: bool
-    watch_depth: bool
 
 
 class Index(Answers):

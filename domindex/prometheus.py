@@ -18,8 +18,9 @@ from typing import Final
 
 from domindex.domain import printable
 from domindex.errors import Closed
-from domindex.index import Index, Stats
+from domindex.index import Index
 from domindex.snapshot import Snapshot
+from domindex.stats import Stats
 
 try:
     from prometheus_client.core import (

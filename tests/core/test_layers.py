@@ -16,7 +16,7 @@ PACKAGE = Path(domindex.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
 
 PURE = (
-    *("domain", "errors", "events", "ports", "nodes", "reboots"),
+    *("domain", "errors", "stats", "events", "ports", "nodes", "reboots"),
     *("table", "grouping", "snapshot", "past", "reconcile", "waiting", "mailbox", "delivery"),
     *("watch", "answers"),
 )
@@ -39,7 +39,7 @@ ALLOWED_ONLY_IN = {
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "errors"),  # values
+    ("domain", "errors", "stats"),  # values
     ("events", "ports"),  # shapes
     ("grouping", "nodes", "reboots", "past", "waiting"),  # pure core
     ("table", "mailbox"),
