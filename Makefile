@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.13 python3.12 python3,$(she
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check figures clean
+.PHONY: run test check figures counts clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -22,6 +22,9 @@ check: $(VENV)/dev.stamp
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.figures
+
+counts: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.cost
 
 $(VENV)/run.stamp: pyproject.toml tests/environment.py
 	@$(PYTHON) tests/environment.py $(VENV)

@@ -1,0 +1,201 @@
+"""A host of which every answer is there before it is asked, so that only the index costs.
+
+As the real ports it gives the very rows it gave before of all that has not changed. Nothing
+here waits, and no thread runs: the pass of the watcher is called as the watcher calls it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+from uuid import UUID
+
+from domindex._privcmd import CData, ffi
+from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
+from domindex.hypercall import BATCH, PrivcmdHypervisor
+from domindex.index import Index
+from domindex.ports import Hypervisor, Row, Watch
+from domindex.reconcile import SPECIAL, name_path
+from tests.wire.fake_hypervisor import FakeDomain, FakePrivcmd, FakeXen
+
+INTRODUCED, RELEASED = SPECIAL
+_RELEASE = "4.17"
+
+
+def handle(domid: int) -> bytes:
+    """dom0 has the nil uuid."""
+    return domid.to_bytes(16, "big")
+
+
+def row(domid: int, shutdown: ShutdownReason | None = None) -> Row:
+    return Row(domid, handle(domid), OSType.PVH, shutdown, False, 1, None)
+
+
+class CannedHypervisor:
+    """Rows from a list, by domid without a gap. See `ports.Hypervisor`."""
+
+    version = "canned"
+    has_unique_ids = False
+
+    def __init__(self, domains: int) -> None:
+        self.rows = [row(domid) for domid in range(domains)]
+
+    def list(self) -> Sequence[Row]:
+        return self.rows.copy()
+
+    def get(self, domid: int) -> Row | None:
+        return self.rows[domid] if domid < len(self.rows) else None
+
+    def shut_down(self, domid: int, reason: ShutdownReason | None) -> None:
+        self.rows[domid] = row(domid, reason)
+
+    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
+        raise NotImplementedError
+
+    def unique_id(self, domid: int) -> int | None:
+        raise NotImplementedError
+
+    def info(self, domid: int) -> DomainInfo | None:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        pass
+
+
+class CannedPrivcmd(FakePrivcmd):
+    """Once filled it copies entries out, as Xen does, and does nothing else."""
+
+    entries = memoryview(b"")
+    size = 0
+
+    def fill(self, domains: int) -> None:
+        """From now on answer with so many domains."""
+        xen, self.size = self.xen, self.xen.layout["size"]
+        made = (FakeDomain(domid, self._fields(domid)) for domid in range(domains))
+        self.entries = memoryview(bytearray(b"".join(map(xen.entry, made))))
+
+    @staticmethod
+    def _fields(domid: int) -> dict[str, int | bytes]:
+        return {"flags": 0xFFFF0022, "arch_config_emulation_flags": 1, "handle": handle(domid)}
+
+    def shut_down(self, domid: int, reason: ShutdownReason | None) -> None:
+        flags = 0xFFFF0022 if reason is None else 0xFF00FF26 & ~(0xFF << 16) | reason << 16
+        self.entries[domid * self.size + 4 : domid * self.size + 8] = flags.to_bytes(4, "little")
+
+    def call(self, prepared: CData) -> int:
+        if not self.size:
+            return super().call(prepared)
+        asked: Any = ffi.cast("struct sysctl_list *", prepared.arg[0])
+        first = asked.first_domain * self.size
+        answer = self.entries[first : first + BATCH * self.size]
+        ffi.memmove(ffi.cast("void *", asked.buffer), answer, len(answer))
+        asked.num_domains = len(answer) // self.size
+        return 0
+
+
+class CannedStore:
+    """Names by path; each new watch fires once. See `ports.Store`."""
+
+    has_depth = False
+    forgets = False
+
+    def __init__(self, names: dict[bytes, bytes]) -> None:
+        self.names = names
+        self.queue: list[Watch] = []
+
+    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
+        self.queue += watches
+
+    def unwatch(self, watches: Sequence[Watch]) -> None:
+        pass
+
+    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
+        return [self.names.get(path) for path in paths]
+
+    def events(self, *, arrived: bool = False) -> Iterable[Watch]:
+        queue, self.queue = self.queue, []
+        return queue
+
+    def barrier(self) -> None:
+        pass
+
+    def wait(self, timeout: float) -> None:
+        raise NotImplementedError
+
+    def wake(self) -> None:
+        pass
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+class Canned:
+    """A host of so many domains, and an index of it whose watcher is driven by hand.
+
+    raw: the list comes through `PrivcmdHypervisor` and the bytes of a hypercall.
+    """
+
+    def __init__(self, domains: int, *, raw: bool = False) -> None:
+        self._hypervisor: Hypervisor
+        self._changing: CannedHypervisor | CannedPrivcmd
+        if raw:
+            privcmd = CannedPrivcmd(FakeXen(_RELEASE))
+            self._hypervisor, self._changing = PrivcmdHypervisor(privcmd, "x86_64"), privcmd
+            privcmd.fill(domains)
+        else:
+            self._hypervisor = self._changing = CannedHypervisor(domains)
+        self.domains = domains
+        self.store = CannedStore({name_path(d): b"vm-%d" % d for d in range(domains + 1)})
+        self.index = Index(self)
+        self._watcher = self.index._watcher
+
+    def open_hypervisor(self) -> Hypervisor:
+        return self._hypervisor
+
+    def open_store(self, timeout: float) -> CannedStore:
+        return self.store
+
+    def sync(self) -> None:
+        """What the watcher does first on every line."""
+        self._watcher._reconciler.new_line()
+        self.store.watch(SPECIAL)
+        self._watcher._pass(self.store, None, thorough=True, inferred=True)
+        self.look()
+
+    def look(self) -> None:
+        """Take up what has fired, as the watcher does each time it wakes."""
+        if (scope := self._watcher._events(self.store)) != set():
+            self._watcher._pass(self.store, scope)
+
+    def shut_down(self, domid: int) -> None:
+        """It crashes, or runs again if it had; the event that tells of it."""
+        crashed = self.index.by_id(domid).shutdown is None
+        self._changing.shut_down(domid, ShutdownReason.CRASH if crashed else None)
+        self.store.queue.append(RELEASED)
+
+    def bear(self) -> None:
+        """One domain more."""
+        assert isinstance(self._changing, CannedHypervisor)
+        self._changing.rows.append(row(self.domains))
+        self.store.queue.append(INTRODUCED)
+
+    def end(self) -> None:
+        """The newborn is gone."""
+        assert isinstance(self._changing, CannedHypervisor)
+        self._changing.rows.pop()
+        self.store.queue.append(RELEASED)
+
+    def rename(self, domid: int) -> None:
+        """To another name each time."""
+        path = name_path(domid)
+        self.store.names[path] = b"x" if self.store.names[path] != b"x" else b"y"
+        (token,) = (t for t, d in self._watcher._reconciler._tokens.items() if d == domid)
+        self.store.queue.append(Watch(path, token))
+
+    @property
+    def uuid(self) -> UUID:
+        """Of the last domain."""
+        return UUID(bytes=handle(self.domains - 1))
