@@ -14,6 +14,7 @@ import domindex
 
 PACKAGE = Path(domindex.__file__).parent
 MODULES = sorted(path.stem for path in PACKAGE.glob("*.py"))
+BENCH = sorted(f"bench/{path.stem}" for path in (PACKAGE / "bench").glob("*.py"))
 
 PURE = (
     *("domain", "errors", "stats", "events", "ports", "nodes", "reboots"),
@@ -130,11 +131,30 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
 
 @pytest.mark.parametrize(
     ("library", "only"),
-    [("pyxs", "xenstore"), ("cffi", "_privcmd"), ("prometheus_client", "prometheus")],
+    [
+        ("pyxs", {"xenstore"}),
+        ("cffi", {"_privcmd", "bench/_libxl"}),
+        ("prometheus_client", {"prometheus"}),
+        ("matplotlib", {"bench/plot"}),
+    ],
 )
-def test_each_foreign_library_has_one_file(library: str, only: str) -> None:
-    """Whoever replaces it looks in one place."""
-    assert [module for module in MODULES if library in foreign(module)] == [only]
+def test_each_foreign_library_has_one_file(library: str, only: set[str]) -> None:
+    """Whoever replaces it looks in one place; cffi has one for Xen and one for a Xen library."""
+    assert {module for module in (*MODULES, *BENCH) if library in foreign(module)} == only
+
+
+def test_only_the_command_line_knows_the_benchmark() -> None:
+    """And it asks for it when it is wanted, and not before."""
+    whole = [module for module in MODULES if any("bench" in name for name in imports(module))]
+    assert whole == ["cli"]
+    loaded = run("import sys, domindex.cli; print(*sys.modules)").split()
+    assert not [name for name in loaded if name.startswith("domindex.bench")]
+
+
+def test_only_its_floors_go_past_the_ports() -> None:
+    """The benchmark measures what users have."""
+    outside = {f"domindex.{name}" for name in OUTSIDE} | {"domindex._privcmd"}
+    assert [module for module in BENCH if outside & imports(module)] == ["bench/bare"]
 
 
 @pytest.mark.parametrize("module", MODULES)

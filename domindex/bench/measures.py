@@ -1,0 +1,176 @@
+"""What is no matter of one call: memory and idleness, and, if it may write, events and burden.
+
+All that is ever written is one node below dom0's own home, made here and removed here.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import threading
+import time
+import tracemalloc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from domindex.bench.bare import BareLine
+from domindex.bench.subject import Subject
+from domindex.bench.ways import Missing, spread
+from domindex.connect import connect
+from domindex.domain import Domain
+from domindex.errors import DomindexError
+from domindex.index import Index
+from domindex.testing import SimulatedHost
+
+_CHANGES: Final = 30
+_BURSTS, _BURST_SECONDS = 5, 0.2
+_PATIENCE: Final = 120.0
+_SYNC: Final = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """A number about the index on this host. low, high: its quartiles, where it has any."""
+
+    what: str
+    unit: str
+    median: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    detail: str = ""
+    missing: str = ""
+
+
+def attempt(what: str, unit: str, run: Callable[[], Measure]) -> Measure:
+    """What `run` measures, or the reason why it cannot be."""
+    try:
+        return run()
+    except (Missing, DomindexError, OSError) as reason:
+        return Measure(what, unit, missing=str(reason))
+
+
+MEMORY: Final = ("memory that an index takes", "bytes a domain")
+IDLE: Final = ("wake-ups of the idle index", "a second")
+REACTION: Final = ("from a write to the handler that is told of it", "s")
+UNDISTURBED: Final = ("writes to xenstore beside no index", "a second")
+BESIDE: Final = ("writes to xenstore beside an index", "a second")
+
+
+def memory(subject: Subject) -> Measure:
+    """What Python allocates for one more index, once it holds all."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        with connect(subject.host, timeout=_SYNC) as index:
+            gc.collect()
+            held = tracemalloc.get_traced_memory()[0] - before
+            domains = len(index)
+    finally:
+        tracemalloc.stop()
+    each = held / domains
+    detail = f"{held:,} bytes for {domains:,} domains, line and buffers included"
+    if subject.simulated:
+        detail += ", and what the simulated xenstored keeps of watches"
+    return Measure(*MEMORY, each, each, each, detail)
+
+
+def idle(watcher: threading.Thread, index: Index, seconds: float) -> Measure:
+    """How often the index's thread runs while nothing happens, by the kernel's count."""
+    if not seconds:
+        raise Missing("it was not to be watched")
+    if watcher.native_id is None:
+        raise Missing("its thread has ended")
+    before = _switches(watcher.native_id)
+    time.sleep(seconds)
+    woken = _switches(watcher.native_id) - before
+    detail = f"{woken} in {seconds:g} s, with a sign of life each {index.timing.probe:g} s"
+    return Measure(*IDLE, woken / seconds, woken / seconds, woken / seconds, detail)
+
+
+def _switches(thread: int) -> int:
+    """Times this thread of ours went to sleep."""
+    try:
+        status = Path(f"/proc/{os.getpid()}/task/{thread}/status").read_text()
+    except OSError:
+        raise Missing("this system does not count them for a thread") from None
+    return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
+
+
+@contextmanager
+def own_node(subject: Subject, home: Domain) -> Iterator[tuple[str, Callable[[bytes], None]]]:
+    """A node of ours below `home`, and how it is written. Removed in the end.
+
+    Raises Missing, OSError.
+    """
+    node = f"domindex-bench-{os.getpid()}"
+    host = subject.host
+    if isinstance(host, SimulatedHost):
+        try:
+            yield node, lambda value: host.write(home.domid, node, value)
+        finally:
+            host.write(home.domid, node, None)
+        return
+    line = BareLine()
+    path = f"/local/domain/{home.domid}/{node}".encode()
+    try:
+        line.write(path, b"")
+        try:
+            yield node, lambda value: line.write(path, value)
+        finally:
+            line.remove(path)
+    finally:
+        line.close()
+
+
+def reaction(index: Index, subject: Subject) -> Measure:
+    """From before a write to a node to the call of the handler that follows it."""
+    home = subject.domains[0]
+    told = threading.Event()
+    last: list[tuple[bytes | None, float]] = [(None, 0.0)]
+
+    def handler(_: Domain, value: bytes | None) -> None:
+        last[0] = value, time.perf_counter()
+        told.set()
+
+    took = []
+    with own_node(subject, home) as (node, write), index.watch(home, node, handler):
+        for number in range(_CHANGES):
+            value = b"%d" % number
+            began = time.perf_counter()
+            write(value)
+            deadline = time.monotonic() + _PATIENCE
+            while last[0][0] != value:
+                if not told.wait(deadline - time.monotonic()):
+                    raise Missing(f"no event came within {_PATIENCE:g} s")
+                told.clear()
+            took.append(last[0][1] - began)
+    detail = f"{_CHANGES} writes to a node of its own; event, 1 read, 2 hypercalls"
+    return Measure(*REACTION, *spread(took), detail)
+
+
+def burden(subject: Subject) -> tuple[Measure, Measure]:
+    """Writes a second by one client, without an index and beside one, in turns."""
+    without, beside = [], []
+    with own_node(subject, subject.domains[0]) as (_, write):
+        for _ in range(_BURSTS):
+            without.append(_rate(write))
+            with connect(subject.host, timeout=_SYNC):
+                beside.append(_rate(write))
+    detail = f"{_BURSTS} bursts in turns; one node of its own, one write after the other"
+    watches = f"{detail}; {len(subject.domains) + 2} watches are set then"
+    return Measure(*UNDISTURBED, *spread(without), detail), Measure(
+        *BESIDE, *spread(beside), watches
+    )
+
+
+def _rate(write: Callable[[bytes], None]) -> float:
+    write(b"")  # whatever is left over of before comes first
+    began, count = time.perf_counter(), 0
+    while (took := time.perf_counter() - began) < _BURST_SECONDS or not count:
+        write(b"%d" % count)
+        count += 1
+    return count / took

@@ -1,0 +1,133 @@
+"""What a run found, as a table for people and as JSON for programs and plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from string import ascii_lowercase
+from typing import Any, Final
+
+from domindex.bench.measures import Measure
+from domindex.bench.ours import DICT
+from domindex.bench.ways import Timed
+from domindex.domain import printable
+
+FORMAT: Final = 1
+"""Of the JSON. It changes when a reader of the old one would be misled."""
+
+
+_ROW: Final = "{:<50} {:>9} {:>22} {:>9}  {}"
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One run.
+
+    domains: how many the host had. simulated: no Xen was asked. label: what the user says of the
+    host. relative: this machine's times mean nothing by themselves, as where it is emulated: they
+    are told as multiples of a bare dict.get. machine: versions and such, in words.
+    """
+
+    domains: int
+    simulated: bool
+    when: str
+    machine: dict[str, str]
+    command: list[str]
+    ways: tuple[Timed, ...]
+    measures: tuple[Measure, ...]
+    label: str = ""
+    relative: bool = False
+    format: int = field(default=FORMAT)
+
+    def title(self) -> str:
+        """What was measured, on what."""
+        where = (
+            "a simulated host: Python and round trips in memory are measured, not Xen"
+            if self.simulated
+            else self.machine.get("xen", "Xen")
+        )
+        label = f" ({self.label})" if self.label else ""
+        return f"{self.domains:,} domains on {where}{label}"
+
+    def unit(self) -> float:
+        """Seconds of a bare dict.get in this run; 1 if it has none."""
+        return next((way.median for way in self.ways if way.name == DICT and way.median), 1.0)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1)
+
+
+def from_json(text: str) -> Report:
+    """Raises ValueError for what is no report, or one of another format."""
+    try:
+        told: dict[str, Any] = json.loads(text)
+        if told["format"] != FORMAT:
+            raise ValueError(f"format {told['format']!r} is not {FORMAT}")
+        ways = tuple(Timed(**way) for way in told.pop("ways"))
+        measures = tuple(Measure(**measure) for measure in told.pop("measures"))
+        return Report(**told, ways=ways, measures=measures)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"this is no report of a benchmark: {error!r}") from None
+
+
+def lines(report: Report) -> Iterator[str]:
+    """The table. Times with their quartiles, and as multiples of the floor of each."""
+    yield f"domindex bench: {printable(report.title())}"
+    yield ", ".join(printable(f"{key} {value}") for key, value in report.machine.items())
+    if report.relative:
+        yield "Times are multiples of a bare dict.get in this run."
+    unit = report.unit() if report.relative else 0.0
+    floors = {way.name: way.median for way in report.ways}
+    named = dict.fromkeys(way.floor for way in report.ways if way.floor in floors)
+    letters = dict(zip(named, ascii_lowercase, strict=False))
+    question = ""
+    for way in report.ways:
+        if way.question != question:
+            question = way.question
+            yield ""
+            yield _ROW.format(question, "median", "quartiles", "of floor", "asks for")
+        mark = f" ({letters[way.name]})" if way.name in letters else ""
+        if way.missing:
+            told = ("-", "-", "-", f"missing: {printable(way.missing)}")
+        else:
+            quartiles = f"{shown(way.low, unit)} .. {shown(way.high, unit)}"
+            floor = floors.get(way.floor, 0.0)
+            ratio = f"{shown_ratio(way.median / floor)} {letters[way.floor]}" if floor else ""
+            told = (shown(way.median, unit), quartiles, ratio, printable(way.cost))
+        yield _ROW.format(f"  {way.name}{mark}", *told)
+    yield ""
+    for measure in report.measures:
+        if measure.missing:
+            yield f"{measure.what}: missing: {printable(measure.missing)}"
+        else:
+            yield f"{measure.what}: {_measured(measure, unit)} ({printable(measure.detail)})"
+
+
+def _measured(measure: Measure, unit: float) -> str:
+    if measure.unit == "s":
+        low, high = shown(measure.low, unit), shown(measure.high, unit)
+        return f"{shown(measure.median, unit)} ({low} .. {high})"
+    low, high = shown_number(measure.low), shown_number(measure.high)
+    between = f" ({low} .. {high})" if low != high else ""
+    return f"{shown_number(measure.median)} {measure.unit}{between}"
+
+
+def shown(seconds: float, unit: float = 0.0) -> str:
+    """A time for people; as a multiple of `unit` seconds, if that is given."""
+    if unit:
+        return shown_ratio(seconds / unit)
+    for scale, word in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
+        if seconds >= scale:
+            return f"{seconds / scale:.3g} {word}"
+    return f"{seconds * 1e9:.3g} ns"
+
+
+def shown_ratio(ratio: float) -> str:
+    """How many times as much."""
+    return f"{shown_number(ratio)}x"
+
+
+def shown_number(number: float) -> str:
+    """With no more digits than it means."""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"

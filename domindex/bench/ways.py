@@ -1,0 +1,164 @@
+"""Ways to an answer, and how they are timed fairly: in rounds, each way once in every round.
+
+So whatever the machine does beside hits all of them. A way that cannot be tried is kept, with the
+reason; one that is slow is called less often, and never dropped.
+"""
+
+from __future__ import annotations
+
+import random
+import statistics
+import time
+import timeit
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from domindex.bench.subject import Subject
+
+_SLICE: Final = 0.002
+"""Seconds that one sample takes at least: a quick call is repeated until it does."""
+_MOST_LOOPS: Final = 1_000_000
+_FEWEST: Final = 3
+"""Samples of a way whatever it costs; with fewer there is no spread to tell."""
+
+
+class Missing(Exception):
+    """Something cannot be tried on this host; the message says why, as the end of a sentence."""
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """One way to one answer.
+
+    question: what is asked; ways with the same question are compared.
+    code: a statement that is timed as it stands, in a loop, with nothing around it.
+    cost: what it asks of the host.
+    floor: the name of the way that does no more than must be done.
+    scope: what the code finds by name.
+    missing: why it cannot be tried here.
+    """
+
+    question: str
+    name: str
+    code: str
+    cost: str
+    floor: str = ""
+    scope: Mapping[str, object] = field(default_factory=dict)
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Ways that come together, because one thing has to be opened for them.
+
+    open: gives their scope, and leaves on the stack how it is closed. Raises Missing. What is
+        called "note" in the scope is told with the cost of each.
+    """
+
+    ways: tuple[Way, ...]
+    open: Callable[[Subject, ExitStack], Mapping[str, object]]
+
+    def opened(self, subject: Subject, stack: ExitStack) -> list[Way]:
+        """The ways, each with its scope, or with the reason why it has none."""
+        try:
+            scope = self.open(subject, stack)
+        except Missing as reason:
+            return [replace(way, missing=str(reason)) for way in self.ways]
+        note = f"; {scope['note']}" if scope.get("note") else ""
+        return [replace(way, scope=scope, cost=f"{way.cost}{note}") for way in self.ways]
+
+
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """What became of a way: seconds of one call, over all samples.
+
+    low, high: the quartiles. calls: made in each sample.
+    missing: why there is none of these; then they are 0.
+    """
+
+    question: str
+    name: str
+    cost: str
+    floor: str
+    median: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    fastest: float = 0.0
+    samples: int = 0
+    calls: int = 0
+    missing: str = ""
+
+
+class _Run:
+    """A way while it is being timed."""
+
+    def __init__(self, way: Way) -> None:
+        self.way = way
+        self.missing = way.missing
+        self._timer = timeit.Timer(way.code or "pass", globals={**way.scope})
+        self._loops = 1
+        self._spent = 0.0
+        self._samples: list[float] = []
+
+    def warm_up(self) -> None:
+        """Find out how many calls make a sample, and whether it works at all."""
+        while not self.missing and self._loops < _MOST_LOOPS:
+            if self._slice() >= _SLICE:
+                break
+            self._loops *= 10
+        self._samples.clear()
+
+    def once(self, budget: float) -> None:
+        """Take a sample, unless it has had its share of the time."""
+        if not self.missing and (self._spent < budget or len(self._samples) < _FEWEST):
+            self._spent += self._slice()
+
+    def _slice(self) -> float:
+        try:
+            took = self._timer.timeit(self._loops)
+        except Exception as error:  # a peer's own: whatever it is, the others go on
+            self.missing = f"failed: {type(error).__name__}: {error}"
+            return 0.0
+        self._samples.append(took / self._loops)
+        return took
+
+    def result(self) -> Timed:
+        way = self.way
+        if self.missing or not self._samples:
+            why = self.missing or "no sample was taken"
+            return Timed(way.question, way.name, way.cost, way.floor, missing=why)
+        middle, low, high = spread(self._samples)
+        return Timed(
+            *(way.question, way.name, way.cost, way.floor),
+            *(middle, low, high, min(self._samples)),
+            *(len(self._samples), self._loops),
+        )
+
+
+def measure(ways: Iterable[Way], *, rounds: int, budget: float, pause: float = 0.0) -> list[Timed]:
+    """Time all of them, in the order given.
+
+    rounds: samples of each way. budget: seconds after which a slow one gets no more.
+    pause: before each, so that what a server still does for one is not put to the next.
+    """
+    runs = [_Run(way) for way in ways]
+    for run in runs:
+        run.warm_up()
+    # In another order each time: else one way would always be the one after the heaviest.
+    order = random.Random(0)
+    for _ in range(rounds):
+        for run in order.sample(runs, len(runs)):
+            if not run.missing:
+                time.sleep(pause)
+                run.once(budget)
+    return [run.result() for run in runs]
+
+
+def spread(samples: Sequence[float]) -> tuple[float, float, float]:
+    """Median, lower and upper quartile."""
+    if len(samples) < 2:
+        return samples[0], samples[0], samples[0]
+    low, middle, high = statistics.quantiles(samples, n=4, method="inclusive")
+    return middle, low, high
