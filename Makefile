@@ -6,7 +6,7 @@ PYTHON ?= $(firstword $(foreach p,python3.11 python3.13 python3.12 python3,$(she
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check figures counts clean
+.PHONY: run test check figures counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -25,6 +25,9 @@ figures: $(VENV)/dev.stamp
 
 counts: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.cost
+
+bench: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.bench
 
 $(VENV)/run.stamp: pyproject.toml tests/environment.py
 	@$(PYTHON) tests/environment.py $(VENV)

@@ -22,6 +22,7 @@ from domindex.bench.ways import Missing, spread
 from domindex.connect import connect
 from domindex.domain import Domain
 from domindex.errors import DomindexError
+from domindex.events import Event, Renamed
 from domindex.index import Index
 from domindex.testing import SimulatedHost
 
@@ -54,7 +55,8 @@ def attempt(what: str, unit: str, run: Callable[[], Measure]) -> Measure:
 
 MEMORY: Final = ("memory that an index takes", "bytes a domain")
 IDLE: Final = ("wake-ups of the idle index", "a second")
-REACTION: Final = ("from a write to the handler that is told of it", "s")
+REACTION: Final = ("from a write to a node to its handler", "s")
+RENAME: Final = ("from a rename to the handler that is told", "s")
 UNDISTURBED: Final = ("writes to xenstore beside no index", "a second")
 BESIDE: Final = ("writes to xenstore beside an index", "a second")
 
@@ -126,30 +128,68 @@ def own_node(subject: Subject, home: Domain) -> Iterator[tuple[str, Callable[[by
         line.close()
 
 
+class _Ear:
+    """Hears values, each with the time at which it came."""
+
+    def __init__(self) -> None:
+        self._told = threading.Event()
+        self._last: tuple[object, float] = None, 0.0
+
+    def hear(self, value: object) -> None:
+        self._last = value, time.perf_counter()
+        self._told.set()
+
+    def until(self, value: object) -> float:
+        """When it came. Raises Missing if it does not."""
+        deadline = time.monotonic() + _PATIENCE
+        while self._last[0] != value:
+            if not self._told.wait(deadline - time.monotonic()):
+                raise Missing(f"no event came within {_PATIENCE:g} s")
+            self._told.clear()
+        return self._last[1]
+
+
 def reaction(index: Index, subject: Subject) -> Measure:
     """From before a write to a node to the call of the handler that follows it."""
     home = subject.domains[0]
-    told = threading.Event()
-    last: list[tuple[bytes | None, float]] = [(None, 0.0)]
-
-    def handler(_: Domain, value: bytes | None) -> None:
-        last[0] = value, time.perf_counter()
-        told.set()
-
+    ear = _Ear()
     took = []
-    with own_node(subject, home) as (node, write), index.watch(home, node, handler):
+    with (
+        own_node(subject, home) as (node, write),
+        index.watch(home, node, lambda _, value: ear.hear(value)),
+    ):
         for number in range(_CHANGES):
             value = b"%d" % number
             began = time.perf_counter()
             write(value)
-            deadline = time.monotonic() + _PATIENCE
-            while last[0][0] != value:
-                if not told.wait(deadline - time.monotonic()):
-                    raise Missing(f"no event came within {_PATIENCE:g} s")
-                told.clear()
-            took.append(last[0][1] - began)
+            took.append(ear.until(value) - began)
     detail = f"{_CHANGES} writes to a node of its own; event, 1 read, 2 hypercalls"
     return Measure(*REACTION, *spread(took), detail)
+
+
+def renamed(index: Index, subject: Subject, rename: Callable[[int, str], None]) -> Measure:
+    """From before a rename of the target to the call of a handler that hears of all renames."""
+    ear = _Ear()
+
+    def handler(event: Event) -> None:
+        assert isinstance(event, Renamed)
+        ear.hear(event.new.name)
+
+    took = []
+    domid = subject.target.domid
+    with index.subscribe(handler, events=(Renamed,), replay=False) as subscription:
+        subscription.wait_synced(_PATIENCE)
+        try:
+            for number in range(_CHANGES):
+                name = f"{subject.name}-{number}"
+                began = time.perf_counter()
+                rename(domid, name)
+                took.append(ear.until(name) - began)
+        finally:
+            rename(domid, subject.name)
+            ear.until(subject.name)
+    detail = f"{_CHANGES} renames; event, 1 read, 1 hypercall for the list"
+    return Measure(*RENAME, *spread(took), detail)
 
 
 def burden(subject: Subject) -> tuple[Measure, Measure]:

@@ -8,10 +8,11 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeAlias
 
 from domindex.bench import measures
 from domindex.bench.measures import Measure, attempt
@@ -47,8 +48,17 @@ class Settings:
     relative: bool = False
 
 
-def bench(host: Host, settings: Settings) -> Report:
-    """Measure everything that can be on `host`. Raises what `connect` raises."""
+Rename: TypeAlias = Callable[[int, str], None]
+
+
+def bench(host: Host, settings: Settings, rename: Rename | None = None) -> Report:
+    """Measure everything that can be on `host`. Raises what `connect` raises.
+
+    rename: how a domain is given another name and its own again, if that is allowed. Never by the
+        command line: that a stranger's domain is renamed, even for a moment, could be noticed.
+    """
+    if settings.write and isinstance(host, SimulatedHost):
+        rename = host.rename
     others = set(threading.enumerate())
     with connect(host, timeout=600.0) as index, ExitStack() as stack:
         (watcher,) = [
@@ -68,7 +78,7 @@ def bench(host: Host, settings: Settings) -> Report:
         order = list(dict.fromkeys(way.question for way in ways))
         ways.sort(key=lambda way: order.index(way.question))
         timed = measure(ways, rounds=settings.rounds, budget=settings.budget, pause=settings.pause)
-        found += _writing(index, subject, settings)
+        found += _writing(index, subject, settings, rename)
         machine = _machine(index, subject)
     found += _alone(subject, settings)
     return Report(
@@ -91,11 +101,18 @@ def _quiet(
     yield attempt(*measures.IDLE, lambda: measures.idle(watcher, index, settings.idle))
 
 
-def _writing(index: Index, subject: Subject, settings: Settings) -> Iterator[Measure]:
+def _writing(
+    index: Index, subject: Subject, settings: Settings, rename: Rename | None
+) -> Iterator[Measure]:
     if settings.write:
         yield attempt(*measures.REACTION, lambda: measures.reaction(index, subject))
     else:
         yield Measure(*measures.REACTION, missing=_NOT_ASKED)
+    if rename is None:
+        yield Measure(*measures.RENAME, missing="no domain of this host is renamed for it")
+    else:
+        renaming = rename
+        yield attempt(*measures.RENAME, lambda: measures.renamed(index, subject, renaming))
 
 
 _NOT_ASKED = "it needs to write a node of its own to xenstore: allow it with --write"

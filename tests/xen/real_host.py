@@ -14,7 +14,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,11 +24,11 @@ import pytest
 from tests.dom0.results import MARK
 from tests.xenhost.debian import HostUnavailable
 from tests.xenhost.dependencies import site, wheel
-from tests.xenhost.host import RELEASES, BootFailed, boot, build
+from tests.xenhost.host import PROCESSOR, RELEASES, BootFailed, boot, build
 from tests.xenhost.root import Content
 
 PROJECT = Path(__file__).resolve().parents[2]
-IN_DOM0 = ("contract", "scenarios", "dom0", "figures")
+IN_DOM0 = ("contract", "scenarios", "dom0", "figures", "bench")
 SUITES = ("tests/contract", "tests/scenarios", "tests/dom0")
 ONLY: dict[str, tuple[str, ...]] = {
     "tests/scenarios/test_many.py": ("4.17",),
@@ -155,31 +155,48 @@ def _run(host: str) -> Run:
     return run
 
 
-def in_dom0(release: str, command: str, settings: Mapping[str, str] | None = None) -> list[str]:
+def in_dom0(
+    release: str,
+    command: str,
+    settings: Mapping[str, str] | None = None,
+    *,
+    overlay: Mapping[str, Content] | None = None,
+    processor: str = PROCESSOR,
+    time_limit: float = TIME_LIMIT,
+    on_line: Callable[[str], None] | None = None,
+) -> list[str]:
     """What `command` prints in the dom0 of a fresh host, with the project and its wheel there.
 
     settings: for its environment, unless they are made here already.
+    overlay, processor: what the host has beside, and another processor. on_line: hears each line.
     The last line tells how long it took. Raises HostUnavailable, BootFailed.
     """
     image = build(RELEASES[release])
-    overlay: dict[str, Content] = {**site(RELEASES[release]), **wheel(build_wheel())}
+    files: dict[str, Content] = {**site(RELEASES[release]), **wheel(build_wheel())}
     for name in IN_DOM0:
-        overlay |= {
+        files |= {
             f"/project/tests/{name}/{path.name}": path
             for path in (PROJECT / "tests" / name).glob("*.py")
         }
     for name in ("__init__.py", "programs.py", "stage.py"):
-        overlay[f"/project/tests/{name}"] = PROJECT / "tests" / name
+        files[f"/project/tests/{name}"] = PROJECT / "tests" / name
     for path in (PROJECT / "examples").glob("*.py"):
-        overlay[f"/project/examples/{path.name}"] = path
-    overlay["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\n"
+        files[f"/project/examples/{path.name}"] = path
+    files["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\n"
     lines: list[str] = []
+
+    def told(line: str) -> None:
+        lines.append(line)
+        if on_line is not None:
+            on_line(line)
+
     done = boot(
         image,
-        overlay=overlay,
+        overlay={**files, **(overlay or {})},
         command=f"cd /project && {_settings(settings or {})} {command}",
-        timeout=TIME_LIMIT,
-        on_line=lines.append,
+        timeout=time_limit,
+        on_line=told,
+        processor=processor,
     )
     if done.status is None:
         lines.append(f"the command {done.outcome.value}\n{done.log[-4000:]}")

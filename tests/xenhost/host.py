@@ -37,7 +37,7 @@ _READY_WITHIN = 120.0  # seconds; a boot takes 10, on a machine with other work 
 
 # AMD's virtualisation is what this emulator can emulate, with nested paging. `max` would offer
 # the dom0 kernel features that Xen then faults on.
-_PROCESSOR = "qemu64,+svm,+npt,+rdtscp"
+PROCESSOR = "qemu64,+svm,+npt,+rdtscp"
 _XEN_OPTIONS = (
     "console=com1 com1=115200 loglvl=warning dom0_mem=768M,max:768M dom0_max_vcpus=1 "
     # Time goes into these only; there is no one to be protected from in the emulated machine.
@@ -198,12 +198,15 @@ def boot(
     command: str,
     timeout: float,
     on_line: Callable[[str], None],
+    processor: str = PROCESSOR,
 ) -> BootResult:
     """Run the shell command `command` in a fresh dom0 and say how it ended.
 
     overlay: files to add to dom0, by their path there: bytes, or a file or directory to copy.
     timeout: seconds for all of it, boot included. The emulator never outlives this call.
     on_line: is called with each line that the command prints, as it comes.
+    processor: another than the usual one, as the emulator calls it. One without AMD's
+        virtualisation has PV domains only.
 
     Raises HostUnavailable without an emulator, BootFailed if the command was never started.
     """
@@ -218,7 +221,7 @@ def boot(
         _write_initrd(run / "initrd", image.initrd, overlay, command, word)
         (run / "log").touch()
         report = Report(word, on_line)
-        with _running(emulator, run) as process:
+        with _running(emulator, run, processor) as process:
             started = time.monotonic()
             _listen(process, report, started, deadline)
             ended = time.monotonic()
@@ -272,14 +275,16 @@ def _each_file(name: str, content: Content) -> Iterator[tuple[str, Content]]:
 
 
 @contextmanager
-def _running(emulator: qemu.Emulator, run: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _running(
+    emulator: qemu.Emulator, run: Path, processor: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """The emulator, in a process group of its own that is gone when the block is left."""
     command = [
         # If this process is killed, no `finally` runs: then the kernel ends the emulator.
         *(["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []),
         *emulator.argv,
         *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-accel", "tcg,tb-size=512", "-cpu", _PROCESSOR, "-m", "3072", "-smp", "1"),
+        *("-accel", "tcg,tb-size=512", "-cpu", processor, "-m", "3072", "-smp", "1"),
         *("-serial", "file:log"),
         *("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line"),
         *("-kernel", "xen", "-append", _XEN_OPTIONS),
