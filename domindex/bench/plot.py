@@ -12,6 +12,7 @@ from domindex.bench.ours import BY_ID, BY_NAME, BY_UUID, NO_NAME, OS_TYPE
 from domindex.bench.report import Report
 
 try:
+    import matplotlib
     from matplotlib.figure import Figure
 except ImportError as error:
     raise ImportError(
@@ -19,6 +20,9 @@ except ImportError as error:
     ) from error
 
 QUESTIONS: Final = (BY_NAME, NO_NAME, BY_UUID, BY_ID, OS_TYPE)
+
+_SAME_BYTES: Final[Any] = {"svg.hashsalt": "domindex", "svg.fonttype": "none"}
+"""For the same runs; and letters stay letters."""
 
 
 def svg(reports: Sequence[Report], file: str, questions: Sequence[str] = (BY_NAME,)) -> None:
@@ -31,12 +35,12 @@ def svg(reports: Sequence[Report], file: str, questions: Sequence[str] = (BY_NAM
         raise ValueError("there is no run to draw")
     relative = any(report.relative for report in reports)
     figure: Any = Figure(figsize=(8.0 * len(questions), 6.0), layout="constrained")
-    # The whole drawing is text, and the same runs give the same bytes.
     for axes, question in zip(
         figure.subplots(1, len(questions), squeeze=False)[0], questions, strict=True
     ):
         _draw(axes, sorted(reports, key=lambda report: report.domains), question, relative)
-    figure.savefig(file, format="svg", metadata={"Date": None})
+    with matplotlib.rc_context(_SAME_BYTES):
+        figure.savefig(file, format="svg", metadata={"Date": None})
 
 
 def _draw(axes: Any, reports: Sequence[Report], question: str, relative: bool) -> None:
@@ -57,7 +61,7 @@ def _draw(axes: Any, reports: Sequence[Report], question: str, relative: bool) -
                 for way in report.ways
                 if (way.question, way.name) == (question, name)
             )
-            axes.plot([], [], " ", label=f"{name}: {reason}"[:70])
+            axes.errorbar([], [], yerr=[], fmt=" ", label=f"{name}: {reason}"[:70])
             continue
         axes.errorbar(
             [domains for domains, _, _ in points],

@@ -22,6 +22,7 @@ from domindex.bench.report import Report
 from domindex.bench.subject import Subject
 from domindex.bench.ways import Missing, measure
 from domindex.connect import connect
+from domindex.errors import DomindexError
 from domindex.index import Index
 from domindex.ports import Host
 from domindex.testing import SimulatedHost
@@ -126,7 +127,7 @@ def _alone(subject: Subject, settings: Settings) -> Iterator[Measure]:
         return
     try:
         yield from measures.burden(subject)
-    except (Missing, OSError) as reason:
+    except (Missing, DomindexError, OSError) as reason:
         yield from (Measure(*kind, missing=str(reason)) for kind in kinds)
 
 
