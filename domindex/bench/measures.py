@@ -57,8 +57,8 @@ MEMORY: Final = ("memory that an index takes", "bytes a domain")
 IDLE: Final = ("wake-ups of the idle index", "a second")
 REACTION: Final = ("from a write to a node to its handler", "s")
 RENAME: Final = ("from a rename to the handler that is told", "s")
-UNDISTURBED: Final = ("writes to xenstore beside no index", "a second")
-BESIDE: Final = ("writes to xenstore beside an index", "a second")
+UNDISTURBED: Final = ("writes to xenstore beside no index", "writes a second")
+BESIDE: Final = ("writes to xenstore beside an index", "writes a second")
 
 
 def memory(subject: Subject) -> Measure:

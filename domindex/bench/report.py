@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from string import ascii_lowercase
 from typing import Any, Final
 
-from domindex.bench.measures import Measure
+from domindex.bench.measures import UNDISTURBED, Measure
 from domindex.bench.ours import DICT
 from domindex.bench.ways import Timed
 from domindex.domain import printable
@@ -101,16 +101,22 @@ def lines(report: Report) -> Iterator[str]:
         if measure.missing:
             yield f"{measure.what}: missing: {printable(measure.missing)}"
         else:
-            yield f"{measure.what}: {_measured(measure, unit)} ({printable(measure.detail)})"
+            yield f"{measure.what}: {_measured(measure, report)} ({printable(measure.detail)})"
 
 
-def _measured(measure: Measure, unit: float) -> str:
+def _measured(measure: Measure, report: Report) -> str:
+    """A time or a rate is told as a multiple where they mean nothing by themselves."""
+    numbers = measure.median, measure.low, measure.high
+    rates = [other.median for other in report.measures if other.what == UNDISTURBED[0]]
+    word = ""
     if measure.unit == "s":
-        low, high = shown(measure.low, unit), shown(measure.high, unit)
-        return f"{shown(measure.median, unit)} ({low} .. {high})"
-    low, high = shown_number(measure.low), shown_number(measure.high)
-    between = f" ({low} .. {high})" if low != high else ""
-    return f"{shown_number(measure.median)} {measure.unit}{between}"
+        told = [shown(number, report.unit() if report.relative else 0.0) for number in numbers]
+    elif measure.unit == UNDISTURBED[1] and report.relative and any(rates):
+        told = [shown_ratio(number / rates[0]) for number in numbers]
+    else:
+        told, word = [shown_number(number) for number in numbers], f" {measure.unit}"
+    median, low, high = told
+    return f"{median}{word}" + (f" ({low} .. {high})" if low != high else "")
 
 
 def shown(seconds: float, unit: float = 0.0) -> str:

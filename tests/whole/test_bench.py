@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from domindex.bench import peers
-from domindex.bench.measures import Measure
+from domindex.bench.measures import BESIDE, UNDISTURBED, Measure
 from domindex.bench.ours import BARE, DIRECT
 from domindex.bench.report import Report, from_json, lines
 from domindex.bench.run import Settings, bench, simulated
@@ -190,11 +190,16 @@ def test_relative_times_are_multiples_of_a_dict_get() -> None:
         Timed("floors", "a bare dict.get", "", "", 2e-8, 2e-8, 2e-8, 2e-8, 3, 1),
         Timed("by name", "slow", "", "a bare dict.get", 4e-5, 4e-5, 4e-5, 4e-5, 3, 1),
     )
-    taken = Measure("latency", "s", 1e-3, 1e-3, 1e-3)
-    told = Report(3, False, "now", {"xen": "Xen"}, [], ways, (taken,), relative=True)
+    taken = (
+        Measure("latency", "s", 1e-3, 1e-3, 1e-3),
+        Measure(*UNDISTURBED, 200.0, 200.0, 200.0),
+        Measure(*BESIDE, 150.0, 150.0, 150.0),
+    )
+    told = Report(3, False, "now", {"xen": "Xen"}, [], ways, taken, relative=True)
     text = "\n".join(lines(told))
     assert "2,000x" in text
     assert "50,000x" in text
+    assert "beside an index: 0.75x" in text
     assert " us" not in text
     assert " ms" not in text
 
