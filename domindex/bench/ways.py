@@ -66,6 +66,8 @@ class Peer:
             scope = self.open(subject, stack)
         except Missing as reason:
             return [replace(way, missing=str(reason)) for way in self.ways]
+        except Exception as error:  # a peer's own
+            return [replace(way, missing=_failed(error)) for way in self.ways]
         note = f"; {scope['note']}" if scope.get("note") else ""
         return [replace(way, scope=scope, cost=f"{way.cost}{note}") for way in self.ways]
 
@@ -119,7 +121,7 @@ class _Run:
         try:
             took = self._timer.timeit(self._loops)
         except Exception as error:  # a peer's own: whatever it is, the others go on
-            self.missing = f"failed: {type(error).__name__}: {error}"
+            self.missing = _failed(error)
             return 0.0
         self._samples.append(took / self._loops)
         return took
@@ -154,6 +156,10 @@ def measure(ways: Iterable[Way], *, rounds: int, budget: float, pause: float = 0
                 time.sleep(pause)
                 run.once(budget)
     return [run.result() for run in runs]
+
+
+def _failed(error: Exception) -> str:
+    return f"failed: {type(error).__name__}: {error}"
 
 
 def spread(samples: Sequence[float]) -> tuple[float, float, float]:

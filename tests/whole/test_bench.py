@@ -351,14 +351,20 @@ def test_xl_is_started_with_the_name(
     assert said == {"domid vm-2", f"domid {ABSENT}", "domname 2"}
 
 
-def test_a_peer_keeps_its_reason() -> None:
-    """For each of its ways."""
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [(Missing("it is Sunday"), "it is Sunday"), (KeyError("x"), "failed: KeyError: 'x'")],
+)
+def test_a_peer_that_cannot_be_opened_is_told_with_each_of_its_ways(
+    error: Exception, reason: str
+) -> None:
+    """Whatever it raises, the others go on."""
 
     def closed(*_: object) -> dict[str, object]:
-        raise Missing("it is Sunday")
+        raise error
 
     peer = Peer((Way("q", "a", "pass", ""), Way("q", "b", "pass", "")), closed)
-    assert [way.missing for way in opened(peer, SimulatedHost())] == ["it is Sunday"] * 2
+    assert [way.missing for way in opened(peer, SimulatedHost())] == [reason] * 2
 
 
 # -- the command -----------------------------------------------------------------------------
