@@ -17,6 +17,7 @@ Rule 3: a life comes into the table together with its name, or with the knowledg
 from __future__ import annotations
 
 import math
+from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from operator import itemgetter
 from typing import Final, Protocol
@@ -32,6 +33,8 @@ SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDoma
 
 _UNREAD: Final = object()
 _DOMID: Final = itemgetter(0)  # of a row
+_SHORT: Final = 8
+"""Rows of which it is not worth finding out which have changed."""
 
 
 class Held(Protocol):
@@ -65,7 +68,9 @@ class Reconciler:
     def __init__(self, held: Held) -> None:
         self._held = held
         self._lives: dict[int, Tracked] = {}
+        self._rows: list[Row] = []  # by domid; one that comes again as it is tells nothing
         self._tokens: dict[bytes, int] = {}  # token -> domid, of the watches now set
+        self._comparison: tuple[Sequence[Row], tuple[list[Row], list[Row]]] | None = None
         self._unwatch: list[Watch] = []
         self._unwatched: set[int] = set()  # domids without a watch on the present line
         self._dirty: set[int] = set()  # domids whose name had an event since its read was sent
@@ -79,7 +84,8 @@ class Reconciler:
 
     def unlisted(self, rows: Sequence[Row]) -> Set[int]:
         """Domids of the lives that are followed and that `rows`, of all domains, lacks."""
-        return self._lives.keys() - set(map(_DOMID, rows))
+        before, after = self._compared(rows)
+        return (self._lives.keys() & set(map(_DOMID, before))) - set(map(_DOMID, after))
 
     # -- the line ---------------------------------------------------------------------------
 
@@ -92,6 +98,7 @@ class Reconciler:
             tracked.heard = _UNREAD
         self._unwatched.update(self._lives)
         # Whatever the last pass left half done:
+        self._keep([self._lives[domid].row for domid in sorted(self._lives)], None)
         self._touched.update(self._lives, self._held.keys())
         self.doubt_names()
         self.nodes.new_line()
@@ -169,15 +176,15 @@ class Reconciler:
         ids = unique_ids or {}
         if scope is None:
             self._told_of.clear()
-            gone = set(self.unlisted(rows))
-            if not ids:
-                rows = self._news(rows)
+            gone = self.unlisted(rows)
+            news = rows if ids else self._news(rows)
         else:
             self._told_of.difference_update(scope)
             gone = (self._lives.keys() & set(scope)) - set(map(_DOMID, rows))
+            news = rows
         # Two lives of one domid never begin at one moment, whatever the clock does.
         self._now = now = max(now, math.nextafter(self._now, math.inf))
-        for row in rows:
+        for row in news:
             domid = row.domid
             tracked = self._lives.get(domid)
             if row.dying or ids.get(domid, 0) is None:
@@ -196,6 +203,10 @@ class Reconciler:
                 self._confirm(tracked, row)
         for domid in gone:
             self._end(domid)
+        self._keep(rows, scope)
+        for domid, unique_id in ids.items():
+            if unique_id is None:  # the row does not say so: it is news if it comes again
+                self._keep((), (domid,))
 
     def heard(
         self,
@@ -253,16 +264,40 @@ class Reconciler:
 
     # -- lives -------------------------------------------------------------------------------
 
-    def _news(self, rows: Sequence[Row]) -> Sequence[Row]:
+    def _compared(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
+        """What there was and what there is now, without most of what is in both.
+
+        Kept until `see`, as the watcher asks before it believes the list.
+        """
+        if self._comparison is None or self._comparison[0] is not rows:
+            self._comparison = rows, _differences(self._rows, [*rows])
+        return self._comparison[1]
+
+    def _news(self, rows: Sequence[Row]) -> list[Row]:
         """Rows with anything in them: not the very ones seen last, or to confirm what was heard."""
-        lives, heard = self._lives, self._unconfirmed
-        return [
+        _, differing = self._compared(rows)
+        news = [
             row
-            for row in rows
-            if (tracked := lives.get(row.domid)) is None
-            or tracked.row is not row
-            or row.domid in heard
+            for row in differing
+            if (tracked := self._lives.get(row.domid)) is None or tracked.row is not row
         ]
+        for domid in self._unconfirmed:
+            at = bisect_left(rows, domid, key=_DOMID)
+            news += rows[at : at + 1]  # if it is gone this is another's, which does no harm
+        return news
+
+    def _keep(self, rows: Sequence[Row], scope: Collection[int] | None) -> None:
+        """What the next list is compared with."""
+        self._comparison = None
+        if scope is None:
+            self._rows = [*rows]
+            return
+        for domid in scope:
+            at = bisect_left(self._rows, domid, key=_DOMID)
+            if at < len(self._rows) and self._rows[at].domid == domid:
+                del self._rows[at]
+        for row in rows:
+            insort(self._rows, row, key=_DOMID)
 
     def _same(self, tracked: Tracked, row: Row, ids: Mapping[int, int | None]) -> bool:
         unique_id = ids.get(row.domid)
@@ -296,6 +331,31 @@ class Reconciler:
         if tracked.token is not None:
             del self._tokens[tracked.token]
             self._unwatch.append(Watch(name_path(domid), tracked.token))
+
+
+def _differences(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]:
+    """Of two lists by domid all in which they differ, and little else.
+
+    Cost: half is compared with half, and what is alike, so nearly all, without a line of Python.
+    """
+    old: list[Row] = []
+    new: list[Row] = []
+    stretches = [(before, after)]
+    while stretches:
+        before, after = stretches.pop()
+        if before == after:
+            continue
+        i, j = len(before) // 2, len(after) // 2
+        if max(i, j) < _SHORT:
+            old += before
+            new += after
+            continue
+        if i < j:  # the longer one is halved, the other is cut at the same domid
+            i = bisect_left(before, after[j].domid, key=_DOMID)
+        else:
+            j = bisect_left(after, before[i].domid, key=_DOMID)
+        stretches += (before[i:], after[j:]), (before[:i], after[:j])
+    return old, new
 
 
 def _may_be_same(tracked: Tracked, row: Row) -> bool:
