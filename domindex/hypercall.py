@@ -297,6 +297,8 @@ class PrivcmdHypervisor:
 
 def _in_order(last: int, domids: list[int]) -> list[int]:
     """The domids of a batch. Raises HypercallFailed if they do not follow each other and `last`."""
+    if domids == sorted({*domids}) and domids[:1] > [last] and domids[-1] < FIRST_RESERVED_DOMID:
+        return domids  # nearly always, and found out without a line of Python for each
     for before, domid in itertools.pairwise((last, *domids)):
         if not before < domid < FIRST_RESERVED_DOMID:
             raise HypercallFailed(f"domid {domid} is listed after {before}")
