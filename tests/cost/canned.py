@@ -20,6 +20,7 @@ from tests.wire.fake_hypervisor import FakeDomain, FakePrivcmd, FakeXen
 
 INTRODUCED, RELEASED = SPECIAL
 _RELEASE = "4.17"
+_RUNS, _SHUT_DOWN = 0xFFFF0022, 0xFF000026  # flags of an HVM guest; its reason goes between
 
 
 def handle(domid: int) -> bytes:
@@ -76,10 +77,10 @@ class CannedPrivcmd(FakePrivcmd):
 
     @staticmethod
     def _fields(domid: int) -> dict[str, int | bytes]:
-        return {"flags": 0xFFFF0022, "arch_config_emulation_flags": 1, "handle": handle(domid)}
+        return {"flags": _RUNS, "arch_config_emulation_flags": 1, "handle": handle(domid)}
 
     def shut_down(self, domid: int, reason: ShutdownReason | None) -> None:
-        flags = 0xFFFF0022 if reason is None else 0xFF00FF26 & ~(0xFF << 16) | reason << 16
+        flags = _RUNS if reason is None else _SHUT_DOWN | reason << 16
         self.entries[domid * self.size + 4 : domid * self.size + 8] = flags.to_bytes(4, "little")
 
     def call(self, prepared: CData) -> int:
