@@ -39,6 +39,7 @@ def test_a_tenth_more_is_told() -> None:
     assert committed.complaints({"a pass": 110.1, "a hit": 2.0}, was) == [
         "a pass: 110.10 floors, 100.00 committed: 10.1% more"
     ]
+    assert committed.complaints({"index.by_name(name)": 1.04}, {"index.by_name(name)": 1.0})
 
 
 def test_works_that_are_not_committed_are_told() -> None:
