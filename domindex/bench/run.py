@@ -34,7 +34,7 @@ _WATCHER = "domindex-watcher"
 class Settings:
     """How thoroughly.
 
-    rounds: samples of each way. budget: seconds after which a slow one gets no more than three.
+    rounds: samples of each way. budget: seconds that a slow one has; three samples it always gets.
     pause: seconds before each sample. idle: seconds for which idleness is watched.
     write: one node of its own may be written, for what cannot be known else.
     label, relative: see Report.

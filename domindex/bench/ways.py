@@ -101,21 +101,29 @@ class _Run:
         self.missing = way.missing
         self._timer = timeit.Timer(way.code or "pass", globals={**way.scope})
         self._loops = 1
-        self._spent = 0.0
+        self._turns: set[int] = set()
         self._samples: list[float] = []
 
-    def warm_up(self) -> None:
-        """Find out how many calls make a sample, and whether it works at all."""
+    def warm_up(self, rounds: int, budget: float) -> None:
+        """Find out how many calls make a sample, how many samples it gets, and if it works."""
+        took = 0.0
         while not self.missing and self._loops < _MOST_LOOPS:
-            if self._slice() >= _SLICE:
+            if (took := self._slice()) >= _SLICE:
                 break
             self._loops *= 10
         self._samples.clear()
+        share = rounds if took * rounds <= budget else int(budget / took)
+        wanted = min(rounds, max(_FEWEST, share))
+        # Over the whole run, and not the first rounds: the machine may be another by the end.
+        self._turns = {turn * rounds // wanted for turn in range(wanted)}
 
-    def once(self, budget: float) -> None:
-        """Take a sample, unless it has had its share of the time."""
-        if not self.missing and (self._spent < budget or len(self._samples) < _FEWEST):
-            self._spent += self._slice()
+    def takes(self, turn: int) -> bool:
+        """It has a sample to give in this round."""
+        return turn in self._turns and not self.missing
+
+    def once(self) -> None:
+        """Take a sample."""
+        self._slice()
 
     def _slice(self) -> float:
         try:
@@ -140,21 +148,21 @@ class _Run:
 
 
 def measure(ways: Iterable[Way], *, rounds: int, budget: float, pause: float = 0.0) -> list[Timed]:
-    """Time all of them, in the order given.
+    """Time all of them; what comes back has their order.
 
-    rounds: samples of each way. budget: seconds after which a slow one gets no more.
+    rounds: samples of each way. budget: seconds that a slow one has: it takes part in fewer.
     pause: before each, so that what a server still does for one is not put to the next.
     """
     runs = [_Run(way) for way in ways]
     for run in runs:
-        run.warm_up()
+        run.warm_up(rounds, budget)
     # In another order each time: else one way would always be the one after the heaviest.
     order = random.Random(0)
-    for _ in range(rounds):
+    for turn in range(rounds):
         for run in order.sample(runs, len(runs)):
-            if not run.missing:
+            if run.takes(turn):
                 time.sleep(pause)
-                run.once(budget)
+                run.once()
     return [run.result() for run in runs]
 
 

@@ -15,6 +15,7 @@ import pytest
 import domindex
 from domindex.cli import main
 from domindex.testing import SimulatedHost
+from tests.bench import __main__ as benchmarks
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
@@ -108,3 +109,8 @@ def test_the_figures_are_those_that_were_measured() -> None:
     measured = (PROJECT / "tests" / "figures" / "RESULTS.md").read_text(encoding="utf-8")
     table = measured[measured.index("| what |") :].strip()
     assert table in README
+
+
+def test_the_benchmarks_are_those_that_were_measured() -> None:
+    """RESULTS.md is what the JSON beside it says: `python -m tests.bench --release` makes it so."""
+    assert benchmarks.RESULTS.read_text(encoding="utf-8") == benchmarks.results()

@@ -21,7 +21,7 @@ from domindex.bench.ours import BARE, DIRECT
 from domindex.bench.report import Report, from_json, lines
 from domindex.bench.run import Settings, bench, simulated
 from domindex.bench.subject import ABSENT, Subject
-from domindex.bench.ways import Missing, Peer, Timed, Way, measure, spread
+from domindex.bench.ways import Missing, Peer, Timed, Way, _Run, measure, spread
 from domindex.cli import main
 from domindex.domain import NIL_UUID
 from domindex.testing import SimulatedHost
@@ -140,6 +140,13 @@ def test_a_slow_way_is_called_less_often_but_not_dropped(budget: float, samples:
     """Three samples, whatever it costs; all of them within its share of the time."""
     (timed,) = measure([Way("q", "slow", "pass", "")], rounds=8, budget=budget)
     assert timed.samples == samples
+
+
+def test_a_slow_way_takes_part_from_the_first_rounds_to_the_last() -> None:
+    """So that it is not put to it alone if the machine was slow at the start."""
+    run = _Run(Way("q", "slow", "pass", ""))
+    run.warm_up(9, 0.0)
+    assert [turn for turn in range(9) if run.takes(turn)] == [0, 3, 6]
 
 
 def test_a_way_that_fails_says_how_and_the_others_go_on() -> None:
