@@ -33,9 +33,9 @@ def libvirtd(guests: Iterable[Domain]) -> Iterator[str]:
         (_STATE / f"{guest.name}.xml").write_text(_status(guest))
         userdata = _USERDATA / f"userdata-d.{guest.domid}.{guest.uuid}.libvirt-xml"
         userdata.write_text("<domain/>")
-    with subprocess.Popen(
-        ["/usr/sbin/libvirtd"], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
-    ) as daemon:
+    # Each domain has a log that it keeps open; its unit for systemd sets this limit too.
+    command = ["sh", "-c", "ulimit -n 8192; exec libvirtd"]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as daemon:
         try:
             yield _wait(daemon)
         finally:
