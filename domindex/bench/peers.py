@@ -82,11 +82,12 @@ def open_libxl(subject: Subject, stack: ExitStack) -> Mapping[str, object]:
     return {**calls, **keys}
 
 
-_LIBXL_SCAN: Final = "1 hypercall, reads until it hits, one by one"
+_LIBXL_HIT: Final = "1 hypercall, reads until it hits, one by one"
+_LIBXL_MISS: Final = "1 hypercall, n reads, one by one"
 LIBXL: Final = Peer(
     (
-        Way(BY_NAME, "libxl_name_to_domid", "to_domid(name)", _LIBXL_SCAN, NAMES),
-        Way(NO_NAME, "libxl_name_to_domid", "to_domid(absent)", _LIBXL_SCAN, NAMES),
+        Way(BY_NAME, "libxl_name_to_domid", "to_domid(name)", _LIBXL_HIT, NAMES),
+        Way(NO_NAME, "libxl_name_to_domid", "to_domid(absent)", _LIBXL_MISS, NAMES),
         Way(BY_ID, "libxl_domid_to_name", "to_name(domid)", "1 read", ROUND_TRIP),
     ),
     open_libxl,
@@ -98,6 +99,8 @@ def open_xl(subject: Subject, _: ExitStack) -> Mapping[str, object]:
     program = shutil.which("xl")
     if program is None:
         raise Missing("there is no xl in the PATH")
+    if subject.name.startswith("-") or subject.name.isdigit():
+        raise Missing(f"xl would take {subject.name!r} for an option or a domid")
 
     def xl(*arguments: bytes | str) -> None:
         subprocess.run(
@@ -112,11 +115,10 @@ def open_xl(subject: Subject, _: ExitStack) -> Mapping[str, object]:
     return {"xl": xl, "name": _name(subject), "absent": ABSENT, "domid": domid}
 
 
-_XL: Final = "a process, 1 hypercall, reads until it hits"
 XL: Final = Peer(
     (
-        Way(BY_NAME, "xl domid NAME", "xl('domid', name)", _XL, NAMES),
-        Way(NO_NAME, "xl domid NAME", "xl('domid', absent)", _XL, NAMES),
+        Way(BY_NAME, "xl domid NAME", "xl('domid', name)", f"a process, {_LIBXL_HIT}", NAMES),
+        Way(NO_NAME, "xl domid NAME", "xl('domid', absent)", f"a process, {_LIBXL_MISS}", NAMES),
         Way(BY_ID, "xl domname DOMID", "xl('domname', domid)", "a process, 1 read", ROUND_TRIP),
     ),
     open_xl,

@@ -358,6 +358,20 @@ def test_xl_is_started_with_the_name(
     assert said == {"domid vm-2", f"domid {ABSENT}", "domname 2"}
 
 
+@pytest.mark.parametrize("name", ["-h", "42"])
+def test_xl_is_not_asked_for_what_it_would_take_for_something_else(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has no way to say that this is a name."""
+    (tmp_path / "xl").touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    host = SimulatedHost()
+    host.create(name)
+    assert {way.missing for way in opened(peers.XL, host)} == {
+        f"xl would take {name!r} for an option or a domid"
+    }
+
+
 @pytest.mark.parametrize(
     ("error", "reason"),
     [(Missing("it is Sunday"), "it is Sunday"), (KeyError("x"), "failed: KeyError: 'x'")],
