@@ -7,6 +7,7 @@ RESULTS.md of all.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from pathlib import Path
 
@@ -26,6 +27,8 @@ HEAD = """\
 that takes the same domains for its own. Everything there is some 50 times slower than it looks, so
 every time is a multiple of a bare `dict.get` in the same run, and nothing else means anything. The
 domain that is looked for is the one in the middle: a scan that ends at a hit reads half of all.
+Other work on the machine moves a whole column where it hits the `dict.get`: compare ways within a
+column, and believe sizes to differ only where the quartiles do.
 """
 SIZES = (2, 10, 30, 100, 300, 1000)
 
@@ -50,6 +53,9 @@ def on_host(release: str, sizes: list[int], timeout: float) -> None:
     def line(text: str) -> None:
         if text.startswith(MARK):
             report = from_json(text.removeprefix(MARK))
+            # An emulated host shares its machine, and other work there is seen in the spread.
+            load = f"{os.getloadavg()[1]:.1f} on {os.cpu_count()} processors"
+            report.machine["load of the machine that emulates it"] = load
             file = HERE / f"xen-{release}-{report.domains}.json"
             file.write_text(report.to_json() + "\n", encoding="utf-8")
         else:
