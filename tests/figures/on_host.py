@@ -87,7 +87,7 @@ def refreshed(domids: list[int]) -> Figure:
         bare = BareList(BATCH)
 
         def ask() -> None:
-            talk(line, [(GET_DOMAIN_PATH, b"0\0")])
+            talk(line, [(GET_DOMAIN_PATH, b"0\0")], bytearray())
             for first in domids[::BATCH]:
                 bare(first)
 
@@ -143,14 +143,18 @@ def bare_sync(domids: list[int]) -> None:
         paths = [b"/local/domain/%d/name\0" % domid for domid in domids]
         watches = [(WATCH, path + b"life/%d\0" % number) for number, path in enumerate(paths)]
         special = [(WATCH, b"@introduceDomain\0i\0"), (WATCH, b"@releaseDomain\0r\0")]
-        talk(line, special + watches)
-        talk(line, [(READ, path) for path in paths])
+        received = bytearray()
+        talk(line, special + watches, received)
+        talk(line, [(READ, path) for path in paths], received)
 
 
-def talk(line: socket.socket, requests: list[tuple[int, bytes]]) -> None:
-    """Send all, and take replies and events in as they come, until each is answered."""
+def talk(line: socket.socket, requests: list[tuple[int, bytes]], received: bytearray) -> None:
+    """Send all, and take replies and events in as they come, until each is answered.
+
+    received: what has come and is not whole yet; the next call on that line goes on with it.
+    """
     packets = [HEADER.pack(op, n, 0, len(body)) + body for n, (op, body) in enumerate(requests, 1)]
-    unsent, unanswered, received = b"".join(packets), len(requests), b""
+    unsent, unanswered = b"".join(packets), len(requests)
     line.setblocking(False)
     while unanswered:
         if unsent:
@@ -170,7 +174,7 @@ def talk(line: socket.socket, requests: list[tuple[int, bytes]]) -> None:
                 break
             at += HEADER.size + length
             unanswered -= kind != EVENT
-        received = received[at:]
+        del received[:at]
 
 
 def latencies(host: RealHost, domids: list[int]) -> list[Figure]:
