@@ -41,14 +41,20 @@ def main() -> int:
     parser.add_argument("--sizes", nargs="+", type=int, default=SIZES)
     parser.add_argument("--timeout", type=float, default=3600.0, help="seconds for each host")
     args = parser.parse_args()
+    missed: list[str] = []
     for release in args.release:
-        on_host(release, args.sizes, args.timeout)
+        missed += on_host(release, args.sizes, args.timeout)
     write_results()
-    return 0
+    print(*missed, sep="\n", file=sys.stderr)
+    return 1 if missed else 0
 
 
-def on_host(release: str, sizes: list[int], timeout: float) -> None:
-    """Run it in the dom0 of a fresh host, smallest size first; each is kept as soon as it is."""
+def on_host(release: str, sizes: list[int], timeout: float) -> list[str]:
+    """Run it in the dom0 of a fresh host, smallest size first; each is kept as soon as it is.
+
+    What is not empty says which sizes are missing, and how the host ended.
+    """
+    done: set[int] = set()
 
     def line(text: str) -> None:
         if text.startswith(MARK):
@@ -58,11 +64,12 @@ def on_host(release: str, sizes: list[int], timeout: float) -> None:
             report.machine["load of the machine that emulates it"] = load
             file = HERE / f"xen-{release}-{report.domains}.json"
             file.write_text(report.to_json() + "\n", encoding="utf-8")
+            done.add(report.domains)
         else:
             print(text, flush=True)
 
     label = f"Xen {release}, emulated"
-    in_dom0(
+    said = in_dom0(
         release,
         f"python3 -m tests.bench.in_dom0 '{label}' {' '.join(map(str, sorted(sizes)))}",
         overlay=peers.overlay(RELEASES[release]),
@@ -70,6 +77,8 @@ def on_host(release: str, sizes: list[int], timeout: float) -> None:
         time_limit=timeout,
         on_line=line,
     )
+    missing = sorted(set(sizes) - done)
+    return [f"Xen {release}: no result for {missing}", *said[-2:]] if missing else []
 
 
 def write_results() -> None:
@@ -94,7 +103,7 @@ def picture(release: str, question: str) -> str:
 
 def results() -> str:
     """RESULTS.md as it is to be."""
-    text = [HEAD]
+    text = [*HEAD.splitlines(), ""]
     for release in RELEASES:
         reports = measured(release)
         if not reports:
