@@ -6,9 +6,7 @@ Only getdomaininfolist, getdomaininfo, get_domain_state and xen_version are ever
 
 from __future__ import annotations
 
-import bisect
 import errno
-import itertools
 import platform
 import struct
 import threading
@@ -38,6 +36,7 @@ from domindex.layouts import (
     os_type,
     shutdown_reason,
 )
+from domindex.listing import Listing
 from domindex.ports import Row
 
 _XEN_VERSION, _SYSCTL, _DOMCTL = 17, 35, 36
@@ -46,9 +45,6 @@ _STATE_SHUTDOWN, _STATE_DEAD = 2, 8
 
 BATCH: Final = 1024
 """Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
-
-_PIECE: Final = 32
-"""Domids whose entries are compared at once with the last list: the same bytes, the same rows."""
 
 _PAGE = 4096
 _ENTRIES = 144
@@ -122,8 +118,7 @@ class PrivcmdHypervisor:
         self._info = layout.info
         self._type = os_type(release.kind(machine))
         self._many_lock = threading.Lock()
-        # The last list in pieces, as bytes and as rows, by the first domid of each
-        self._pieces: dict[int, tuple[bytes, Sequence[Row]]] = {}
+        self._listing = Listing(self._row, self._decode)
         self._domctl_lock = threading.Lock()
         # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
         self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
@@ -134,32 +129,18 @@ class PrivcmdHypervisor:
         A domain that lives through the call is listed: it keeps its domid, and each batch
         goes on after the last domid of the one before.
         """
-        listed: list[Row] = []
-        pieces: dict[int, tuple[bytes, Sequence[Row]]] = {}
         with self._many_lock:
             self._privcmd.check_open()
-            last = -1
+            raw, last = b"", -1
             while True:
                 count = self._checked(self._many(last + 1), "list the domains")
-                entries = self._many.entries[: count * self._size]
-                domids = _in_order(last, entries.cast("H")[:: self._size // 2].tolist())
-                at = 0
-                while at < count:
-                    # By domid: one that comes or goes changes its own piece and no other. dom0,
-                    # which has always moved as it is the one that asks, is apart.
-                    domid = domids[at]
-                    end = bisect.bisect_left(domids, (domid + _PIECE - 1) // _PIECE * _PIECE + 1)
-                    raw = bytes(entries[at * self._size : end * self._size])
-                    piece = self._pieces.get(domid)
-                    if piece is None or piece[0] != raw:
-                        piece = raw, [*map(self._decode, self._row.iter_unpack(raw))]
-                    pieces[domid] = piece
-                    listed += piece[1]
-                    at = end
-                last = domids[-1] if domids else last
-                if count < BATCH or last == FIRST_RESERVED_DOMID - 1:
+                raw += self._many.entries[: count * self._size]
+                if count < BATCH:
                     break
-            self._pieces = pieces
+                before, (last, *_) = last, self._row.unpack_from(raw, len(raw) - self._size)
+                if not before < last < FIRST_RESERVED_DOMID - 1:
+                    break
+            listed = self._listing.rows(raw)
         if not listed or listed[0].domid != 0:
             raise HypercallFailed("the hypervisor's list lacks dom0, so it is not whole")
         return listed
@@ -293,16 +274,6 @@ class PrivcmdHypervisor:
         if result < 0:
             raise HypercallFailed(f"the hypervisor would not {what}", -result)
         return result
-
-
-def _in_order(last: int, domids: list[int]) -> list[int]:
-    """The domids of a batch. Raises HypercallFailed if they do not follow each other and `last`."""
-    if domids == sorted({*domids}) and domids[:1] > [last] and domids[-1] < FIRST_RESERVED_DOMID:
-        return domids  # nearly always, and found out without a line of Python for each
-    for before, domid in itertools.pairwise((last, *domids)):
-        if not before < domid < FIRST_RESERVED_DOMID:
-            raise HypercallFailed(f"domid {domid} is listed after {before}")
-    return domids
 
 
 _MATTERS = 0xFF0087
