@@ -237,6 +237,18 @@ class Reconciler:
         unwatch_nodes, watch_nodes = self.nodes.ask()
         return unwatch + unwatch_nodes, watch + watch_nodes
 
+    def newborn(self) -> list[int]:
+        """Domids of lives that nothing is known of yet.
+
+        Their names may be read at once, to be told of them the sooner. As that is before their
+        watches are set, the names stay `unread`.
+        """
+        return [
+            domid
+            for domid in sorted(self._unwatched)
+            if not (life := self._lives[domid]).believed and life.heard is _UNREAD
+        ]
+
     @property
     def reads(self) -> bool:
         """There is something to read."""

@@ -325,6 +325,13 @@ class Watcher:
                     self.lag = time.monotonic() - self._heard_at
             if known := reconciler.nodes.take():
                 self._tell(known)
+            thorough = False
+            newborn = reconciler.newborn() if self.live else []
+            if 0 < len(newborn) <= _FEW:
+                # A watch costs the server more than a read: it may wait until they are told of.
+                self._read(store, newborn, [])
+                scope = {*newborn}
+                continue
             unwatch, watch = reconciler.ask()
             if unwatch:
                 store.unwatch(unwatch)
@@ -335,18 +342,20 @@ class Watcher:
             scope = self._events(store, arrived=reconciler.reads)
             names, nodes = reconciler.unread(), reconciler.nodes.unread()
             if names or nodes:
-                paths = [*map(name_path, names), *(node.path for node in nodes)]
-                values = store.read(paths)
-                self.reads += len(paths)
-                reconciler.heard(
-                    zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
-                )
+                self._read(store, names, nodes)
                 if scope is not None:
                     scope.update(names, (node.domid for node in nodes))
-            thorough = False
         else:
             self._left = scope
         return told
+
+    def _read(self, store: Store, names: Sequence[int], nodes: Sequence[Node]) -> None:
+        paths = [*map(name_path, names), *(node.path for node in nodes)]
+        values = store.read(paths)
+        self.reads += len(paths)
+        self._reconciler.heard(
+            zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
+        )
 
     def _list(self) -> Sequence[Row]:
         """Every domain. Raises if what it lacks is still there: removals need a whole list."""

@@ -150,9 +150,9 @@ def _behind(lock: threading.Lock, port: object, *methods: str) -> None:
 
 
 def _locked(lock: threading.Lock, call: Callable[..., object]) -> Callable[..., object]:
-    def locked(*arguments: object) -> object:
+    def locked(*arguments: object, **named: object) -> object:
         with lock:
-            return call(*arguments)
+            return call(*arguments, **named)
 
     return locked
 

@@ -124,6 +124,38 @@ def test_a_new_life_is_watched_then_read_then_listed_again_then_held(watcher: Wa
     assert (new.domid, new.name, new.uuid, new.type) == (7, "web", UUID(int=107), OSType.PVH)
 
 
+def test_a_newborn_may_be_read_before_it_is_watched(watcher: Watcher) -> None:
+    """P1, P2: it is held once the list confirmed the read; what the read missed is read again."""
+    watcher.settle(row(3), d3=b"db")
+    watcher.see(row(3), row(7))
+    assert watcher.reconciler.newborn() == [7]
+    watcher.reconciler.heard([(7, b"draft")])
+    assert watcher.reconciler.newborn() == []
+    watcher.see(row(7), scope={7})
+    assert names(watcher) == {3: "db", 7: "draft"}
+    assert [watch.path for watch in watcher.ask()[1]] == [b"/local/domain/7/name"]
+    assert watcher.read(d7=b"web") == [7]
+    watcher.see(row(7), scope={7})
+    assert names(watcher) == {3: "db", 7: "web"}
+
+
+def test_a_newborn_that_was_read_and_replaced_is_newborn_again(watcher: Watcher) -> None:
+    """P1: what was read may be of either life."""
+    watcher.see(row(7, 1))
+    watcher.reconciler.heard([(7, b"old")])
+    watcher.see(row(7, 2), scope={7})
+    assert watcher.held == {}
+    assert watcher.reconciler.newborn() == [7]
+
+
+def test_nobody_is_newborn_for_a_new_line(watcher: Watcher) -> None:
+    """They are all known; what is to be set anew is their watches."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.reconciler.new_line()
+    assert watcher.reconciler.newborn() == []
+    assert len(watcher.ask()[1]) == 1
+
+
 def test_a_life_without_a_name_is_held_once_that_is_known(watcher: Watcher) -> None:
     """XenD introduced first and named later: such a domain is there, and has no name."""
     watcher.settle(row(7))

@@ -164,6 +164,7 @@ class Canned:
         self._watcher._reconciler.new_line()
         self.store.watch(SPECIAL)
         self._watcher._pass(self.store, None, thorough=True, inferred=True)
+        self._watcher.live = True
         self.look()
 
     def look(self) -> None:

@@ -382,6 +382,19 @@ def test_a_life_replaced_at_any_moment_never_lends_its_name(
             assert not isinstance(domain, Domain) or (domain.uuid, domain.name) in truth
 
 
+@pytest.mark.parametrize("moment", ["read", "look", "watch"])
+def test_renamed_before_it_is_watched(
+    host: SimulatedHost, meddler: Meddler, index: Index, ear: Ear, moment: str
+) -> None:
+    """P2: a newborn is told of before its watch is set. No event tells of what happens between."""
+    meddler.meddle[moment] = lambda: host.rename(7, "web")
+    host.create("draft", uuid=U, domid=7)
+    ear.until(lambda: index.names.get("web"))
+    first, *_ = (event for event in ear.events if isinstance(event, Added))
+    assert first.domain.name in ("draft", "web")
+    ear.believes(index)
+
+
 # -- names and handles -----------------------------------------------------------------------
 
 
