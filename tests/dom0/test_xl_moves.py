@@ -139,11 +139,10 @@ def test_xl_migrate_to_the_same_host(stage: Stage) -> None:
 def test_xl_random_domids(stage: Stage) -> None:
     """P2: with domid_policy="random" domids come in any order, and the index keeps them sorted."""
     with stage.index() as (index, heard), xl.configured('domid_policy="random"'):
-        made = [xl.create(f"vm-{number}") for number in range(6)]
+        made = [xl.create(f"vm-{number}") for number in range(4)]
         for number, domid in enumerate(made):
             heard.named(domid, f"vm-{number}")
         assert max(made) > 1000
-        assert made != sorted(made)
         assert [domain.domid for domain in index] == [0, *sorted(made)]
         for domid in made:
             xl.destroy(domid)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 
 import pytest
 
+import domindex
 from domindex import Added, Removed
 from domindex import ShutdownReason as Why
-from tests.stage import PATIENCE, Stage, tale, true_to_its_events
+from tests.stage import PATIENCE, Stage, believed, tale, true_to_its_events
 
 CROWD = 100
+BURST = 300
 
 
 @pytest.mark.parametrize("seen", [True, False], ids=["seen", "unseen"])
@@ -75,3 +78,38 @@ def test_events_alone_tell_of_all(stage: Stage) -> None:
         came = [event.domain.domid for event in heard.events if isinstance(event, Added)]
         assert sorted(came) == [0, *made]
         index.refresh(timeout=PATIENCE)
+
+
+def test_burst(stage: Stage) -> None:
+    """300 domains come and go while four threads look up: each answer was true, none is lost."""
+    wrong: list[str] = []
+    done = threading.Event()
+
+    def look_up(index: domindex.Index, thread: int) -> None:
+        while not done.wait(0.02):
+            for number in range(thread, BURST, 16):
+                domain = index.names.get(f"vm-{number}")
+                if domain is not None and domain.name != f"vm-{number}":
+                    wrong.append(f"vm-{number} is {domain}")
+
+    with stage.index() as (index, heard):
+        start = list(index)
+        threads = [threading.Thread(target=look_up, args=(index, n)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        try:
+            made = [stage.toolstack.create(f"vm-{number}") for number in range(BURST)]
+            index.refresh(timeout=60)
+            assert [index.by_name(f"vm-{number}").domid for number in range(BURST)] == made
+            for domid in made:
+                stage.toolstack.destroy(domid)
+            index.refresh(timeout=60)
+            assert [d.domid for d in index] == [d.domid for d in start]
+        finally:
+            done.set()
+            for thread in threads:
+                thread.join()
+        for domid in made:
+            heard.until(Removed, domid=domid)
+        assert believed(heard.events[len(start) :], start) == {d.domid: d for d in index}
+    assert not wrong

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from uuid import uuid4
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 import domindex
 from domindex import Added, Ambiguous, NoSuchDomain, OSType, Removed, Renamed, ShutDown
 from domindex import ShutdownReason as Why
-from tests.stage import Stage, believed
+from tests.stage import Stage
 
 
 @pytest.mark.parametrize("type_", ["pv", "pvh", "hvm"])
@@ -203,41 +202,3 @@ def test_names_of_any_bytes(stage: Stage) -> None:
         for name, domid in made.items():
             assert index.by_name(name).domid == domid
             assert index.by_name(name.decode("utf-8", "surrogateescape")).domid == domid
-
-
-BURST = 300
-
-
-def test_burst(stage: Stage) -> None:
-    """300 domains come and go while four threads look up: each answer was true, none is lost."""
-    wrong: list[str] = []
-    done = threading.Event()
-
-    def look_up(index: domindex.Index, thread: int) -> None:
-        while not done.wait(0.02):
-            for number in range(thread, BURST, 16):
-                domain = index.names.get(f"vm-{number}")
-                if domain is not None and domain.name != f"vm-{number}":
-                    wrong.append(f"vm-{number} is {domain}")
-
-    with stage.index() as (index, heard):
-        start = list(index)
-        threads = [threading.Thread(target=look_up, args=(index, n)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        try:
-            made = [stage.toolstack.create(f"vm-{number}") for number in range(BURST)]
-            index.refresh(timeout=60)
-            assert [index.by_name(f"vm-{number}").domid for number in range(BURST)] == made
-            for domid in made:
-                stage.toolstack.destroy(domid)
-            index.refresh(timeout=60)
-            assert [d.domid for d in index] == [d.domid for d in start]
-        finally:
-            done.set()
-            for thread in threads:
-                thread.join()
-        for domid in made:
-            heard.until(Removed, domid=domid)
-        assert believed(heard.events[len(start) :], start) == {d.domid: d for d in index}
-    assert not wrong

@@ -12,6 +12,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -38,13 +39,21 @@ def site(release: Release) -> Mapping[str, Content]:
     return {SITE: _unpacked(release, _WHEELS, _SOURCES)}
 
 
-def wheel(path: Path) -> Mapping[str, Content]:
-    """Overlay with the pure wheel at `path`, as if it were installed: the project's own."""
-    with zipfile.ZipFile(path) as archive:
+def wheel(release: Release, path: Path) -> Mapping[str, Content]:
+    """Overlay with the pure wheel at `path`, as if it were installed: the project's own.
+
+    With byte code: dom0 would need seconds to compile it, in each process again.
+    """
+    userland = package_set(release.userland, userland_packages(release))
+    with tempfile.TemporaryDirectory() as scratch:
+        unpacked = Path(scratch)
+        with zipfile.ZipFile(path) as archive:
+            archive.extractall(unpacked)
+        compile_tree(userland, release.python, unpacked, SITE)
         return {
-            f"{SITE}/{name}": archive.read(name)
-            for name in archive.namelist()
-            if not name.endswith("/")
+            f"{SITE}/{file.relative_to(unpacked)}": file.read_bytes()
+            for file in unpacked.rglob("*")
+            if file.is_file()
         }
 
 
