@@ -45,6 +45,7 @@ class Listing:
                 known, rows = rows, self._decoded(piece)
                 if [row.domid for row in rows] != [row.domid for row in known]:
                     break
+                rows = [old if old == row else row for old, row in zip(known, rows, strict=True)]
                 self._pieces[number] = piece, rows
             listed += rows
             at += len(piece)

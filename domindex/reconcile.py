@@ -33,7 +33,7 @@ SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDoma
 
 _UNREAD: Final = object()
 _DOMID: Final = itemgetter(0)  # of a row
-_SHORT: Final = 8
+_SHORT: Final = 32
 """Rows of which it is not worth finding out which have changed."""
 
 
@@ -203,6 +203,8 @@ class Reconciler:
                 self._confirm(tracked, row)
         for domid in gone:
             self._end(domid)
+        if not self._unconfirmed:
+            self._unconfirmed.clear()  # a set that has shrunk keeps the room for all it ever had
         self._keep(rows, scope)
         for domid, unique_id in ids.items():
             if unique_id is None:  # the row does not say so: it is news if it comes again
@@ -263,12 +265,13 @@ class Reconciler:
     def take(self) -> list[Change]:
         """The changes that are certain, once each. The caller applies them to the table."""
         changes: list[Change] = []
-        for domid in sorted(self._touched):
+        touched, self._touched = sorted(self._touched), set()
+        for domid in touched:
             old = self._held.get(domid)
             tracked = self._lives.get(domid)
             if tracked is not None and not tracked.believed:
-                continue  # its name is on the way; until then the old life stays (rule 3)
-            self._touched.discard(domid)
+                self._touched.add(domid)  # its name is on the way; till then the old life stays
+                continue  # (rule 3)
             new = None if tracked is None else _record(tracked, old)
             if new != old:
                 changes.append((old, new))
@@ -348,25 +351,19 @@ class Reconciler:
 def _differences(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]:
     """Of two lists by domid all in which they differ, and little else.
 
-    Cost: half is compared with half, and what is alike, so nearly all, without a line of Python.
+    Cost: what is alike, so nearly all, is compared without a line of Python for each row.
     """
     old: list[Row] = []
     new: list[Row] = []
-    stretches = [(before, after)]
-    while stretches:
-        before, after = stretches.pop()
-        if before == after:
-            continue
-        i, j = len(before) // 2, len(after) // 2
-        if max(i, j) < _SHORT:
-            old += before
-            new += after
-            continue
-        if i < j:  # the longer one is halved, the other is cut at the same domid
-            i = bisect_left(before, after[j].domid, key=_DOMID)
-        else:
-            j = bisect_left(after, before[i].domid, key=_DOMID)
-        stretches += (before[i:], after[j:]), (before[:i], after[:j])
+    i = j = 0
+    while i < len(before) or j < len(after):
+        end_i, end_j = i + _SHORT, j + _SHORT
+        if before[i:end_i] != after[j:end_j]:
+            limit = before[end_i].domid if end_i < len(before) else FIRST_RESERVED_DOMID
+            end_j = bisect_left(after, limit, j, key=_DOMID)  # go on at the same domid
+            old += before[i:end_i]
+            new += after[j:end_j]
+        i, j = end_i, end_j
     return old, new
 
 

@@ -681,7 +681,7 @@ def test_rows_that_come_again_count_as_any_others(
 ) -> None:
     """P2, P3: one is given the same objects over and over, the other equal ones, always new.
 
-    short: so that few rows are compared in halves too.
+    short: so that few rows are compared in pieces too.
     """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(reconcile, "_SHORT", short)
