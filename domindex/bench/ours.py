@@ -16,6 +16,7 @@ from domindex.ports import Watch
 from domindex.reconcile import name_path
 
 DICT = "a bare dict.get"
+SUBSCRIPT = "a bare dict subscript"
 HYPERCALL = "a bare hypercall for one domain"
 ROUND_TRIP = "a bare round trip to xenstored"
 NAMES = "a bare client: all names, pipelined"
@@ -31,13 +32,14 @@ def index_peer(index: Index) -> Peer:
     """The look-ups of an index that is open."""
 
     def opened(subject: Subject, _: ExitStack) -> Mapping[str, object]:
-        return {**_keys(subject), "index": index, "connect": connect, "host": subject.host}
+        ours = {"index": index, "names": index.names, "connect": connect, "host": subject.host}
+        return {**_keys(subject), **ours}
 
     miss = "try:\n    index.by_name(absent{})\nexcept NoSuchDomain:\n    pass"
     one, call = "one dict look-up", "+ 1 hypercall"
     ways = [
         Way(BY_NAME, "index.by_name", "index.by_name(name)", one, DICT),
-        Way(BY_NAME, "index.names[...]", "index.names[name]", one, DICT),
+        Way(BY_NAME, "index.names[...]", "names[name]", one, SUBSCRIPT),
         Way(
             BY_NAME, "index.by_name, verified", "index.by_name(name, verify=True)", call, HYPERCALL
         ),
@@ -100,7 +102,8 @@ def _keys(subject: Subject) -> dict[str, object]:
 
 
 def _open_dict(subject: Subject, _: ExitStack) -> Mapping[str, object]:
-    return {"get": {domain.name: domain for domain in subject.domains}.get, "name": subject.name}
+    plain = {domain.name: domain for domain in subject.domains}
+    return {"plain": plain, "get": plain.get, "name": subject.name}
 
 
 def _open_hypercall(subject: Subject, stack: ExitStack) -> Mapping[str, object]:
@@ -147,7 +150,13 @@ def _open_line(subject: Subject, stack: ExitStack) -> Mapping[str, object]:
 
 
 BARE = (
-    Peer((Way(FLOORS, DICT, "get(name)", "nothing"),), _open_dict),
+    Peer(
+        (
+            Way(FLOORS, DICT, "get(name)", "nothing"),
+            Way(FLOORS, SUBSCRIPT, "plain[name]", "nothing"),
+        ),
+        _open_dict,
+    ),
     Peer((Way(FLOORS, HYPERCALL, "call(domid)", "1 hypercall"),), _open_hypercall),
     Peer(
         (

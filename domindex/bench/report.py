@@ -78,8 +78,8 @@ def lines(report: Report) -> Iterator[str]:
     if report.relative:
         yield "Times are multiples of a bare dict.get in this run."
     unit = report.unit() if report.relative else 0.0
-    floors = {way.name: way.median for way in report.ways}
-    named = dict.fromkeys(way.floor for way in report.ways if way.floor in floors)
+    ways = {way.name for way in report.ways}
+    named = dict.fromkeys(way.floor for way in report.ways if way.floor in ways)
     letters = dict(zip(named, ascii_lowercase, strict=False))
     question = ""
     for way in report.ways:
@@ -92,8 +92,7 @@ def lines(report: Report) -> Iterator[str]:
             told = ("-", "-", "-", f"missing: {printable(way.missing)}")
         else:
             quartiles = f"{shown(way.low, unit)} .. {shown(way.high, unit)}"
-            floor = floors.get(way.floor, 0.0)
-            ratio = f"{shown_ratio(way.median / floor)} {letters[way.floor]}" if floor else ""
+            ratio = f"{shown_ratio(way.of_floor)} {letters[way.floor]}" if way.of_floor else ""
             told = (shown(way.median, unit), quartiles, ratio, printable(way.cost))
         yield _ROW.format(f"  {way.name}{mark}", *told)
     yield ""

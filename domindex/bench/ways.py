@@ -17,8 +17,9 @@ from typing import Final
 
 from domindex.bench.subject import Subject
 
-_SLICE: Final = 0.002
-"""Seconds that one sample takes at least: a quick call is repeated until it does."""
+_SLICE: Final = 0.01
+"""Seconds that one sample takes at least: a quick call is repeated until it does, so that the
+ticks of the clock fall on all of them alike."""
 _MOST_LOOPS: Final = 1_000_000
 _FEWEST: Final = 3
 """Samples of a way whatever it costs; with fewer there is no spread to tell."""
@@ -77,6 +78,8 @@ class Timed:
     """What became of a way: seconds of one call, over all samples.
 
     low, high: the quartiles. calls: made in each sample.
+    of_floor: how many times as much as the floor, whose samples are taken just before; with the
+        quartiles. 0 without a floor.
     missing: why there is none of these; then they are 0.
     """
 
@@ -91,18 +94,23 @@ class Timed:
     samples: int = 0
     calls: int = 0
     missing: str = ""
+    of_floor: float = 0.0
+    of_floor_low: float = 0.0
+    of_floor_high: float = 0.0
 
 
 class _Run:
-    """A way while it is being timed."""
+    """A way while it is being timed, beside its floor if it has one."""
 
     def __init__(self, way: Way) -> None:
         self.way = way
+        self.floor: _Run | None = None
         self.missing = way.missing
         self._timer = timeit.Timer(way.code or "pass", globals={**way.scope})
         self._loops = 1
         self._turns: set[int] = set()
         self._samples: list[float] = []
+        self._ratios: list[float] = []
 
     def warm_up(self, rounds: int, budget: float) -> None:
         """Find out how many calls make a sample, how many samples it gets, and if it works."""
@@ -121,9 +129,13 @@ class _Run:
         """It has a sample to give in this round."""
         return turn in self._turns and not self.missing
 
-    def once(self) -> None:
-        """Take a sample."""
-        self._slice()
+    def once(self) -> float:
+        """Take a sample, after one of the floor: seconds of one call, 0 if it fails."""
+        least = self.floor.once() if self.floor and not self.floor.missing else 0.0
+        took = self._slice() / self._loops
+        if least and took:
+            self._ratios.append(took / least)
+        return took
 
     def _slice(self) -> float:
         try:
@@ -139,11 +151,11 @@ class _Run:
         if self.missing or not self._samples:
             why = self.missing or "no sample was taken"
             return Timed(way.question, way.name, way.cost, way.floor, missing=why)
-        middle, low, high = spread(self._samples)
         return Timed(
             *(way.question, way.name, way.cost, way.floor),
-            *(middle, low, high, min(self._samples)),
-            *(len(self._samples), self._loops),
+            *(*spread(self._samples), min(self._samples)),
+            *(len(self._samples), self._loops, ""),
+            *(spread(self._ratios) if self._ratios else ()),
         )
 
 
@@ -156,6 +168,7 @@ def measure(ways: Iterable[Way], *, rounds: int, budget: float, pause: float = 0
     runs = [_Run(way) for way in ways]
     for run in runs:
         run.warm_up(rounds, budget)
+        run.floor = next((r for r in runs if r.way.name == run.way.floor and r is not run), None)
     # In another order each time: else one way would always be the one after the heaviest.
     order = random.Random(0)
     for turn in range(rounds):

@@ -31,13 +31,11 @@ def overlay(release: Release) -> dict[str, Content]:
     libvirt = package_set(release.userland, _PACKAGES)
     tools = package_set(release.suite, [f"xen-utils-{release.xen}", "xenstore-utils"])
     userland = package_set(release.userland, userland_packages(release))
-    (lowlevel,) = tools.glob(f"usr/lib/xen-{release.xen}/lib/python/xen/lowlevel")
     files: dict[str, Content] = {
         "/etc/libvirt/libvirtd.conf": _SETTINGS,
         "/usr/share/libvirt/cpu_map": libvirt / "usr/share/libvirt/cpu_map",
         f"/{_PYTHON}/libvirt.py": libvirt / _PYTHON / "libvirt.py",
-        f"/{_PYTHON}/xen/__init__.py": b"",
-        f"/{_PYTHON}/xen/lowlevel/__init__.py": b"",
+        **lowlevel(release),
     }
     programs = {
         "/usr/sbin/libvirtd": libvirt / "usr/sbin/libvirtd",
@@ -45,7 +43,6 @@ def overlay(release: Release) -> dict[str, Content]:
             libvirt / _LIBRARIES / _DRIVERS / "libvirt_driver_libxl.so"
         ),
         **{f"/{_PYTHON}/{path.name}": path for path in (libvirt / _PYTHON).glob("libvirtmod.*.so")},
-        **{f"/{_PYTHON}/xen/lowlevel/{path.name}": path for path in lowlevel.glob("xs.*.so")},
     }
     search = [
         place / path
@@ -59,3 +56,14 @@ def overlay(release: Release) -> dict[str, Content]:
         if not name.startswith("ld-linux")
     }
     return {**files, **programs, **libraries}
+
+
+def lowlevel(release: Release) -> dict[str, Content]:
+    """Files for xen.lowlevel.xs alone, which the daily hosts have the libraries for."""
+    tools = package_set(release.suite, [f"xen-utils-{release.xen}", "xenstore-utils"])
+    (binding,) = tools.glob(f"usr/lib/xen-{release.xen}/lib/python/xen/lowlevel/xs.*.so")
+    return {
+        f"/{_PYTHON}/xen/__init__.py": b"",
+        f"/{_PYTHON}/xen/lowlevel/__init__.py": b"",
+        f"/{_PYTHON}/xen/lowlevel/{binding.name}": binding,
+    }

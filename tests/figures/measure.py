@@ -10,19 +10,24 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured ratio, and what it is to stay below."""
+    """A measured ratio, and what it is to stay below. why: it may not, if that is known."""
 
     what: str
     against: str
     ratio: float
     most: float
     detail: str
+    why: str = ""
 
     def row(self) -> str:
         """A row of the README's table."""
         return (
             f"| {self.what} | {self.against} | {self.ratio:.2f} | {self.most:g} | {self.detail} |"
         )
+
+    def note(self) -> str:
+        """Why it is as it is; empty if it is as it should be, or if nobody knows."""
+        return f"- {self.what}: {self.why}" if self.ratio > self.most and self.why else ""
 
 
 HEAD = "| what | against | measured | at most | in this run |\n|---|---|---|---|---|"

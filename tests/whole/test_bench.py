@@ -60,7 +60,11 @@ def test_every_way_is_measured_or_missing_with_a_reason(report: Report) -> None:
     for timed in told.values():
         assert not timed.missing, timed
         assert 0 < timed.fastest <= timed.low <= timed.median <= timed.high
-        assert (timed.samples, timed.calls > 0) == (3, True)
+        assert timed.calls > 0
+        beside = [way for way in told.values() if way.floor == timed.name]
+        assert timed.samples == 3 + 3 * len(beside)
+        assert bool(timed.of_floor) == bool(timed.floor)
+        assert timed.of_floor_low <= timed.of_floor <= timed.of_floor_high
 
 
 def test_every_floor_was_measured_in_the_same_run(report: Report) -> None:
@@ -123,12 +127,25 @@ def test_ways_take_turns() -> None:
     """In each round each once, whatever the order."""
     called: list[str] = []
     ways = [
-        Way("q", name, "sleep(0.003); note(name)", "", scope=scope(called, name)) for name in "abc"
+        Way("q", name, "sleep(0.011); note(name)", "", scope=scope(called, name)) for name in "abc"
     ]
     measure(ways, rounds=4, budget=10.0)
     rounds = [sorted(called[start : start + 3]) for start in range(3, len(called), 3)]
     assert called[:3] == ["a", "b", "c"]
     assert rounds == [["a", "b", "c"]] * 4
+
+
+def test_each_sample_comes_after_one_of_its_floor() -> None:
+    """What the machine does beside hits both: their ratio is told, and not that of two medians."""
+    called: list[str] = []
+    floor, way = (
+        Way("q", name, f"sleep({seconds}); note(name)", "", "least", scope=scope(called, name))
+        for name, seconds in (("least", 0.011), ("way", 0.022))
+    )
+    least, timed = measure([floor, way], rounds=4, budget=10.0)
+    assert [called[at - 1] for at, name in enumerate(called) if name == "way"][1:] == ["least"] * 4
+    assert (least.of_floor, least.samples) == (0, 8)
+    assert 0 < timed.of_floor_low <= timed.of_floor <= timed.of_floor_high
 
 
 def scope(called: list[str], name: str) -> dict[str, Any]:
