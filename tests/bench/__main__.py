@@ -75,6 +75,7 @@ def on_host(release: str, sizes: list[int], timeout: float) -> list[str]:
         f"python3 -m tests.bench.in_dom0 '{label}' {' '.join(map(str, sorted(sizes)))}",
         overlay=peers.overlay(RELEASES[release]),
         processor=peers.PROCESSOR,
+        memory=1536,
         time_limit=timeout,
         on_line=line,
     )

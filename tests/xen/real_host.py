@@ -165,13 +165,14 @@ def in_dom0(
     *,
     overlay: Mapping[str, Content] | None = None,
     processor: str = PROCESSOR,
+    memory: int = 768,
     time_limit: float = TIME_LIMIT,
     on_line: Callable[[str], None] | None = None,
 ) -> list[str]:
     """What `command` prints in the dom0 of a fresh host, with the project and its wheel there.
 
     settings: for its environment, unless they are made here already.
-    overlay, processor: what the host has beside, and another processor. on_line: hears each line.
+    overlay: what the host has beside. processor, memory: as `boot`. on_line: hears each line.
     The last line tells how long it took. Raises HostUnavailable, BootFailed.
     """
     image = build(RELEASES[release])
@@ -203,6 +204,7 @@ def in_dom0(
         timeout=time_limit,
         on_line=told,
         processor=processor,
+        memory=memory,
     )
     if done.status is None:
         lines.append(f"the command {done.outcome.value}\n{done.log[-4000:]}")

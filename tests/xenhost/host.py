@@ -38,8 +38,10 @@ _READY_WITHIN = 120.0  # seconds; a boot takes 10, on a machine with other work 
 # AMD's virtualisation is what this emulator can emulate, with nested paging. `max` would offer
 # the dom0 kernel features that Xen then faults on.
 PROCESSOR = "qemu64,+svm,+npt,+rdtscp"
+_GUESTS = 2304
+"""MiB that are left to Xen and its guests."""
 _XEN_OPTIONS = (
-    "console=com1 com1=115200 loglvl=warning dom0_mem=768M,max:768M dom0_max_vcpus=1 "
+    "console=com1 com1=115200 loglvl=warning dom0_mem={memory}M,max:{memory}M dom0_max_vcpus=1 "
     # Time goes into these only; there is no one to be protected from in the emulated machine.
     "bootscrub=0 spec-ctrl=no xpti=no watchdog=0 cpufreq=none"
 )
@@ -199,6 +201,7 @@ def boot(
     timeout: float,
     on_line: Callable[[str], None],
     processor: str = PROCESSOR,
+    memory: int = 768,
 ) -> BootResult:
     """Run the shell command `command` in a fresh dom0 and say how it ended.
 
@@ -206,7 +209,7 @@ def boot(
     timeout: seconds for all of it, boot included. The emulator never outlives this call.
     on_line: is called with each line that the command prints, as it comes.
     processor: another than the usual one, as the emulator calls it. One without AMD's
-        virtualisation has PV domains only.
+        virtualisation has PV domains only. memory: of dom0, in MiB.
 
     Raises HostUnavailable without an emulator, BootFailed if the command was never started.
     """
@@ -221,7 +224,7 @@ def boot(
         _write_initrd(run / "initrd", image.initrd, overlay, command, word)
         (run / "log").touch()
         report = Report(word, on_line)
-        with _running(emulator, run, processor) as process:
+        with _running(emulator, run, processor, memory) as process:
             started = time.monotonic()
             _listen(process, report, started, deadline)
             ended = time.monotonic()
@@ -276,7 +279,7 @@ def _each_file(name: str, content: Content) -> Iterator[tuple[str, Content]]:
 
 @contextmanager
 def _running(
-    emulator: qemu.Emulator, run: Path, processor: str
+    emulator: qemu.Emulator, run: Path, processor: str, memory: int
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The emulator, in a process group of its own that is gone when the block is left."""
     command = [
@@ -284,10 +287,11 @@ def _running(
         *(["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []),
         *emulator.argv,
         *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-accel", "tcg,tb-size=512", "-cpu", processor, "-m", "3072", "-smp", "1"),
+        *("-accel", "tcg,tb-size=512", "-cpu", processor, "-smp", "1"),
+        *("-m", str(_GUESTS + memory)),
         *("-serial", "file:log"),
         *("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line"),
-        *("-kernel", "xen", "-append", _XEN_OPTIONS),
+        *("-kernel", "xen", "-append", _XEN_OPTIONS.format(memory=memory)),
         *("-initrd", "linux " + _LINUX_OPTIONS.replace(",", ",,") + ",initrd"),
     ]
     with (run / "errors").open("wb") as errors:
