@@ -46,7 +46,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("table", "mailbox"),
     ("snapshot", "reconcile", "delivery", "watch"),
     ("answers",),
-    ("layouts", "listing", "_privcmd", "hypercall", "xenstore"),  # the outside
+    ("layouts", "listing", "_privcmd", "readers"),
+    ("hypercall", "xenstore"),  # the outside
     ("watcher", "dispatch"),  # the thread; the caller's own
     ("index",),
     ("connect",),  # joining
@@ -56,7 +57,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
 
-OUTSIDE = {"layouts", "listing", "_privcmd", "hypercall", "xenstore"}
+OUTSIDE = {"layouts", "listing", "_privcmd", "hypercall", "readers", "xenstore"}
 MAY_KNOW_THE_OUTSIDE = OUTSIDE | {"connect"}
 
 

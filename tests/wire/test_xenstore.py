@@ -680,6 +680,7 @@ def test_more_kinds_of_events_than_there_can_be_domains_end_the_line(
 
 def test_never_more_than_a_window_is_under_way(xenstored: FakeXenstored, store: XenStore) -> None:
     """A window of requests ahead of the replies, filled up when half of it is answered."""
+    store._alone = True  # on the line itself, as below
     window = domindex.xenstore._WINDOW
     paths = [b"/n/%d" % number for number in range(2 * window)]
     hold = Hold(xenstored)
@@ -710,6 +711,7 @@ def test_a_server_that_stops_reading_is_silent(
 ) -> None:
     """The line is full, so that the rest cannot even be sent: that is limited in time as well."""
     store = open_store()
+    store._alone = True
     xenstored.each(reads=False)
     with within(LIMIT), pytest.raises(StoreLost, match="silent"):
         store.read([b"/" + b"x" * 3000] * 200)
@@ -723,6 +725,7 @@ def test_a_server_that_stops_reading_and_goes_on_is_survived(
     for path in paths:
         xenstored.write(path, b"value of " + path[:4])
     line = xenstored.clients[0].socket
+    store._alone = True
     _shrink(store, line)
     poll = select.poll()
     poll.register(line, select.POLLIN)
@@ -890,6 +893,7 @@ def test_a_signal_in_the_middle_of_a_call_mixes_no_answers(
 
 def test_request_ids_go_round_without_zero(xenstored: FakeXenstored, store: XenStore) -> None:
     """After 2^32 - 1 comes 1: 0 is what events carry."""
+    store._alone = True
     store._last_id = 0xFFFFFFFF - 5
     paths = [b"/n/%d" % number for number in range(100)]
     for path in paths:

@@ -1,0 +1,162 @@
+"""Many names at once: over connections beside the line, or on the line where there are none."""
+
+from __future__ import annotations
+
+import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+import domindex.xenstore
+from domindex.errors import StoreError, StoreLost
+from domindex.ports import Watch
+from domindex.xenstore import XenStore
+
+from .conftest import OpenStore
+from .fake_xenstored import FakeXenstored, Op, event, packet
+from .misbehaviour import Hold, after, half, of_type, refuse, say, silent, twice, with_id
+
+LIMIT = 0.3
+PATHS = [b"/n/%d" % number for number in range(300)]
+
+
+def fill(xenstored: FakeXenstored) -> list[bytes | None]:
+    """Every third node is missing; the others have values of all lengths."""
+    values = [None if n % 3 == 0 else b"x" * (n % 50) + b"%d" % n for n in range(len(PATHS))]
+    for path, value in zip(PATHS, values, strict=True):
+        if value is not None:
+            xenstored.write(path, value)
+    return values
+
+
+def test_the_values_come_in_order(xenstored: FakeXenstored, store: XenStore) -> None:
+    """Whoever answers first; and the connections are gone afterwards."""
+    values = fill(xenstored)
+    assert store.read(PATHS) == values
+    asked = [request for request in xenstored.requests if request.op == Op.READ]
+    assert len({id(request.client) for request in asked}) == domindex.xenstore._BESIDE
+    xenstored.wait_until(lambda: len(xenstored.clients) == 1)
+    assert store.read(PATHS[:5]) == values[:5]
+    assert store.read(PATHS) == values
+
+
+def test_few_are_read_on_the_line(xenstored: FakeXenstored, store: XenStore) -> None:
+    """A connection costs more than a read."""
+    store.read(PATHS[: domindex.xenstore._MANY - 1])
+    assert len(xenstored.clients) == 1
+
+
+def test_an_event_meanwhile_is_not_lost(xenstored: FakeXenstored, store: XenStore) -> None:
+    """It comes on the line that has the watches."""
+    watch = Watch(PATHS[1], b"token")
+    store.watch([watch])
+    list(store.events())
+    hold = Hold(xenstored)
+    xenstored.rule(hold, op=Op.READ)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(store.read, PATHS)
+        xenstored.wait_until(lambda: hold.seen == len(PATHS))
+        xenstored.write(PATHS[1], b"new")
+        hold.let_go()
+        reading.result(10)
+    store.barrier()
+    assert list(store.events()) == [watch]
+
+
+@pytest.mark.parametrize("count", [32, 33, 100])
+def test_replies_in_any_order_and_in_pieces(
+    xenstored: FakeXenstored, store: XenStore, count: int
+) -> None:
+    """Each finds its place."""
+    values = fill(xenstored)
+    hold = Hold(xenstored)
+    xenstored.rule(hold, op=Op.READ)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(store.read, PATHS[:count])
+        xenstored.wait_until(lambda: hold.seen == count)
+        hold.let_go(newest_first=True)
+        assert reading.result(10) == values[:count]
+
+
+def test_a_refusal_is_of_that_read_alone(xenstored: FakeXenstored, store: XenStore) -> None:
+    """As on the line: the first that is no missing node is raised, and the line goes on."""
+    fill(xenstored)
+    xenstored.rule(refuse(b"EIO"), op=Op.READ, times=1)
+    with pytest.raises(StoreError, match="EIO") as caught:
+        store.read(PATHS)
+    assert not isinstance(caught.value, StoreLost)
+    store.barrier()
+
+
+FATAL = {
+    "cut": half(3, close=True),
+    "garbage": say(b"\xff" * 64),
+    "too long": say(packet(Op.READ, b"", 1, length=1 << 24)),
+    "another's": with_id(7),
+    "nobody's": with_id(5000),
+    "zero": with_id(0),
+    "twice": twice,
+    "an event": after(event(b"/x", b"y")),
+}
+
+
+@pytest.mark.parametrize("fault", FATAL)
+def test_whatever_is_no_answer_ends_the_line(
+    xenstored: FakeXenstored, store: XenStore, fault: str
+) -> None:
+    """P9: a server that fails there is not believed here; nothing is left open."""
+    fill(xenstored)
+    before = len(os.listdir("/proc/self/fd"))
+    xenstored.rule(FATAL[fault], op=Op.READ, times=1)
+    with pytest.raises(StoreLost):
+        store.read(PATHS)
+    with pytest.raises(StoreLost):
+        store.barrier()
+    xenstored.wait_until(lambda: len(xenstored.clients) <= 1)
+    assert len(os.listdir("/proc/self/fd")) <= before
+
+
+def test_another_kind_of_reply_is_no_value(xenstored: FakeXenstored, store: XenStore) -> None:
+    """It answers a question that was not asked."""
+    xenstored.rule(of_type(Op.WATCH), op=Op.READ, times=1)
+    with pytest.raises(StoreLost):
+        store.read(PATHS)
+
+
+def test_silence_is_limited(xenstored: FakeXenstored, open_store: OpenStore) -> None:
+    """P9: no call blocks without a time limit."""
+    store = open_store(LIMIT)
+    xenstored.rule(silent, op=Op.READ, times=1)
+    with pytest.raises(StoreLost, match="silent"):
+        store.read(PATHS)
+
+
+def test_interrupted_from_another_thread(xenstored: FakeXenstored, store: XenStore) -> None:
+    """P9: close() does not wait for a server."""
+    hold = Hold(xenstored)
+    xenstored.rule(hold, op=Op.READ)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(store.read, PATHS)
+        xenstored.wait_until(lambda: hold.seen == len(PATHS))
+        threading.Thread(target=store.interrupt).start()
+        with pytest.raises(StoreLost):
+            reading.result(2)
+
+
+def test_where_no_more_can_be_opened_the_line_is_used(
+    xenstored: FakeXenstored, store: XenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P12: root may be dropped once the line is open; it is not tried again and again."""
+    values = fill(xenstored)
+    tried: list[str] = []
+
+    def refused(transport: str | None, path: str | None, timeout: float) -> None:
+        tried.append(str(path))
+        raise domindex.AccessDenied("it may not be opened")
+
+    monkeypatch.setattr(domindex.xenstore, "_connect", refused)
+    assert store.read(PATHS) == values
+    assert store.read(PATHS) == values
+    assert tried == [xenstored.path]
+    assert len(xenstored.clients) == 1
