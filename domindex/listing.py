@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import itertools
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from domindex.domain import FIRST_RESERVED_DOMID
@@ -30,57 +30,58 @@ class Listing:
     def __init__(self, entry: struct.Struct, decode: Callable[[tuple[Any, ...]], Row]) -> None:
         self._entry = entry
         self._decode = decode
-        self._pieces: list[tuple[bytes, Sequence[Row]]] = []
+        self._pieces: list[bytes] = []
+        self._rows: list[Row] = []  # of all pieces
 
     def rows(self, raw: bytes) -> list[Row]:
         """The rows of these entries; the very same ones where nothing has changed.
 
         Raises HypercallFailed if the domids do not follow each other.
         """
-        listed: list[Row] = []
         at = 0
-        for number, (before, rows) in enumerate(self._pieces):
-            piece = raw[at : at + len(before)]
-            if piece != before:
-                known, rows = rows, self._decoded(piece)
+        for number, before in enumerate(self._pieces):
+            if not raw.startswith(before, at):
+                piece = raw[at : at + len(before)]
+                known, rows = self._rows[self._span(at, before)], self._decoded(piece)
                 if [row.domid for row in rows] != [row.domid for row in known]:
                     break
                 rows = [old if old == row else row for old, row in zip(known, rows, strict=True)]
-                self._pieces[number] = piece, rows
-            listed += rows
-            at += len(piece)
+                self._rows[self._span(at, before)] = rows
+                self._pieces[number] = piece
+            at += len(before)
         else:
             if at == len(raw):
-                return listed
+                return self._rows.copy()
             number = len(self._pieces)
-        number = max(0, number - 1)  # the piece before may have room for what comes now
-        elsewhere = self._pieces[number:]
-        del self._pieces[number:]
-        at = sum(len(piece) for piece, _ in self._pieces)
-        del listed[at // self._entry.size :]
-        self._pieces += self._cut(raw[at:], listed[-1].domid if listed else -1, elsewhere)
-        for _, rows in self._pieces[number:]:
-            listed += rows
-        return listed
+        self._cut(raw, max(0, number - 1))  # the piece before may have room for what comes now
+        return self._rows.copy()
 
-    def _cut(
-        self, raw: bytes, last: int, known: Sequence[tuple[bytes, Sequence[Row]]]
-    ) -> list[tuple[bytes, Sequence[Row]]]:
-        """The pieces of what comes after the domid `last`; `known` may be among them."""
+    def _cut(self, raw: bytes, number: int) -> None:
+        """Make pieces and rows anew from that piece on, of the old ones where they are there."""
+        at = sum(map(len, self._pieces[:number]))
         size = self._entry.size
-        domids = _in_order(last, memoryview(raw).cast("H")[:: size // 2].tolist())
-        old = {rows[0].domid: (piece, rows) for piece, rows in known}
-        pieces: list[tuple[bytes, Sequence[Row]]] = []
-        at = 0
-        while at < len(domids):
+        known, rows = self._pieces[number:], self._rows[at // size :]
+        del self._pieces[number:], self._rows[at // size :]
+        old = {}
+        for piece in known:
+            old[rows[0].domid] = piece, rows[: len(piece) // size]
+            del rows[: len(piece) // size]
+        last = self._rows[-1].domid if self._rows else -1
+        domids = _in_order(last, memoryview(raw)[at:].cast("H")[:: size // 2].tolist())
+        first = 0
+        while first < len(domids):
             # dom0, which has always changed as it is the one that asks, is apart.
-            domid = domids[at]
+            domid = domids[first]
             end = bisect.bisect_left(domids, (domid + _PIECE - 1) // _PIECE * _PIECE + 1)
-            piece = raw[at * size : end * size]
-            before, rows = old.get(domid, (b"", ()))
-            pieces.append((piece, rows if piece == before else self._decoded(piece)))
-            at = end
-        return pieces
+            piece = raw[at + first * size : at + end * size]
+            before, rows = old.get(domid, (b"", []))
+            self._pieces.append(piece)
+            self._rows += rows if piece == before else self._decoded(piece)
+            first = end
+
+    def _span(self, at: int, piece: bytes) -> slice:
+        """Where its rows are."""
+        return slice(at // self._entry.size, (at + len(piece)) // self._entry.size)
 
     def _decoded(self, piece: bytes) -> list[Row]:
         return [*map(self._decode, self._entry.iter_unpack(piece))]

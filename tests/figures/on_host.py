@@ -162,8 +162,8 @@ def first_sync(domids: list[int]) -> list[Figure]:
 
 _SYNC = (
     "xenstored takes one request of each connection in a round of its loop. Names are read over "
-    "sixteen connections; the watches, two thirds of the time, stay on one, as more that last would "
-    "make every later round of xenstored dearer"
+    "sixteen connections; the watches, two thirds of the time, stay on one, as more that last "
+    "would make every later round of xenstored dearer"
 )
 
 
