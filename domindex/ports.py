@@ -36,7 +36,10 @@ class Hypervisor(Protocol):
     has_unique_ids: bool
 
     def list(self) -> Sequence[Row]:
-        """Every domain, lowest domid first, dying ones included. One hypercall per 1,024."""
+        """Every domain, lowest domid first, dying ones included. One hypercall per 1,024.
+
+        The list is the caller's to keep.
+        """
         ...
 
     def get(self, domid: int) -> Row | None:

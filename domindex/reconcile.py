@@ -285,7 +285,7 @@ class Reconciler:
         Kept until `see`, as the watcher asks before it believes the list.
         """
         if self._comparison is None or self._comparison[0] is not rows:
-            self._comparison = rows, _differences(self._rows, [*rows])
+            self._comparison = rows, _differences(self._rows, _listed(rows))
         return self._comparison[1]
 
     def _news(self, rows: Sequence[Row]) -> list[Row]:
@@ -305,7 +305,7 @@ class Reconciler:
         """What the next list is compared with."""
         self._comparison = None
         if scope is None:
-            self._rows = [*rows]
+            self._rows = _listed(rows)
             return
         for domid in scope:
             at = bisect_left(self._rows, domid, key=_DOMID)
@@ -346,6 +346,10 @@ class Reconciler:
         if tracked.token is not None:
             del self._tokens[tracked.token]
             self._unwatch.append(Watch(name_path(domid), tracked.token))
+
+
+def _listed(rows: Sequence[Row]) -> list[Row]:
+    return rows if isinstance(rows, list) else [*rows]
 
 
 def _differences(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]:

@@ -24,12 +24,12 @@ HEAD = """\
 # Benchmarks
 
 `make bench`: `domindex bench` in the dom0 of real Xen hosts in QEMU without KVM, beside a libvirtd
-that takes the same domains for its own. Everything there is some 50 times slower than it looks, so
+that takes the same domains for its own. Everything there is 10 to 50 times slower than it looks, so
 every time is a multiple of a bare `dict.get` in the same run, and nothing else means anything. The
 domain that is looked for is the one in the middle: a scan that ends at a hit reads half of all.
-Other work on the machine moves a whole column where it hits the `dict.get`: compare ways within a
-column, and believe sizes to differ only where the quartiles do. Scans have three samples at the
-largest sizes: among those less than twofold means nothing.
+"of floor" is told of pairs: each sample of a way comes right after one of its floor, and the median
+of their ratios is given. Scans have three samples at the largest sizes: among those less than
+twofold means nothing.
 """
 SIZES = (2, 10, 30, 100, 300, 1000)
 

@@ -26,6 +26,16 @@ def test_dom0_comes_first_and_domids_ascend(played: Stage, hypervisor: Hyperviso
     assert set(played.toolstack.domids()) <= set(domids)
 
 
+def test_a_list_is_the_caller_s_to_keep(played: Stage, hypervisor: Hypervisor) -> None:
+    """What is done to one shows in no other."""
+    played.toolstack.create()
+    first = list(hypervisor.list())
+    kept = hypervisor.list()
+    assert isinstance(kept, list)
+    kept.clear()
+    assert [row.domid for row in hypervisor.list()] == [row.domid for row in first]
+
+
 @pytest.mark.parametrize("type_", ["pv", "pvh", "hvm"])
 def test_a_domain_is_listed_with_its_handle_and_type(
     played: Stage, hypervisor: Hypervisor, type_: str

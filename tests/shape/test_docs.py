@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import domindex
+from domindex.bench.ours import BY_NAME
 from domindex.cli import main
 from domindex.testing import SimulatedHost
 from tests.bench import __main__ as benchmarks
@@ -114,3 +115,4 @@ def test_the_figures_are_those_that_were_measured() -> None:
 def test_the_benchmarks_are_those_that_were_measured() -> None:
     """RESULTS.md is what the JSON beside it says: `python -m tests.bench --release` makes it so."""
     assert benchmarks.RESULTS.read_text(encoding="utf-8") == benchmarks.results()
+    assert "\n".join(benchmarks.table(benchmarks.measured("4.17"), BY_NAME)).strip() in README
