@@ -11,10 +11,10 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 from domindex.bench.bare import BareLine
 from domindex.bench.subject import Subject
@@ -28,6 +28,7 @@ from domindex.testing import SimulatedHost
 
 _CHANGES: Final = 30
 _BURSTS, _BURST_SECONDS = 5, 0.2
+_NODES: Final = 100
 _PATIENCE: Final = 120.0
 _SYNC: Final = 600.0
 
@@ -56,6 +57,7 @@ def attempt(what: str, unit: str, run: Callable[[], Measure]) -> Measure:
 MEMORY: Final = ("memory that an index takes", "bytes a domain")
 IDLE: Final = ("wake-ups of the idle index", "a second")
 REACTION: Final = ("from a write to a node to its handler", "s")
+CHURN: Final = ("changes of nodes that the index follows", "a second")
 RENAME: Final = ("from a rename to the handler that is told", "s")
 UNDISTURBED: Final = ("writes to xenstore beside no index", "writes a second")
 BESIDE: Final = ("writes to xenstore beside an index", "writes a second")
@@ -102,9 +104,15 @@ def _switches(thread: int) -> int:
     return int(status.split("voluntary_ctxt_switches:")[1].split()[0])
 
 
+class Write(Protocol):
+    """Write our node, or the node `below` it."""
+
+    def __call__(self, value: bytes, below: str = "", /) -> None: ...
+
+
 @contextmanager
-def own_node(subject: Subject, home: Domain) -> Iterator[tuple[str, Callable[[bytes], None]]]:
-    """A node of ours below `home`, and how it is written. Removed in the end.
+def own_node(subject: Subject, home: Domain) -> Iterator[tuple[str, Write]]:
+    """A node of ours below `home`, and how it is written. Removed in the end, with all below it.
 
     Raises Missing, OSError.
     """
@@ -112,7 +120,7 @@ def own_node(subject: Subject, home: Domain) -> Iterator[tuple[str, Callable[[by
     host = subject.host
     if isinstance(host, SimulatedHost):
         try:
-            yield node, lambda value: host.write(home.domid, node, value)
+            yield node, lambda value, below="": host.write(home.domid, node + below, value)
         finally:
             host.write(home.domid, node, None)
         return
@@ -121,7 +129,7 @@ def own_node(subject: Subject, home: Domain) -> Iterator[tuple[str, Callable[[by
     try:
         line.write(path, b"")
         try:
-            yield node, lambda value: line.write(path, value)
+            yield node, lambda value, below="": line.write(path + below.encode(), value)
         finally:
             line.remove(path)
     finally:
@@ -167,6 +175,42 @@ def reaction(index: Index, subject: Subject) -> Measure:
     return Measure(*REACTION, *spread(took), detail)
 
 
+def churn(index: Index, subject: Subject) -> Measure:
+    """Changes a second that are told, each of another node, when they come as fast as they can."""
+    home = subject.domains[0]
+    told: set[tuple[str, bytes | None]] = set()
+    all_told = threading.Event()
+
+    def handler(path: str) -> Callable[[Domain, bytes | None], None]:
+        def hear(_: Domain, value: bytes | None) -> None:
+            told.add((path, value))
+            if len(told) == _NODES:
+                all_told.set()
+
+        return hear
+
+    def wait() -> None:
+        if not all_told.wait(_PATIENCE):
+            raise Missing(f"not all were told within {_PATIENCE:g} s")
+        told.clear()
+        all_told.clear()
+
+    rates = []
+    with own_node(subject, home) as (node, write), ExitStack() as stack:
+        paths = [f"/{number}" for number in range(_NODES)]
+        for path in paths:
+            stack.enter_context(index.watch(home, node + path, handler(path)))
+        wait()  # for what they are before
+        for burst in range(_BURSTS):
+            began = time.perf_counter()
+            for path in paths:
+                write(b"%d" % burst, path)
+            wait()
+            rates.append(_NODES / (time.perf_counter() - began))
+    detail = f"{_BURSTS} bursts; {_NODES} nodes of its own, each written once by one client"
+    return Measure(*CHURN, *spread(rates), detail)
+
+
 def renamed(index: Index, subject: Subject, rename: Callable[[int, str], None]) -> Measure:
     """From before a rename of the target to the call of a handler that hears of all renames."""
     ear = _Ear()
@@ -207,7 +251,7 @@ def burden(subject: Subject) -> tuple[Measure, Measure]:
     )
 
 
-def _rate(write: Callable[[bytes], None]) -> float:
+def _rate(write: Write) -> float:
     write(b"")  # whatever is left over of before comes first
     began, count = time.perf_counter(), 0
     while (took := time.perf_counter() - began) < _BURST_SECONDS or not count:

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from string import ascii_lowercase
 from typing import Any, Final
 
-from domindex.bench.measures import BESIDE, UNDISTURBED, Measure
+from domindex.bench.measures import BESIDE, CHURN, UNDISTURBED, Measure
 from domindex.bench.ours import DICT
 from domindex.bench.ways import Timed
 from domindex.domain import printable
@@ -110,7 +110,7 @@ def _measured(measure: Measure, report: Report) -> str:
     word = ""
     if measure.unit == "s":
         told = [shown(number, report.unit() if report.relative else 0.0) for number in numbers]
-    elif measure.what in (UNDISTURBED[0], BESIDE[0]) and report.relative and any(rates):
+    elif measure.what in (UNDISTURBED[0], BESIDE[0], CHURN[0]) and report.relative and any(rates):
         told = [shown_ratio(number / rates[0]) for number in numbers]
     else:
         told, word = [shown_number(number) for number in numbers], f" {measure.unit}"

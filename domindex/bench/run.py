@@ -107,8 +107,10 @@ def _writing(
 ) -> Iterator[Measure]:
     if settings.write:
         yield attempt(*measures.REACTION, lambda: measures.reaction(index, subject))
+        yield attempt(*measures.CHURN, lambda: measures.churn(index, subject))
     else:
         yield Measure(*measures.REACTION, missing=_NOT_ASKED)
+        yield Measure(*measures.CHURN, missing=_NOT_ASKED)
     if rename is None:
         yield Measure(*measures.RENAME, missing="no domain of this host is renamed for it")
     else:

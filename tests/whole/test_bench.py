@@ -75,7 +75,7 @@ def test_every_floor_was_measured_in_the_same_run(report: Report) -> None:
 
 def test_all_measures_are_taken(report: Report) -> None:
     """Memory, idleness, the way of an event, and what the host bears."""
-    assert len(report.measures) == 6
+    assert len(report.measures) == 7
     for taken in report.measures:
         assert not taken.missing, taken
         assert taken.detail
@@ -91,7 +91,7 @@ def test_nothing_is_written_unless_allowed() -> None:
     why = {taken.what: taken.missing for taken in told.measures if taken.missing}
     assert why.pop("wake-ups of the idle index") == "it was not to be watched"
     assert why.pop("from a rename to the handler that is told")
-    assert len(why) == 3
+    assert len(why) == 4
     assert all("--write" in reason for reason in why.values())
 
 
