@@ -34,6 +34,7 @@ from domindex.ports import Host
 from domindex.stats import Capabilities, Stats
 from domindex.table import View
 from domindex.waiting import Look, last
+from domindex.watch import NodeHandler, NodeWatch
 from domindex.watcher import Timing
 
 P = ParamSpec("P")
@@ -231,6 +232,30 @@ class AsyncIndex:
         """
         opener = self._index._opener(replay, queue, reboot_grace)
         return AsyncEventStream(opener, Wanted(events, where), self._index._forget)
+
+    def watch(self, domain: Domain, path: str, handler: NodeHandler) -> NodeWatch:
+        """As `Index.watch`; `handler(domain, value)` is called in the loop, and so must be quick.
+
+        Of values that come while the loop is busy it is told the last.
+        """
+        ring, lock = _Ring(), threading.Lock()
+        latest: list[tuple[Domain, bytes | None]] = []
+
+        def run() -> None:
+            with lock:
+                told = latest.pop()
+            if not watch.closed:
+                handler(*told)
+
+        def hear(holder: Domain, value: bytes | None) -> None:
+            with lock:
+                waiting = bool(latest)
+                latest[:] = [(holder, value)]
+            if not waiting:
+                ring.tell(run)
+
+        watch = self._index.watch(domain, path, hear)
+        return watch
 
     # -- waiting -----------------------------------------------------------------------------
 

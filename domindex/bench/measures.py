@@ -1,6 +1,7 @@
 """What is no matter of one call: memory and idleness, and, if it may write, events and burden.
 
-All that is ever written is one node below dom0's own home, made here and removed here.
+All that is ever written is one node below dom0's own home and what is below that, made here and
+removed here.
 """
 
 from __future__ import annotations

@@ -670,6 +670,79 @@ def test_a_closed_loop_harms_no_index(host: SimulatedHost) -> None:
 
 
 @in_loop
+async def test_a_node_is_told_in_the_loop(host: SimulatedHost) -> None:
+    """Now and at each change, in the thread of the loop, until its domain ends."""
+    host.create("web", domid=1)
+    told: asyncio.Queue[tuple[str | None, bytes | None, int]] = asyncio.Queue()
+    async with opened(host) as index:
+        watch = index.watch(
+            index.by_id(1),
+            "memory/meminfo",
+            lambda domain, value: told.put_nowait((domain.name, value, threading.get_ident())),
+        )
+        async with asyncio.timeout(LIMIT):
+            assert await told.get() == ("web", None, threading.get_ident())
+            host.write(1, "memory/meminfo", b"1024")
+            assert await told.get() == ("web", b"1024", threading.get_ident())
+        host.destroy(1)
+        await index.refresh()
+        assert watch.closed
+
+
+@in_loop
+async def test_of_a_node_a_busy_loop_is_told_the_last(host: SimulatedHost) -> None:
+    """However many come meanwhile: nothing piles up. And nothing is told once it is closed."""
+    host.create("web", domid=1)
+    told: list[bytes | None] = []
+    async with opened(host) as index:
+        watch = index.watch(index.by_id(1), "data/x", lambda _, value: told.append(value))
+        await soon(lambda: told == [None])
+        hear = watch._handler
+        for number in range(100):
+            hear(watch.domain, b"%d" % number)
+        await turn()
+        assert told == [None, b"99"]
+        hear(watch.domain, b"late")
+        watch.close()
+        await turn()
+        assert told == [None, b"99"]
+
+
+@in_loop
+async def test_a_handler_of_a_node_that_fails_is_called_again(host: SimulatedHost) -> None:
+    """The loop says what it raised."""
+    host.create("web", domid=1)
+    said: list[dict[str, Any]] = []
+    told: list[bytes | None] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: said.append(context))
+
+    def handler(_: object, value: bytes | None) -> None:
+        told.append(value)
+        raise RuntimeError("mine")
+
+    async with opened(host) as index:
+        with index.watch(index.by_id(1), "data/x", handler):
+            await soon(lambda: told == [None])
+            host.write(1, "data/x", b"1")
+            await soon(lambda: told == [None, b"1"])
+    assert [str(context["exception"]) for context in said] == ["mine", "mine"]
+
+
+@in_loop
+async def test_what_cannot_be_watched_is_said_at_once(host: SimulatedHost) -> None:
+    """As by the index beneath."""
+    host.create("web", domid=1)
+    async with opened(host) as index:
+        web = index.by_id(1)
+        with pytest.raises(InvalidKey):
+            index.watch(web, "/memory", print)
+        host.destroy(1)
+        await index.refresh()
+        with pytest.raises(NoSuchDomain):
+            index.watch(web, "memory", print)
+
+
+@in_loop
 async def test_waiting_for_what_comes(host: SimulatedHost) -> None:
     """Each wait gives what `Index` gives, at once if it is there already."""
     async with opened(host) as index:
