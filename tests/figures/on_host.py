@@ -113,7 +113,7 @@ def refreshed(domids: list[int]) -> Figure:
 
 
 _ASKED = (
-    "1.47 to 1.54 from run to run. The work on the list is a tenth of it; the rest is two threads "
+    "1.43 to 1.54 from run to run. The work on the list is a tenth of it; the rest is two threads "
     "that hand over to each other and back on one processor"
 )
 
