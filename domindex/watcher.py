@@ -259,7 +259,8 @@ class Watcher:
         self._events(store)
         self._pass(store, None, thorough=True)
         self.answered = asked
-        self._hand_over((), (), False)  # under no lock of ours: it takes the index's
+        self._take((), (), False)  # under no lock of ours: it takes the index's
+        time.sleep(0)  # who asked has the interpreter first, and not when we next wait
 
     def _audit(self, store: Store) -> None:
         """Read everything again. What no event told of is drift: counted, and repaired."""
@@ -319,7 +320,7 @@ class Watcher:
             ids = self._unique_ids(rows, thorough)
             reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
             if changes := reconciler.take():
-                self._hand_over(changes, (), inferred)
+                self._take(changes, (), inferred)
                 told += len(changes)
                 if self._heard_at is not None:
                     self.lag = time.monotonic() - self._heard_at
@@ -357,12 +358,6 @@ class Watcher:
             zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
         )
 
-    def _hand_over(
-        self, changes: Sequence[Change], events: Sequence[Event], inferred: bool
-    ) -> None:
-        self._take(changes, events, inferred)
-        time.sleep(0)  # whoever waits for it has the interpreter first, and not when we next wait
-
     def _list(self) -> Sequence[Row]:
         """Every domain. Raises if what it lacks is still there: removals need a whole list."""
         for _ in range(2):
@@ -398,7 +393,7 @@ class Watcher:
         if lost_at is not None:
             self.reconnects += 1
             told = (Recovered(now - lost_at),)
-        self._hand_over((), told, False)  # also to wake whoever waits for the line
+        self._take((), told, False)  # also to wake whoever waits for the line
 
     def _lose(self, cause: Exception) -> None:
         with self._state:
@@ -407,6 +402,6 @@ class Watcher:
             self._state.notify_all()
         if was_live:
             self._lost_at = time.monotonic()
-            self._hand_over((), (Lost(cause),), False)
+            self._take((), (Lost(cause),), False)
             with contextlib.suppress(Exception):  # a log that fails must not end the thread
                 log.warning("the index is not live: %s", cause)

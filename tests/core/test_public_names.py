@@ -12,7 +12,7 @@ import domindex.aio
 from tests.core import public_api
 
 WRITTEN = Path(__file__).with_name("public_api.txt").read_text(encoding="utf-8").splitlines()
-NOT_ASYNC = {"dispatch", "fileno", "start", "subscribe", "watch"}
+NOT_ASYNC = {"dispatch", "fileno", "start", "subscribe"}
 """What of an index has no place in a loop."""
 VERIFIED_APART = {"by_name", "by_uuid", "by_id", "os_type", "snapshot"}
 """What cannot take the same arguments there."""
