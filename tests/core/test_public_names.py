@@ -26,7 +26,10 @@ def test_the_interface_is_as_written() -> None:
     assert list(public_api.lines()) == WRITTEN
 
 
-@pytest.mark.parametrize("name", sorted(public_api.members(domindex.Index) - NOT_ASYNC))
+@pytest.mark.parametrize(
+    "name",
+    sorted(public_api.members(domindex.Index) - NOT_ASYNC - {"watch"}),  # without threaded
+)
 def test_the_index_is_the_same_in_asyncio(name: str) -> None:
     """By name, by arguments, and with words of its own or the index's."""
     ours, coat = (
