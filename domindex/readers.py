@@ -10,18 +10,14 @@ from __future__ import annotations
 
 import os
 import select
-import struct
 import time
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Protocol
 
 from domindex.errors import StoreLost
-
-HEADER: Final = struct.Struct("=IIII")
-"""Of a packet: type, request id, transaction id, length of the payload; xs_wire.h."""
+from domindex.packets import TooLong, cut
 
 _CHUNK = 1 << 16
-_LONGEST = 1 << 20
 _PAUSE = 0.005
 """Seconds for which the server is left to its work between two looks at what it has answered."""
 
@@ -115,17 +111,8 @@ class _Reader:
             raise StoreLost("a connection to xenstored cannot be read from", error.errno) from None
         if not chunk:
             raise StoreLost("a connection to xenstored was closed by it")
-        received, at = self._received, 0
-        received += chunk
-        found = []
-        while len(received) - at >= HEADER.size:
-            kind, request, _, length = HEADER.unpack_from(received, at)
-            if length > _LONGEST:
-                raise StoreLost(f"a connection to xenstored carries a packet of {length} bytes")
-            end = at + HEADER.size + length
-            if len(received) < end:
-                break
-            found.append((request - 1, (kind, bytes(received[at + HEADER.size : end]))))
-            at = end
-        del received[:at]
-        return found
+        self._received += chunk
+        try:
+            return [(request - 1, (kind, body)) for kind, request, body in cut(self._received)]
+        except TooLong as error:
+            raise StoreLost(f"a connection to xenstored carries {error}") from None

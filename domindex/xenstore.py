@@ -26,8 +26,9 @@ from typing import Any, Final, Protocol
 
 from domindex.domain import printable
 from domindex.errors import AccessDenied, InvalidKey, StoreError, StoreLost
+from domindex.packets import TooLong, cut, packet
 from domindex.ports import Watch
-from domindex.readers import HEADER, read_all
+from domindex.readers import read_all
 
 with warnings.catch_warnings():
     # In a control domain pyxs, when imported, leaves a file to the garbage collector to close.
@@ -51,8 +52,6 @@ _WINDOW = 512
 """Requests in flight on a socket; it is filled up whenever it is half empty. On the xenbus it is
 one: the kernel queues a request without copying its payload, and the next write would change it
 under way."""
-_LONGEST = 1 << 20
-"""A longer reply is garbage. oxenstored and old xenstored do send more than 4,096 bytes."""
 _CHUNK = 1 << 16
 _CHUNKS = 64
 """Read at most this much before looking at what has come: an event storm must not hold us."""
@@ -60,6 +59,8 @@ _CROWD = 8
 """Replies outstanding from which on the server is left alone for a while."""
 _LONGEST_POLL = 86400.0
 """Seconds. A poll for ever cannot be asked for in milliseconds of 31 bits; `wait` goes round."""
+_SHORTEST = 0.001
+"""Seconds below which leaving it alone is not worth a system call."""
 _LEAVE_ALONE = 0.02
 """Seconds for which it is left alone at most."""
 _UNREAD = 32
@@ -241,8 +242,7 @@ class XenStore:
                 self._alone = True  # root was dropped, or no descriptor is left
                 return None
             packets = [
-                HEADER.pack(Op.READ, number, 0, len(path) + 1) + path + b"\0"
-                for number, path in enumerate(paths, 1)
+                packet(Op.READ, number, path + b"\0") for number, path in enumerate(paths, 1)
             ]
             try:
                 replies = read_all(connections, packets, self._timeout, self._wake, self._pause)
@@ -307,14 +307,13 @@ class XenStore:
 
         It sends a reply in two pieces, and each would wake us.
         """
-        milliseconds = min(seconds, _LEAVE_ALONE) * 1000
-        if milliseconds >= 1:
-            self._pause(milliseconds / 1000)
+        if seconds >= _SHORTEST:
+            self._pause(min(seconds, _LEAVE_ALONE))
 
     def _packet(self, operation: int, payload: bytes, place: int) -> bytes:
         self._last_id = self._last_id % 0xFFFFFFFF + 1  # u32; 0 is what events carry
         self._waiting[self._last_id] = (operation, place)
-        return HEADER.pack(operation, self._last_id, 0, len(payload)) + payload
+        return packet(operation, self._last_id, payload)
 
     def _send(self, outgoing: bytearray) -> None:
         """As much as the line takes now; the rest stays in `outgoing`."""
@@ -374,21 +373,14 @@ class XenStore:
                 return
 
     def _parse(self, replies: list[bytes | StoreError] | None) -> None:
-        received, at = self._received, 0
-        while len(received) - at >= HEADER.size:
-            operation, request, _, length = HEADER.unpack_from(received, at)
-            if length > _LONGEST:
-                raise self._lost(f"carries garbage: a packet of {length} bytes")
-            end = at + HEADER.size + length
-            if len(received) < end:
-                break
-            payload = bytes(received[at + HEADER.size : end])
-            at = end
-            if operation == Op.WATCH_EVENT:
-                self._fired(payload)
-            else:
-                self._replied(operation, request, payload, replies)
-        del received[:at]
+        try:
+            for operation, request, payload in cut(self._received):
+                if operation == Op.WATCH_EVENT:
+                    self._fired(payload)
+                else:
+                    self._replied(operation, request, payload, replies)
+        except TooLong as error:
+            raise self._lost(f"carries garbage: {error}") from None
 
     def _fired(self, payload: bytes) -> None:
         path, nul, rest = payload.partition(b"\0")

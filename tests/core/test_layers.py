@@ -46,7 +46,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("table", "mailbox"),
     ("snapshot", "reconcile", "delivery", "watch"),
     ("answers",),
-    ("layouts", "listing", "_privcmd", "readers"),
+    ("layouts", "listing", "_privcmd", "packets"),
+    ("readers",),
     ("hypercall", "xenstore"),  # the outside
     ("watcher", "dispatch"),  # the thread; the caller's own
     ("index",),
@@ -57,7 +58,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
 
-OUTSIDE = {"layouts", "listing", "_privcmd", "hypercall", "readers", "xenstore"}
+OUTSIDE = {"layouts", "listing", "_privcmd", "hypercall", "packets", "readers", "xenstore"}
 MAY_KNOW_THE_OUTSIDE = OUTSIDE | {"connect"}
 
 
