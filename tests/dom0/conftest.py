@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.dom0 import xl
 from tests.dom0.toolstack import RealHost
 from tests.scenarios.conftest import stage as stage
 
@@ -17,3 +18,11 @@ def toolstack() -> Iterator[RealHost]:
     host.create("first")  # its own connections are open from here on
     yield host
     host.close()
+
+
+@pytest.fixture
+def alone() -> Iterator[None]:
+    """For tests that use `xl`: no domain is there before, and none after."""
+    xl.clear()
+    yield
+    xl.clear()

@@ -3,20 +3,13 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
 from . import xl
 
-
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    yield
-    for domid in set(xl.list()) - {0}:
-        xl.destroy(domid)
-    assert set(xl.list()) == {0}
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @pytest.mark.parametrize("type", ["pv", "pvh", "hvm"])

@@ -12,6 +12,8 @@ from tests.stage import Stage
 
 from . import xl
 
+pytestmark = pytest.mark.usefixtures("alone")
+
 
 @pytest.mark.parametrize("type_", ["pv", "pvh", "hvm"])
 def test_xl_create_and_destroy(stage: Stage, type_: str) -> None:
@@ -103,5 +105,3 @@ def test_preserve(stage: Stage) -> None:
         with pytest.raises(Ambiguous) as caught:
             index.by_uuid(uuid)
         assert {domain.domid for domain in caught.value.domains} == {corpse, heir.domid}
-        for domid in sorted(set(xl.list()) - {0}):
-            xl.destroy(domid)

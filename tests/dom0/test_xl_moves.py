@@ -6,7 +6,6 @@ of xenstore: `suspends` answers for them. A PV guest would have to leave more be
 
 from __future__ import annotations
 
-import contextlib
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -23,19 +22,7 @@ from tests.stage import Stage, tale, true_to_its_events
 
 from . import xl
 
-
-@pytest.fixture(autouse=True)
-def alone() -> Iterator[None]:
-    """No domain of a test before, when xl's own processes may still be at it, and none after."""
-    clear()
-    yield
-    clear()
-
-
-def clear() -> None:
-    for domid in set(xl.list()) - {0}:
-        with contextlib.suppress(xl.XlFailed):  # it has gone by itself meanwhile
-            xl.destroy(domid)
+pytestmark = pytest.mark.usefixtures("alone")
 
 
 @contextmanager

@@ -7,13 +7,18 @@ for its device model, and it is not meant to be unpaused.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from uuid import UUID
+
+from tests.stage import eventually
 
 TIME_LIMIT = 60.0  # seconds for one command; `create` takes about one
 _CONFIGURATION = Path("/etc/xen/xl.conf")
@@ -73,6 +78,31 @@ def create(
 
 def destroy(domain: int | str) -> None:
     run("destroy", str(domain))
+
+
+def clear() -> None:
+    """End every domain but dom0.
+
+    First each `xl create` that stays behind to start its domain anew when it ends: one that is
+    at it just now would make another after the last that is seen here.
+    """
+    for process in _left_behind():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process, signal.SIGKILL)
+    eventually(lambda: not any(_left_behind()), "every xl that was killed ended")
+    for domid in set(list()) - {0}:
+        with contextlib.suppress(XlFailed):  # it was dying already
+            destroy(domid)
+    eventually(lambda: set(list()) == {0}, "dom0 was alone")
+
+
+def _left_behind() -> Iterator[int]:
+    """The processes of `xl` that run, but for those that only wait to be reaped."""
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            number, name, state = stat.read_text().split()[:3]
+            if name == "(xl)" and state != "Z":
+                yield int(number)
 
 
 def rename(domain: int | str, name: str) -> None:
