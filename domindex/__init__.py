@@ -1,17 +1,17 @@
 """domindex: which Xen domain is called what. An index of name, uuid and domid, kept true.
 
 Reading order for the code: domain.py and events.py (what there is and what happens to it),
-table.py (three keys, one truth), reconcile.py (from what was seen to what is true),
-watcher.py (the thread that asks), answers.py and index.py (what a program holds on to),
-mailbox.py and delivery.py (how it hears). The outside is ports.py, behind it xenstore.py and
-hypercall.py, or testing.py. For asyncio there is aio.py, which must be imported by its name.
+core/table.py (three keys, one truth), core/reconcile.py (from what was seen to what is true),
+watcher.py (the thread that asks), answers.py, waits.py and index.py (what a program holds on to),
+listening/mailbox.py and listening/delivery.py (how it hears). The outside is ports.py, behind it
+xen/xenstore.py and xen/hypercall.py, or testing.py. For asyncio there is aio.py, which must be
+imported by its name.
 """
 
 from domindex import direct as direct
 from domindex.connect import XenHost as XenHost
 from domindex.connect import connect as connect
-from domindex.delivery import EventStream as EventStream
-from domindex.delivery import Subscription as Subscription
+from domindex.core.snapshot import Snapshot as Snapshot
 from domindex.domain import Domain as Domain
 from domindex.domain import DomainInfo as DomainInfo
 from domindex.domain import Life as Life
@@ -47,8 +47,9 @@ from domindex.events import Resync as Resync
 from domindex.events import ShutDown as ShutDown
 from domindex.events import Synced as Synced
 from domindex.index import Index as Index
-from domindex.snapshot import Snapshot as Snapshot
+from domindex.listening.delivery import EventStream as EventStream
+from domindex.listening.delivery import Subscription as Subscription
+from domindex.listening.watch import NodeWatch as NodeWatch
 from domindex.stats import Capabilities as Capabilities
 from domindex.stats import Stats as Stats
-from domindex.watch import NodeWatch as NodeWatch
 from domindex.watcher import Timing as Timing

@@ -24,17 +24,17 @@ from uuid import UUID
 
 from domindex.answers import Answers
 from domindex.connect import connect as _connect
-from domindex.delivery import Opener
+from domindex.core.table import View
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.errors import InvalidKey, NoEventLoop
 from domindex.events import Event, Removed
 from domindex.index import Index
-from domindex.mailbox import QUEUE, Mailbox, Wanted
+from domindex.listening.delivery import Opener
+from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
+from domindex.listening.waiting import Look, last
+from domindex.listening.watch import NodeHandler, NodeWatch
 from domindex.ports import Host
 from domindex.stats import Capabilities, Stats
-from domindex.table import View
-from domindex.waiting import Look, last
-from domindex.watch import NodeHandler, NodeWatch
 from domindex.watcher import Timing
 
 P = ParamSpec("P")

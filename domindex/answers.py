@@ -15,13 +15,13 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
+from domindex.core.past import Past
+from domindex.core.snapshot import Snapshot
+from domindex.core.table import DomainTable, Keyed, View, ordered
 from domindex.domain import Domain, OSType, as_domid, as_name, as_uuid
 from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive
 from domindex.events import Removed
-from domindex.past import Past
-from domindex.snapshot import Snapshot
-from domindex.table import DomainTable, Keyed, View, ordered
-from domindex.waiting import Bell
+from domindex.listening.waiting import Bell
 
 K = TypeVar("K", bound=Any)
 
@@ -385,20 +385,6 @@ class Answers(ABC):
     def _check_open(self) -> None:
         if self._ended:
             raise Closed(self._ended)
-
-
-def is_ready(domain: Domain) -> bool:
-    """It has its final name and runs: it is not being made, migrated, saved or ended.
-
-    While xl migrates, the new domain is called NAME--incoming, and the old one NAME--migratedaway
-    once it is of no more use (tools/xl/xl_migrate.c).
-    """
-    name = domain.name
-    return (
-        domain.shutdown is None
-        and bool(name)
-        and not (name or "").endswith(("--incoming", "--migratedaway"))
-    )
 
 
 def _checked(stale: Stale) -> Stale:

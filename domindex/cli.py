@@ -16,7 +16,6 @@ from typing import Any, TextIO, TypeAlias
 
 from domindex import direct
 from domindex.connect import XenHost, connect
-from domindex.delivery import EventStream
 from domindex.domain import Domain, printable
 from domindex.errors import Ambiguous, DomindexError, InvalidKey, NoSuchDomain, TimedOut
 from domindex.events import (
@@ -33,6 +32,7 @@ from domindex.events import (
     Resync,
     ShutDown,
 )
+from domindex.listening.delivery import EventStream
 from domindex.ports import Host
 
 Parser: TypeAlias = argparse.ArgumentParser

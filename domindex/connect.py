@@ -22,7 +22,7 @@ class XenHost:
 
     def open_hypervisor(self) -> Hypervisor:
         """Cost: two hypercalls on the newest Xen known, one more for each older version."""
-        from domindex.hypercall import PrivcmdHypervisor
+        from domindex.xen.hypercall import PrivcmdHypervisor
 
         return PrivcmdHypervisor()
 
@@ -32,7 +32,7 @@ class XenHost:
         Every later line takes the way of the first: while xenstored is away its socket is too,
         and the xenbus would be there, but with a kernel that does not say that it is away.
         """
-        from domindex.xenstore import XenStore
+        from domindex.xen.xenstore import XenStore
 
         store = XenStore(self._transport, self._path, timeout)
         self._transport = store.transport

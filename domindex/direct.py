@@ -22,10 +22,10 @@ from typing import Self
 from uuid import UUID
 
 from domindex.connect import XenHost
+from domindex.core.reconcile import name_path
 from domindex.domain import NIL_UUID, Domain, Life, OSType, as_domid, as_name, as_uuid, decode_name
 from domindex.errors import Ambiguous, NoSuchDomain
 from domindex.ports import Host, Row
-from domindex.reconcile import name_path
 
 
 def open(host: Host | None = None, *, timeout: float = 5.0) -> Direct:

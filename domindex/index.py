@@ -1,6 +1,6 @@
 """The index: what a program holds on to. Its opening and end, its listeners, the way to the host.
 
-What it answers from memory is the other half, answers.py.
+What it answers from memory is in answers.py, what can be waited for in waits.py.
 """
 
 from __future__ import annotations
@@ -13,28 +13,28 @@ import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Any, Final, Self
-from uuid import UUID
 
-from domindex.answers import Answers, K, Stale, is_ready
-from domindex.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
-from domindex.dispatch import Dispatcher
-from domindex.domain import Domain, DomainInfo, Life, as_domid, as_name, as_uuid
-from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, NotLive, TimedOut
+from domindex.answers import K, Stale
+from domindex.core.nodes import Node
+from domindex.core.table import Change, Keyed
+from domindex.domain import Domain, DomainInfo, Life, as_domid
+from domindex.errors import NoSuchDomain, NotLive
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
-from domindex.mailbox import QUEUE, Mailbox, Wanted
-from domindex.nodes import Node
+from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
+from domindex.listening.dispatch import Dispatcher
+from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
+from domindex.listening.waiting import Bell
+from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
 from domindex.ports import Host, Hypervisor
 from domindex.stats import Capabilities, Stats
-from domindex.table import Change, Keyed
-from domindex.waiting import Bell, Look
-from domindex.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
+from domindex.waits import Waits
 from domindex.watcher import Timing, Watcher
 
 _VERIFIES: Final = 3
 """Refreshes before a verified look-up gives up on a host that changes faster than it can ask."""
 
 
-class Index(Answers):
+class Index(Waits):
     """Every running domain of one host by name, uuid and domid, kept true by watching.
 
     Made by `domindex.connect()`. Safe from any thread, listeners included.
@@ -145,16 +145,6 @@ class Index(Answers):
         if held is not None:
             self._infos[domid] = now, held.life, found
         return found
-
-    def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
-        """Return once every change that was complete on the host before the call is held.
-
-        names: read every name again too, in case xenstored lost an event (it has no cause to).
-        Returns the generation. Raises NotLive or TimedOut after `timeout` seconds, Closed.
-        Cost: one xenstore round trip and one hypercall for the list, then what has changed. On
-        Xen >= 4.21 one small hypercall more for each domain, to tell its life.
-        """
-        return self._bell.wait_for(self._refresher(timeout, names), timeout)
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -293,49 +283,6 @@ class Index(Answers):
             if held is None or held.life != domain.life:
                 raise NoSuchDomain("life", domain.life)
             return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox)
-
-    # -- waiting -----------------------------------------------------------------------------
-
-    def wait_for(
-        self,
-        *,
-        name: str | bytes | None = None,
-        uuid: UUID | str | bytes | None = None,
-        domid: int | None = None,
-        where: Callable[[Domain], object] | None = None,
-        ready: bool = False,
-        timeout: float = 30.0,
-    ) -> Domain:
-        """The one domain that has all these keys and of which `where` holds, once there is one.
-
-        where: called with a record, in this thread, after each change. Without a key the domain
-            with the lowest domid that passes is taken.
-        ready: wait also until it runs under its final name: not still unnamed or migrating in
-            (`NAME--incoming`), not shut down or saved.
-
-        Raises after `timeout` seconds: Ambiguous if several carry the key, NotLive if the line is
-        down, else TimedOut. Raises Closed, InvalidKey. Cost: a look at each change, none between.
-        """
-        look = self._finder(name, uuid, domid, where, ready, timeout)
-        return self._bell.wait_for(look, timeout)
-
-    def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
-        """How `domain`, a record of this index, ended: waits until that very life has.
-
-        Another life on its domid is not mistaken for it. The `Removed` is that of `recent`, or one
-        made up, with `inferred`, if it ended so long ago that `recent` forgot it.
-
-        Raises TimedOut or NotLive after `timeout` seconds, Closed.
-        """
-        return self._bell.wait_for(self._end_finder(domain, timeout), timeout)
-
-    def wait_live(self, timeout: float = 30.0) -> None:
-        """Return once the index is live. Raises NotLive after `timeout` seconds, Closed."""
-        self._bell.wait_for(self._is_live, timeout)
-
-    def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
-        """The generation, once it is at least that. Raises TimedOut or NotLive, Closed."""
-        return self._bell.wait_for(self._reacher(generation, timeout), timeout)
 
     # -- state -------------------------------------------------------------------------------
 
@@ -486,110 +433,6 @@ class Index(Answers):
             self._dispatcher = Dispatcher()
         return self._dispatcher
 
-    # -- within: waiting ---------------------------------------------------------------------
-
-    def _refresher(self, timeout: float, names: bool) -> Look[int]:
-        """What `refresh` waits for. Making it asks the watcher."""
-        self._check_open()
-        ticket = self._watcher.ask(names=names)
-
-        def look(last: bool) -> int | None:
-            self._check_open()
-            if self._watcher.answered >= ticket:
-                return self.generation
-            if last:
-                raise self._too_late("the refresh was not done", timeout)
-            return None
-
-        return look
-
-    def _finder(
-        self,
-        name: str | bytes | None,
-        uuid: UUID | str | bytes | None,
-        domid: int | None,
-        where: Callable[[Domain], object] | None,
-        ready: bool,
-        timeout: float,
-    ) -> Look[Domain]:
-        """What `wait_for` waits for."""
-        if name is None and uuid is None and domid is None and where is None:
-            raise InvalidKey("wait_for needs a name, a uuid, a domid or where=")
-        called = None if name is None else as_name(name)
-        handle = None if uuid is None else as_uuid(uuid)
-        number = None if domid is None else as_domid(domid)
-
-        def look(last: bool) -> Domain | None:
-            with self._lock:
-                self._check_open()
-                if self._stale != "serve" and not self.live:
-                    if last:
-                        raise self._not_live()
-                    return None
-                if number is not None:
-                    holders = self._table.domids.holders(number)
-                elif called is not None:
-                    holders = self._table.names.holders(called)
-                elif handle is not None:
-                    holders = self._table.uuids.holders(handle)
-                else:
-                    holders = {domain.domid: domain for domain in self._table}
-            found = [
-                domain
-                for _, domain in sorted(holders.items())
-                if (called is None or domain.name == called)
-                and (handle is None or domain.uuid == handle)
-                and (not ready or is_ready(domain))
-                and (where is None or where(domain))
-            ]
-            by_key = (number, called, handle) != (None, None, None)
-            if len(found) > 1 and by_key:
-                if last:
-                    raise Ambiguous(*_key(called, handle), tuple(found))
-                return None
-            if found:
-                return found[0]
-            if last:
-                raise self._too_late("no such domain came", timeout)
-            return None
-
-        return look
-
-    def _end_finder(self, domain: Domain, timeout: float) -> Look[Removed]:
-        def look(last: bool) -> Removed | None:
-            with self._lock:
-                self._check_open()
-                now = self._table.get(domain.domid)
-                if now is not None and now.life == domain.life:
-                    still = f"domain {domain.domid} ({domain.printable}) still runs"
-                    if last:
-                        raise self._too_late(still, timeout)
-                    return None
-                ended = self._past.end_of(domain.life)
-            return ended or Removed(domain, domain.shutdown, True, generation=self.generation)
-
-        return look
-
-    def _is_live(self, last: bool) -> bool | None:
-        self._check_open()
-        if last and not self.live:
-            raise self._not_live()
-        return self.live or None
-
-    def _reacher(self, generation: int, timeout: float) -> Look[int]:
-        def look(last: bool) -> int | None:
-            self._check_open()
-            if self.generation >= generation:
-                return self.generation
-            if last:
-                raise self._too_late(f"the index is at generation {self.generation}", timeout)
-            return None
-
-        return look
-
-    def _too_late(self, what: str, timeout: float) -> Exception:
-        return TimedOut(f"{what} within {timeout} s") if self.live else self._not_live()
-
     # -- within: verifying -------------------------------------------------------------------
 
     def _verified(
@@ -615,10 +458,6 @@ class Index(Answers):
 
     def _not_live(self) -> NotLive:
         return NotLive("cannot tell: the line to the host is down", self._watcher.cause)
-
-
-def _key(name: str | None, uuid: UUID | None) -> tuple[str, object]:
-    return ("name", name) if name is not None else ("uuid", uuid)
 
 
 _open: weakref.WeakSet[Index] = weakref.WeakSet()

@@ -1,6 +1,6 @@
 """What is asked of the outside: a hypervisor, a xenstore, and a host that has both.
 
-The real ones are `hypercall.py` and `xenstore.py`, the simulated ones `testing.py`. The
+The real ones are in `xen/`, the simulated ones in `testing.py`. The
 contract tests hold all of them to what is written here.
 """
 

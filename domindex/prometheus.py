@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from domindex.core.snapshot import Snapshot
 from domindex.domain import printable
 from domindex.errors import Closed
 from domindex.index import Index
-from domindex.snapshot import Snapshot
 from domindex.stats import Stats
 
 try:

@@ -22,6 +22,7 @@ from uuid import UUID, uuid4
 
 from domindex.answers import Stale
 from domindex.connect import connect
+from domindex.core.reconcile import name_path
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
     NIL_UUID,
@@ -34,7 +35,6 @@ from domindex.domain import (
 from domindex.errors import HypercallFailed, NoSuchDomain, StoreLost
 from domindex.index import Index
 from domindex.ports import Hypervisor, Row, Store, Watch
-from domindex.reconcile import name_path
 from domindex.watcher import Timing
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)

@@ -22,13 +22,13 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from domindex.core.nodes import Node
+from domindex.core.reconcile import SPECIAL, Held, Reconciler, name_path
+from domindex.core.table import Change
 from domindex.domain import Life
 from domindex.errors import HostError, HypercallFailed, TimedOut
 from domindex.events import Event, Lost, Recovered
-from domindex.nodes import Node
 from domindex.ports import Host, Hypervisor, Row, Store
-from domindex.reconcile import SPECIAL, Held, Reconciler, name_path
-from domindex.table import Change
 
 log = logging.getLogger("domindex")
 

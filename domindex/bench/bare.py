@@ -24,8 +24,8 @@ def bare_hypercall() -> tuple[Callable[[int], int], Callable[[], None]]:
 
     Opened and probed by the library; from there on only its prepared call is used.
     """
-    from domindex import _privcmd
-    from domindex.hypercall import PrivcmdHypervisor
+    from domindex.xen import _privcmd
+    from domindex.xen.hypercall import PrivcmdHypervisor
 
     hypervisor = PrivcmdHypervisor()
     one = hypervisor._list(1)

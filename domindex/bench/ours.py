@@ -10,10 +10,10 @@ from domindex.bench.bare import BareLine, bare_hypercall
 from domindex.bench.subject import ABSENT, Subject
 from domindex.bench.ways import Missing, Peer, Way
 from domindex.connect import XenHost, connect
+from domindex.core.reconcile import name_path
 from domindex.errors import NoSuchDomain
 from domindex.index import Index
 from domindex.ports import Watch
-from domindex.reconcile import name_path
 
 DICT = "a bare dict.get"
 SUBSCRIPT = "a bare dict subscript"

@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from domindex.core.reconcile import SPECIAL, name_path
 from domindex.errors import StoreLost
 from domindex.ports import Store, Watch
-from domindex.reconcile import SPECIAL, name_path
 from tests.stage import PATIENCE, Stage
 
 

@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from domindex.delivery import Handler, Subscription
 from domindex.events import Event, Recovered
-from domindex.mailbox import Mailbox
+from domindex.listening.delivery import Handler, Subscription
+from domindex.listening.mailbox import Mailbox
 from tests.whole.helpers import eventually
 
 LIMIT = 5.0

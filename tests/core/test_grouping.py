@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domindex.core.grouping import Grouping
 from domindex.domain import Domain
-from domindex.grouping import Grouping
 from tests.core.lives import life
 
 

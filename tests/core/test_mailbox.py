@@ -17,7 +17,7 @@ from domindex.events import (
     Removed,
     Resync,
 )
-from domindex.mailbox import Mailbox
+from domindex.listening.mailbox import Mailbox
 from tests.core.lives import life
 
 
@@ -32,7 +32,7 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 1000.0
         clock = SimpleNamespace(monotonic=lambda: self.now)
-        monkeypatch.setattr("domindex.mailbox.time", clock)
+        monkeypatch.setattr("domindex.listening.mailbox.time", clock)
 
 
 class Box(Mailbox):

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from domindex.events import Event, Recovered, Resync
-from domindex.mailbox import Mailbox
+from domindex.listening.mailbox import Mailbox
 
 
 def event(number: int) -> Event:

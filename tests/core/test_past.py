@@ -6,9 +6,9 @@ from types import SimpleNamespace
 
 import pytest
 
+from domindex.core.past import KEPT, KEPT_FOR, Past
 from domindex.domain import Domain
 from domindex.events import Added, Removed, Renamed
-from domindex.past import KEPT, KEPT_FOR, Past
 from tests.core.lives import life
 
 
@@ -17,7 +17,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 5000.0
-        monkeypatch.setattr("domindex.past.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("domindex.core.past.time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 def anybody(_: Domain) -> bool:

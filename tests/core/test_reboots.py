@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domindex.domain import Domain, ShutdownReason
 from domindex.events import Added, Event, Lost, Rebooted, Removed, Renamed
-from domindex.reboots import Reboots
+from domindex.listening.reboots import Reboots
 from tests.core.lives import life
 
 GRACE = 2.0

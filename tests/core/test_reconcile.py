@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domindex import reconcile
+from domindex.core import reconcile
+from domindex.core.nodes import Node
+from domindex.core.reconcile import SPECIAL, Reconciler, name_path
+from domindex.core.table import Change
 from domindex.domain import Domain, Life, OSType, ShutdownReason
-from domindex.nodes import Node
 from domindex.ports import Row, Watch
-from domindex.reconcile import SPECIAL, Reconciler, name_path
-from domindex.table import Change
 
 INTRODUCE = Watch(b"@introduceDomain", b"introduce")
 RELEASE = Watch(b"@releaseDomain", b"release")
@@ -770,7 +770,7 @@ def test_a_list_taken_in_by_half_is_made_good_on_the_next_line(
     zero, seven = row(0), row(7)
     watcher.settle(zero, seven, d7=b"web")
     with monkeypatch.context() as patch:
-        patch.delattr("domindex.nodes.Nodes.ended")
+        patch.delattr("domindex.core.nodes.Nodes.ended")
         with pytest.raises(AttributeError):
             watcher.see(zero, row(8))
     watcher.reconciler.new_line()

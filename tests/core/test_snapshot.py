@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from domindex.core.snapshot import Snapshot
+from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, ShutdownReason
 from domindex.events import Added, DuplicateName, DuplicateUuid, Removed, Renamed, ShutDown
-from domindex.snapshot import Snapshot
-from domindex.table import Change, DomainTable
 from tests.core.lives import life
 
 

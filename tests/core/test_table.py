@@ -11,9 +11,9 @@ from uuid import UUID
 
 import pytest
 
+from domindex.core.table import Change, DomainTable, View
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
 from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
-from domindex.table import Change, DomainTable, View
 
 
 class Absent(KeyError):

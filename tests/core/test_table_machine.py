@@ -10,9 +10,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
 from domindex.events import DuplicateName, DuplicateUuid
-from domindex.table import Change, DomainTable
 from tests.histories import Believer
 
 domids = st.integers(0, 4)

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import pytest
 
+from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
 from domindex.events import DomainEvent, DuplicateName, DuplicateUuid
-from domindex.table import Change, DomainTable
 from tests.core.lives import life
 from tests.core.test_table import Absent, table_of
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from domindex.errors import TimedOut
-from domindex.waiting import Bell
+from domindex.listening.waiting import Bell
 from tests.whole.helpers import eventually
 
 LIMIT = 5.0

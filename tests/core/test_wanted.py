@@ -17,7 +17,7 @@ from domindex.events import (
     Resync,
     Synced,
 )
-from domindex.mailbox import Wanted
+from domindex.listening.mailbox import Wanted
 from tests.core.lives import life
 
 WEB, DB = life(1, "web"), life(2, "db")

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from domindex._privcmd import CData, ffi
+from domindex.core.reconcile import SPECIAL, name_path
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
-from domindex.hypercall import BATCH, PrivcmdHypervisor
 from domindex.index import Index
 from domindex.ports import Hypervisor, Row, Watch
-from domindex.reconcile import SPECIAL, name_path
+from domindex.xen._privcmd import CData, ffi
+from domindex.xen.hypercall import BATCH, PrivcmdHypervisor
 from tests.wire.fake_hypervisor import FakeDomain, FakePrivcmd, FakeXen
 
 INTRODUCED, RELEASED = SPECIAL

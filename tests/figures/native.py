@@ -13,8 +13,8 @@ import timeit
 import tracemalloc
 from pathlib import Path
 
+from domindex.core.snapshot import Snapshot
 from domindex.events import Event, Renamed
-from domindex.snapshot import Snapshot
 from domindex.testing import SimulatedHost
 from domindex.watcher import Timing
 from tests.figures.measure import Figure, in_turns, seconds

@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 
 import domindex
-from domindex import _privcmd
-from domindex.hypercall import BATCH, PrivcmdHypervisor
+from domindex.xen import _privcmd
+from domindex.xen.hypercall import BATCH, PrivcmdHypervisor
 from tests.dom0.toolstack import RealHost
 from tests.figures.measure import Figure, in_turns, seconds
 

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domindex.core.past import KEPT
 from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.errors import Closed, InvalidKey, NotLive
 from domindex.index import Index
-from domindex.past import KEPT
 from domindex.testing import SimulatedHost
 from tests.core.lives import life
 from tests.whole.helpers import CALM, SHARP, eventually

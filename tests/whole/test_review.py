@@ -16,7 +16,7 @@ import pytest
 import domindex
 from domindex import Added, Closed, NotLive, Removed, Timing
 from domindex.testing import QUICK, SimulatedHost
-from domindex.xenstore import XenStore
+from domindex.xen.xenstore import XenStore
 from tests.whole.helpers import Ear, Meddler, eventually
 
 U = UUID(int=7)

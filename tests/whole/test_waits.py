@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
-from domindex.answers import is_ready
 from domindex.domain import Domain, ShutdownReason
 from domindex.errors import Ambiguous, Closed, InvalidKey, NotLive, TimedOut
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.testing import SimulatedHost
+from domindex.waits import is_ready
 from tests.core.lives import life
 from tests.whole.helpers import CALM, LIMIT, SHARP, eventually
 from tests.whole.test_threads import Crew

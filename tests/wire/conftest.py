@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from domindex.xenstore import XenStore
+from domindex.xen.xenstore import XenStore
 
 from .fake_xenstored import FakeXenstored
 

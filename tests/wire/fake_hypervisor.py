@@ -1,7 +1,7 @@
 """A hypervisor that is played in memory: it answers at the addresses it is given, as Xen does.
 
 What a release looks like comes from `abi.json`, measured by compiling its headers, and not from
-`domindex.layouts`, which is to agree with it. `FakePrivcmd` is the real `Privcmd` with `call`
+`domindex.xen.layouts`, which is to agree with it. `FakePrivcmd` is the real `Privcmd` with `call`
 led here: its memory is real, mapped, and gone when it is closed.
 
 Sources: xen/common/{sysctl,domctl}.c and xen/arch/*/domctl.c for what is checked in which order.
@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from domindex import _privcmd
-from domindex._privcmd import CData, Privcmd, ffi
+from domindex.xen import _privcmd
+from domindex.xen._privcmd import CData, Privcmd, ffi
 
 ABI: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("abi.json").read_text())
 RELEASES: Final = tuple(ABI["releases"])

@@ -23,9 +23,7 @@ from uuid import UUID
 
 import pytest
 
-import domindex.hypercall
-from domindex import _privcmd
-from domindex._privcmd import Privcmd
+import domindex.xen.hypercall
 from domindex.domain import DomainInfo, OSType, ShutdownReason
 from domindex.errors import (
     AccessDenied,
@@ -37,9 +35,11 @@ from domindex.errors import (
     NotControlDomain,
     UnknownXen,
 )
-from domindex.hypercall import PrivcmdHypervisor
-from domindex.layouts import DYING, os_type, shutdown_reason
 from domindex.ports import Row
+from domindex.xen import _privcmd
+from domindex.xen._privcmd import Privcmd
+from domindex.xen.hypercall import PrivcmdHypervisor
+from domindex.xen.layouts import DYING, os_type, shutdown_reason
 
 from .fake_hypervisor import ABI, PAIRS, FakeDomain, FakeLibc, FakePrivcmd, FakeXen
 from .test_layouts import BY_NAME, LISTED
@@ -469,7 +469,7 @@ def refusal(xen: FakeXen, machine: str | None = None) -> DomindexError:
 def control(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool | None:
     """What /proc/xen/capabilities says."""
     found: bool | None = request.param
-    monkeypatch.setattr(domindex.hypercall, "_is_control_domain", lambda: found)
+    monkeypatch.setattr(domindex.xen.hypercall, "_is_control_domain", lambda: found)
     return found
 
 

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import pytest
 
-import domindex.xenstore
+import domindex.xen.xenstore
 from domindex.connect import connect
 from domindex.domain import NIL_UUID
 from domindex.errors import (
@@ -34,11 +34,11 @@ from domindex.errors import (
     TimedOut,
 )
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed, ShutDown
-from domindex.hypercall import PrivcmdHypervisor
 from domindex.index import Index
 from domindex.ports import Hypervisor, Store
 from domindex.watcher import Timing
-from domindex.xenstore import XenStore
+from domindex.xen.hypercall import PrivcmdHypervisor
+from domindex.xen.xenstore import XenStore
 from tests.stage import LIVES
 
 from .fake_hypervisor import FakeDomain, FakePrivcmd, FakeXen
@@ -284,7 +284,7 @@ def test_it_follows_through_the_xenbus(
     """Where there is no socket: watches without depth, events and replies in any order."""
     xenstored.old_bus = False
     host = WireHost(xenstored, FakeXen("4.22"))
-    monkeypatch.setattr(domindex.xenstore, "_connect", lambda *_: (Line(xenstored.plug()), True))
+    monkeypatch.setattr(domindex.xen.xenstore, "connect", lambda *_: (Line(xenstored.plug()), True))
     with connect(host, timing=QUICK) as index:
         listener = Listener(index, present=1)
         for number in range(1, 30):

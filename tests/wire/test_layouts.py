@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from domindex import layouts
 from domindex.domain import OSType, ShutdownReason
-from domindex.layouts import Layout, Release
+from domindex.xen import layouts
+from domindex.xen.layouts import Layout, Release
 
 from .fake_hypervisor import ABI, ARCHITECTURES, PAIRS, RELEASES
 

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from domindex.domain import OSType
 from domindex.errors import HypercallFailed
-from domindex.listing import Listing
 from domindex.ports import Row
+from domindex.xen.listing import Listing
 
 ENTRY = struct.Struct("<HHI")
 

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import domindex.xenstore
+import domindex.xen._pyxs
+import domindex.xen.xenstore
 from domindex.errors import StoreError, StoreLost
 from domindex.ports import Watch
-from domindex.xenstore import XenStore
+from domindex.xen.xenstore import XenStore
 
 from .conftest import OpenStore
 from .fake_xenstored import FakeXenstored, Op, event, packet
@@ -35,7 +36,7 @@ def test_the_values_come_in_order(xenstored: FakeXenstored, store: XenStore) -> 
     values = fill(xenstored)
     assert store.read(PATHS) == values
     asked = [request for request in xenstored.requests if request.op == Op.READ]
-    assert len({id(request.client) for request in asked}) == domindex.xenstore._BESIDE
+    assert len({id(request.client) for request in asked}) == domindex.xen.xenstore._BESIDE
     xenstored.wait_until(lambda: len(xenstored.clients) == 1)
     assert store.read(PATHS[:5]) == values[:5]
     assert store.read(PATHS) == values
@@ -43,7 +44,7 @@ def test_the_values_come_in_order(xenstored: FakeXenstored, store: XenStore) -> 
 
 def test_few_are_read_on_the_line(xenstored: FakeXenstored, store: XenStore) -> None:
     """A connection costs more than a read."""
-    store.read(PATHS[: domindex.xenstore._MANY - 1])
+    store.read(PATHS[: domindex.xen.xenstore._MANY - 1])
     assert len(xenstored.clients) == 1
 
 
@@ -155,7 +156,7 @@ def test_where_no_more_can_be_opened_the_line_is_used(
         tried.append(str(path))
         raise domindex.AccessDenied("it may not be opened")
 
-    monkeypatch.setattr(domindex.xenstore, "_connect", refused)
+    monkeypatch.setattr(domindex.xen._pyxs, "connect", refused)
     assert store.read(PATHS) == values
     assert store.read(PATHS) == values
     assert tried == [xenstored.path]

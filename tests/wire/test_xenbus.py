@@ -11,10 +11,10 @@ from collections.abc import Iterator
 
 import pytest
 
-import domindex.xenstore
+import domindex.xen.xenstore
 from domindex.errors import StoreError, StoreLost
 from domindex.ports import Watch
-from domindex.xenstore import XenStore
+from domindex.xen.xenstore import XenStore
 
 from .conftest import LIMIT
 from .fake_xenstored import Answer, FakeXenstored, Op, Request, event
@@ -51,7 +51,7 @@ def bus(
     old_bus: bool, xenstored: FakeXenstored, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[XenStore]:
     """A line through the device."""
-    monkeypatch.setattr(domindex.xenstore, "_connect", lambda *_: (Line(xenstored.plug()), True))
+    monkeypatch.setattr(domindex.xen.xenstore, "connect", lambda *_: (Line(xenstored.plug()), True))
     store = XenStore("xenbus", None, LIMIT)
     yield store
     store.close()

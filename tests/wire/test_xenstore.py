@@ -26,10 +26,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-import domindex.xenstore
+import domindex.xen._pyxs
+import domindex.xen.xenstore
 from domindex.errors import AccessDenied, HostError, InvalidKey, StoreError, StoreLost
 from domindex.ports import Watch
-from domindex.xenstore import XenStore
+from domindex.xen.xenstore import XenStore
 
 from .conftest import LIMIT, OpenStore, descriptors
 from .fake_xenstored import FakeXenstored, Op, Rule, event, packet
@@ -681,7 +682,7 @@ def test_more_kinds_of_events_than_there_can_be_domains_end_the_line(
 def test_never_more_than_a_window_is_under_way(xenstored: FakeXenstored, store: XenStore) -> None:
     """A window of requests ahead of the replies, filled up when half of it is answered."""
     store._alone = True  # on the line itself, as below
-    window = domindex.xenstore._WINDOW
+    window = domindex.xen.xenstore._WINDOW
     paths = [b"/n/%d" % number for number in range(2 * window)]
     hold = Hold(xenstored)
     xenstored.rule(hold, op=Op.READ)
@@ -943,8 +944,8 @@ def test_without_descriptors_to_spare_nothing_is_left_open(
         lines.append(line)
         return line, is_bus
 
-    connected = domindex.xenstore._connect
-    monkeypatch.setattr(domindex.xenstore, "_connect", connect)
+    connected = domindex.xen._pyxs.connect
+    monkeypatch.setattr(domindex.xen.xenstore, "connect", connect)
     open_before = descriptors()
     try:
         with pytest.raises(HostError) as caught:

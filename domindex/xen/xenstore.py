@@ -1,8 +1,7 @@
 """One line to xenstored: pipelined requests, queued events, a time limit on everything.
 
-The only file that imports pyxs, whose connections, operation numbers, path checks and error
-names it builds on; the loop that drives the line is our own. One thread drives it; `wake` and
-`interrupt` alone may come from others.
+Connections, operation numbers and error names are those of pyxs (_pyxs.py); the loop that drives
+the line is our own. One thread drives it; `wake` and `interrupt` alone may come from others.
 
 Sources: xen/include/public/io/xs_wire.h and docs/misc/xenstore.txt for the protocol;
 drivers/xen/xenbus/xenbus_dev_frontend.c of Linux for what the kernel's device does to it.
@@ -14,29 +13,18 @@ import contextlib
 import errno
 import os
 import select
-import socket
-import stat
-import struct
 import time
-import warnings
 import weakref
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Final, Protocol
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from domindex.domain import printable
-from domindex.errors import AccessDenied, InvalidKey, StoreError, StoreLost
-from domindex.packets import TooLong, cut, packet
+from domindex.errors import AccessDenied, StoreError, StoreLost
 from domindex.ports import Watch
-from domindex.readers import read_all
-
-with warnings.catch_warnings():
-    # In a control domain pyxs, when imported, leaves a file to the garbage collector to close.
-    warnings.simplefilter("ignore", ResourceWarning)
-    from pyxs._internal import Op
-    from pyxs.connection import UnixSocketConnection, XenBusConnection
-    from pyxs.exceptions import ConnectionError as PyxsConnectionError
-    from pyxs.helpers import error as pyxs_error
+from domindex.xen._pyxs import Op, connect, hang_up, number_of, opened
+from domindex.xen.packets import TooLong, cut, packet
+from domindex.xen.readers import read_all
 
 GET_FEATURE: Final = 23
 """C xenstored >= 4.21; newer than pyxs."""
@@ -75,22 +63,12 @@ _BARRIER_PATH = b"/domindex/barrier"
 """Never written by anybody, so that a watch on it fires at its start and never again."""
 
 
-class _Connection(Protocol):
-    """What we use of a pyxs connection."""
-
-    path: str
-
-    def connect(self) -> None: ...
-    def close(self) -> None: ...
-    def fileno(self) -> int: ...
-
-
 class XenStore:
     """See `ports.Store`. Raises StoreLost or AccessDenied when it cannot be opened."""
 
     def __init__(self, transport: str | None, path: str | None, timeout: float) -> None:
         self._timeout = timeout
-        self._connection, self._is_bus = _connect(transport, path, timeout)
+        self._connection, self._is_bus = connect(transport, path, timeout)
         self.transport = "xenbus" if self._is_bus else "socket"
         self.forgets = self._is_bus
         try:
@@ -217,8 +195,7 @@ class XenStore:
         if self._wake >= 0:
             wake, self._wake = self._wake, -1
             os.close(wake)
-            with contextlib.suppress(OSError, PyxsConnectionError):
-                self._connection.close()
+            hang_up(self._connection)
 
     # -- requests ----------------------------------------------------------------------------
 
@@ -232,10 +209,10 @@ class XenStore:
         """Read over connections beside this line; None if that cannot be done."""
         if self._is_bus or self._alone:
             return None
-        with contextlib.ExitStack() as opened:
+        with contextlib.ExitStack() as closing:
             try:
                 connections = [
-                    opened.enter_context(_opened(self._connection.path, self._timeout))
+                    closing.enter_context(opened(self._connection.path, self._timeout))
                     for _ in range(min(_BESIDE, 2 * len(paths) // _MANY))
                 ]
             except (StoreLost, AccessDenied):
@@ -436,88 +413,7 @@ def _pair(watch: Watch) -> bytes:
 
 
 def _refusal(payload: bytes) -> StoreError:
-    """The error that xenstored names. Unknown names (oxenstored's EQUOTA) get no number."""
+    """The error that xenstored named."""
     name = payload.rstrip(b"\0")
-    number: int = pyxs_error(name).args[0] if name.isascii() else 0
     said = printable(name[:40].decode("ascii", "replace"))
-    return StoreError(f"xenstored refuses: {said}", number or None)
-
-
-class _TimedSocket:
-    """pyxs's transport connects without a time limit; xenstored's backlog is one."""
-
-    def __init__(self, path: str, timeout: float) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        whole = int(timeout)
-        limit = struct.pack("ll", whole, int((timeout - whole) * 1e6) or 1)
-        try:
-            # With this a blocking connect to a full backlog fails after a time; a
-            # non-blocking one fails at once.
-            self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-            self.sock.connect(path)
-        except BaseException:
-            self.sock.close()
-            raise
-
-    def fileno(self) -> int:
-        return self.sock.fileno()
-
-    def close(self) -> None:
-        self.sock.close()
-
-
-class _TimedUnixSocketConnection(UnixSocketConnection):  # type: ignore[misc]  # pyxs is untyped
-    timeout = 5.0
-
-    def create_transport(self) -> Any:
-        return _TimedSocket(self.path, self.timeout)
-
-
-@contextlib.contextmanager
-def _opened(path: str, timeout: float) -> Iterator[_Connection]:
-    connection, _ = _connect("socket", path, timeout)
-    try:
-        yield connection
-    finally:
-        with contextlib.suppress(OSError, PyxsConnectionError):
-            connection.close()
-
-
-def _connect(transport: str | None, path: str | None, timeout: float) -> tuple[_Connection, bool]:
-    """An open connection, and whether it is the xenbus."""
-    if transport not in (None, "socket", "xenbus"):
-        raise InvalidKey(f"transport is 'socket', 'xenbus' or None, not {transport!r}")
-    line: Any = _TimedUnixSocketConnection(path)
-    line.timeout = timeout
-    bus: Any = XenBusConnection(path)
-    is_bus = transport == "xenbus" or (transport is None and _is_device(line.path, bus.path))
-    if is_bus:
-        # XENSTORED_PATH may name the device, as it does for libxenstore.
-        line = XenBusConnection(line.path) if _is_character_device(line.path) else bus
-    try:
-        line.connect()
-    except (OSError, PyxsConnectionError) as error:
-        raise _unreachable(line.path, error) from None
-    return line, is_bus
-
-
-def _is_device(socket_path: str, bus_path: str) -> bool:
-    if os.path.exists(socket_path):
-        return _is_character_device(socket_path)
-    return os.path.exists(bus_path)
-
-
-def _is_character_device(path: str) -> bool:
-    try:
-        return stat.S_ISCHR(os.stat(path).st_mode)
-    except OSError:
-        return False
-
-
-def _unreachable(path: str, error: Exception) -> StoreError | AccessDenied:
-    number = error.errno if isinstance(error, OSError) else None
-    if number is None:  # pyxs wraps what the system said: the sentence ends with (number, text)
-        number = next((code for code in errno.errorcode if f"({code}," in str(error)), None)
-    if number in (errno.EACCES, errno.EPERM):
-        return AccessDenied(f"xenstore at {path} may not be opened; run as root", number)
-    return StoreLost(f"xenstore at {path} cannot be reached; is xenstored running?", number)
+    return StoreError(f"xenstored refuses: {said}", number_of(name))

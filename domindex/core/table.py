@@ -28,6 +28,7 @@ from uuid import UUID
 
 from sortedcontainers import SortedList
 
+from domindex.core.grouping import Grouping
 from domindex.domain import Domain
 from domindex.events import (
     Added,
@@ -39,7 +40,6 @@ from domindex.events import (
     Renamed,
     ShutDown,
 )
-from domindex.grouping import Grouping
 
 K = TypeVar("K", bound=Hashable)
 Change = tuple[Domain | None, Domain | None]

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, get_args
 
 from domindex.domain import Domain
 from domindex.events import Event, Resync, about
-from domindex.reboots import Reboots
+from domindex.listening.reboots import Reboots
 
 log = logging.getLogger("domindex")
 

@@ -17,7 +17,7 @@ from typing import Protocol, Self
 
 from domindex.errors import Closed, TimedOut
 from domindex.events import Event, Synced
-from domindex.mailbox import Mailbox, Wanted
+from domindex.listening.mailbox import Mailbox, Wanted
 
 Handler = Callable[[Event], object]
 ErrorHook = Callable[[Event, BaseException], object]

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from domindex.errors import StoreLost
-from domindex.packets import TooLong, cut
+from domindex.xen.packets import TooLong, cut
 
 _CHUNK = 1 << 16
 _PAUSE = 0.005

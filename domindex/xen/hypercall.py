@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from typing import Any, Final, cast
 from uuid import UUID
 
-from domindex._privcmd import Privcmd, ffi
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
     Domain,
@@ -25,7 +24,9 @@ from domindex.domain import (
     as_domid,
 )
 from domindex.errors import AccessDenied, HypercallFailed, NotControlDomain, UnknownXen
-from domindex.layouts import (
+from domindex.ports import Row
+from domindex.xen._privcmd import Privcmd, ffi
+from domindex.xen.layouts import (
     BLOCKED,
     DYING,
     PAUSED,
@@ -36,8 +37,7 @@ from domindex.layouts import (
     os_type,
     shutdown_reason,
 )
-from domindex.listing import Listing
-from domindex.ports import Row
+from domindex.xen.listing import Listing
 
 _XEN_VERSION, _SYSCTL, _DOMCTL = 17, 35, 36
 _LIST, _GET, _STATE = 6, 5, 90

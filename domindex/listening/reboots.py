@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from domindex.core.past import LastNames
 from domindex.domain import NIL_UUID, Domain, ShutdownReason
 from domindex.events import Added, Event, Rebooted, Removed
-from domindex.past import LastNames
 
 _MAY_COME_BACK = (None, ShutdownReason.REBOOT, ShutdownReason.UNKNOWN)
 

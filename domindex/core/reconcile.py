@@ -23,10 +23,10 @@ from operator import itemgetter
 from typing import Final, Protocol
 from uuid import UUID
 
+from domindex.core.nodes import Node, Nodes
+from domindex.core.table import Change
 from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, OSType, decode_name
-from domindex.nodes import Node, Nodes
 from domindex.ports import Row, Watch
-from domindex.table import Change
 
 SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDomain", b"release"))
 """The two watches that tell of births and deaths; xen/docs/misc/xenstore.txt."""

@@ -7,9 +7,9 @@ from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
+from domindex.core.table import told
 from domindex.domain import NIL_UUID, Domain
 from domindex.events import DomainEvent
-from domindex.table import told
 
 K = TypeVar("K")
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 
-from domindex.delivery import Subscription
+from domindex.listening.delivery import Subscription
 
 
 class Dispatcher:

@@ -8,11 +8,11 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
+from domindex.core.nodes import Node
 from domindex.domain import Domain
 from domindex.errors import InvalidKey
 from domindex.events import Event
-from domindex.mailbox import Mailbox
-from domindex.nodes import Node
+from domindex.listening.mailbox import Mailbox
 
 NodeHandler = Callable[[Domain, bytes | None], object]
 
