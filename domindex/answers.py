@@ -45,6 +45,9 @@ class Answers(ABC):
     uuids: View[UUID]
     domids: View[int]
 
+    _confirms: Callable[[Domain, bool], bool]
+    """What `Hypervisor.confirms` of the host says."""
+
     def __init__(self, stale: Stale, wait: float) -> None:
         self._lock = threading.RLock()  # held to change the table, or to see it whole
         self._bell = Bell(self._lock)
@@ -320,10 +323,8 @@ class Answers(ABC):
         """What to say while it is not."""
 
     @abstractmethod
-    def _verified(
-        self, keyed: Keyed[K], key: Any, spelt: Callable[[object], K], *, uuid: bool = False
-    ) -> Domain:
-        """P7: an answer that the hypervisor agrees with, or a proven absence."""
+    def _verified(self, keyed: Keyed[K], key: K, uuid: bool) -> Domain:
+        """P7: an answer that the hypervisor agrees with, or a proven absence, after it did not."""
 
     # -- within ------------------------------------------------------------------------------
 
@@ -353,12 +354,21 @@ class Answers(ABC):
         stale: Stale | None,
     ) -> Domain:
         """A look-up with more to it than a dict can do."""
-        if not verify:
-            return self._closer(what, keyed, spelt(key), _checked(stale or self._stale))
         if stale is not None or self._stale != "serve":
+            stale = _checked(stale or self._stale)
+            if not verify:
+                return self._closer(what, keyed, spelt(key), stale)
             with self._lock:
-                self._check(_checked(stale or self._stale))
-        return self._verified(keyed, key, spelt, uuid=what == "uuid")
+                self._check(stale)
+        try:
+            domain = keyed.held.get(key)
+        except TypeError:  # unhashable: `spelt` says what is wrong with it
+            domain = None
+        if domain is None:
+            domain = keyed.held.get(key := spelt(key))
+        if domain is not None and self._confirms(domain, what == "uuid"):
+            return domain
+        return self._verified(keyed, key, what == "uuid")
 
     def _all(self, keyed: Keyed[K], key: K) -> tuple[Domain, ...]:
         with self._lock:

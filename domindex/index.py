@@ -12,7 +12,7 @@ import time
 import weakref
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from domindex.answers import K, Stale
 from domindex.core.nodes import Node
@@ -435,25 +435,14 @@ class Index(Waits):
 
     # -- within: verifying -------------------------------------------------------------------
 
-    def _verified(
-        self, keyed: Keyed[K], key: Any, spelt: Callable[[object], K], *, uuid: bool = False
-    ) -> Domain:
-        held = keyed.held
-        try:
-            domain = held.get(key)
-        except TypeError:  # unhashable: `spelt` says what is wrong with it
-            domain = None
-        if domain is None:
-            domain = held.get(key := spelt(key))
-        refreshed = False
+    def _verified(self, keyed: Keyed[K], key: K, uuid: bool) -> Domain:
         for _ in range(_VERIFIES):
-            if domain is not None and self._confirms(domain, uuid):
-                return domain
-            if domain is None and refreshed:
-                break
             self.refresh()
-            refreshed = True
             domain = keyed.held.get(key)
+            if domain is None:
+                break
+            if self._confirms(domain, uuid):
+                return domain
         return keyed.view[key]  # from a list made after the call began: the hypervisor's word too
 
     def _not_live(self) -> NotLive:
