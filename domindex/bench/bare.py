@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Final
 
@@ -19,24 +19,30 @@ _AT_ONCE: Final = 512
 _TIME_LIMIT: Final = 120.0
 
 
-def bare_hypercall() -> tuple[Callable[[int], int], Callable[[], None]]:
-    """The list hypercall for one domid, its answer left where it is; and how that is closed.
+class BareList:
+    """The list hypercall for at most so many domains from a domid on, its answer left where it is.
 
     Opened and probed by the library; from there on only its prepared call is used.
     """
-    from domindex.xen import _privcmd
-    from domindex.xen.hypercall import PrivcmdHypervisor
 
-    hypervisor = PrivcmdHypervisor()
-    one = hypervisor._list(1)
-    header, prepared, fd = one.header, one.prepared, hypervisor._privcmd._fd
-    ioctl, number = _privcmd.libc.ioctl, _privcmd.IOCTL_HYPERCALL
+    def __init__(self, most: int = 1) -> None:
+        from domindex.xen import _privcmd
+        from domindex.xen.hypercall import PrivcmdHypervisor
 
-    def call(domid: int) -> int:
-        header.first_domain = domid
-        return ioctl(fd, number, prepared)
+        self._hypervisor = PrivcmdHypervisor()
+        self._list = made = self._hypervisor._list(most)  # its memory lives as long as it does
+        self._header, self._prepared = made.header, made.prepared
+        self._fd = self._hypervisor._privcmd._fd
+        self._ioctl, self._number = _privcmd.libc.ioctl, _privcmd.IOCTL_HYPERCALL
+        if self(0) < 0 or self._header.num_domains < 1:
+            raise OSError("a bare hypercall lists no domain")
 
-    return call, hypervisor.close
+    def __call__(self, domid: int) -> int:
+        self._header.first_domain = domid
+        return self._ioctl(self._fd, self._number, self._prepared)
+
+    def close(self) -> None:
+        self._hypervisor.close()
 
 
 class Refused(OSError):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 
 from domindex import direct
-from domindex.bench.bare import BareLine, bare_hypercall
+from domindex.bench.bare import BareLine, BareList
 from domindex.bench.subject import ABSENT, Subject
 from domindex.bench.ways import Missing, Peer, Way
 from domindex.connect import XenHost, connect
@@ -109,7 +109,8 @@ def _open_dict(subject: Subject, _: ExitStack) -> Mapping[str, object]:
 def _open_hypercall(subject: Subject, stack: ExitStack) -> Mapping[str, object]:
     call: Callable[[int], object]
     if isinstance(subject.host, XenHost):
-        call, close = bare_hypercall()
+        bare = BareList()
+        call, close = bare, bare.close
     else:  # nothing barer is to be had
         hypervisor = subject.host.open_hypervisor()
         call, close = hypervisor.get, hypervisor.close

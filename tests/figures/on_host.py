@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 
 import domindex
-from domindex.xen import _privcmd
-from domindex.xen.hypercall import BATCH, PrivcmdHypervisor
+from domindex.bench.bare import BareList
+from domindex.xen.hypercall import BATCH
 from tests.dom0.toolstack import RealHost
 from tests.figures.measure import Figure, in_turns, seconds
 
@@ -116,24 +116,6 @@ _ASKED = (
     "1.43 to 1.54 from run to run. The work on the list is a tenth of it; the rest is two threads "
     "that hand over to each other and back on one processor"
 )
-
-
-class BareList:
-    """One list hypercall for so many domains at most, with nothing around it."""
-
-    def __init__(self, most: int = 1) -> None:
-        # Opened and probed by the library; from there on only its prepared call is used.
-        self._hypervisor = PrivcmdHypervisor()
-        one = self._one = self._hypervisor._list(most)
-        self._header, self._prepared = one.header, one.prepared
-        self._fd = self._hypervisor._privcmd._fd
-
-    def __call__(self, domid: int) -> int:
-        self._header.first_domain = domid
-        return _privcmd.libc.ioctl(self._fd, _privcmd.IOCTL_HYPERCALL, self._prepared)
-
-    def close(self) -> None:
-        self._hypervisor.close()
 
 
 def first_sync(domids: list[int]) -> list[Figure]:

@@ -23,7 +23,7 @@ README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 MODULES = [
     module.name
-    for module in pkgutil.iter_modules(domindex.__path__, "domindex.")
+    for module in pkgutil.walk_packages(domindex.__path__, "domindex.")
     if not module.name.endswith("__main__")
 ]
 
