@@ -24,6 +24,7 @@ from uuid import UUID
 
 from domindex.answers import Answers
 from domindex.connect import connect as _connect
+from domindex.core.snapshot import Snapshot
 from domindex.core.table import View
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.errors import InvalidKey, NoEventLoop
@@ -147,6 +148,10 @@ class AsyncIndex:
         """As `Index.os_type`."""
         return self._index.os_type(domid, stale=_prompt(stale))
 
+    def snapshot(self, stale: Prompt | None = None) -> Snapshot:
+        """As `Index.snapshot`."""
+        return self._index.snapshot(_prompt(stale))
+
     all_by_name = _plain(Answers.all_by_name)
     all_by_uuid = _plain(Answers.all_by_uuid)
     resolve = _plain(Answers.resolve)
@@ -154,7 +159,6 @@ class AsyncIndex:
     range = _plain(Answers.range)
     add_index = _plain(Answers.add_index)
     by = _plain(Answers.by)
-    snapshot = _plain(Answers.snapshot)
     recent = _plain(Answers.recent)
     __iter__ = _plain(Answers.__iter__)
     __len__ = _plain(Answers.__len__)

@@ -79,8 +79,8 @@ class Answers(ABC):
 
         Raises NoSuchDomain, Ambiguous, NotLive (a miss while the line is down), Closed,
         InvalidKey; with `verify` also HypercallFailed and TimedOut.
-        Cost: one dict look-up. Verified: one hypercall; on a miss or a contradiction a
-        `refresh` too.
+        Cost: one dict look-up. Verified: one hypercall; a miss is a `refresh`, a contradiction
+        up to three, with a hypercall after each.
         """
         if verify or stale:
             return self._with_care("name", self._table.names, name, as_name, verify, stale)
@@ -159,11 +159,15 @@ class Answers(ABC):
     # -- several -----------------------------------------------------------------------------
 
     def all_by_name(self, name: str | bytes) -> tuple[Domain, ...]:
-        """Every domain called `name`, lowest domid first; empty if none. Raises NotLive then."""
+        """Every domain called `name`, lowest domid first; empty if there is none.
+
+        Raises NotLive for none while the line is down, Closed, InvalidKey. Cost: a dict look-up
+        and a lock.
+        """
         return self._all(self._table.names, as_name(name))
 
     def all_by_uuid(self, uuid: UUID | str | bytes) -> tuple[Domain, ...]:
-        """Every domain with this uuid, lowest domid first; empty if none. Raises NotLive then."""
+        """Every domain with this uuid, as `all_by_name`."""
         return self._all(self._table.uuids, as_uuid(uuid))
 
     def find(
@@ -181,6 +185,8 @@ class Answers(ABC):
             counts. regex: found anywhere in it. where: called with each that passed the rest.
 
         Those without a name come last, and only where nothing is asked of the name.
+        Raises InvalidKey, re.error, Closed; while the line is down it finds what was last known,
+        unless `connect(stale=)` says otherwise.
         Cost: one search among the sorted names for the prefix, or for what comes before the
         first special character of the glob, and a step for each domain from there.
         """
@@ -209,7 +215,8 @@ class Answers(ABC):
     ) -> tuple[Domain, ...]:
         """Domains with first <= name < end, in name order, then by domid; None is no bound.
 
-        Cost: one search among the sorted names and a step for each domain found.
+        Raises InvalidKey, Closed. Cost: one search among the sorted names and a step for each
+        domain found.
         """
         low = None if first is None else as_name(first)
         high = None if end is None else as_name(end)
@@ -220,9 +227,11 @@ class Answers(ABC):
     def add_index(self, name: str, key_function: Callable[[Domain], Hashable]) -> None:
         """Keep the domains by what `key_function(domain)` says, for `by(name, key)`.
 
-        It is called once for each record, by the thread that keeps the index true: it must be
-        quick, and ask nobody. None puts a domain nowhere, and so does an exception, which is
-        logged. Raises ValueError if there is such an index, Closed.
+        It is called once for each record, under the index's lock: for those that are held now, and
+        later by the thread that keeps the index true. It must be quick, and ask nobody. None puts
+        a domain nowhere, and so does an exception, which is logged.
+
+        Raises ValueError if there is such an index, Closed.
 
         >>> from domindex.testing import SimulatedHost
         >>> with SimulatedHost() as host:
@@ -256,6 +265,7 @@ class Answers(ABC):
 
         stale: for this call, instead of what `connect(stale=)` said.
 
+        Raises Closed, NotLive where an old picture is not wanted.
         Cost: a copy after each change of the index; none if nothing has changed since the last.
         """
         stale = _checked(stale or self._stale)

@@ -21,7 +21,7 @@ class XenHost:
         self._path = path
 
     def open_hypervisor(self) -> Hypervisor:
-        """Cost: two hypercalls on the newest Xen known, one more for each older version."""
+        """Cost: six hypercalls that find out which Xen it is, one more for each version refused."""
         from domindex.xen.hypercall import PrivcmdHypervisor
 
         return PrivcmdHypervisor()
@@ -56,7 +56,8 @@ def connect(
 
     Raises NotControlDomain, AccessDenied, UnknownXen, HypercallFailed, StoreLost, TimedOut:
     each says what is missing.
-    Cost for n domains: two list hypercalls; n watches and n reads of xenstore, pipelined.
+    Cost for n domains: opening the host (see `XenHost`); two list hypercalls, on Xen >= 4.21 two
+    small ones more for each domain; n watches and n reads of xenstore, pipelined.
     """
     index = Index(XenHost() if host is None else host, timing, stale)
     index.start(timeout)

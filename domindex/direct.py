@@ -40,6 +40,7 @@ def open(host: Host | None = None, *, timeout: float = 5.0) -> Direct:
 class Direct:
     """Made by `domindex.direct.open()`. Safe from any thread, one look-up at a time.
 
+    Every call may also raise InvalidKey, HypercallFailed, StoreError, and Closed after `close`.
     After a StoreLost it is of no more use; open another.
     """
 

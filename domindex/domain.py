@@ -75,7 +75,8 @@ class Domain:
     name: from xenstore, bytes decoded as UTF-8 with surrogateescape; None while there is
         none. May be empty, may repeat, may hold any character: use `printable` to show it.
     type: PV, HVM, PVH, or UNKNOWN where the hypervisor cannot tell.
-    life: equal for two records exactly when they are of the same running domain.
+    life: equal for two records of one index exactly when they are of the same running domain.
+        `domindex.direct` keeps nothing: before Xen 4.21 each of its records has another.
     first_seen: when the index first saw this life, in seconds since the epoch.
     shutdown: why the guest stopped while its domain still exists; None while it runs.
     """
@@ -95,7 +96,7 @@ class Domain:
 
 
 class DomainInfo(NamedTuple):
-    """What the hypervisor says of one domain now: one hypercall old, never cached.
+    """What one hypercall said of a domain. It is as old as `info(max_age=)` lets it be.
 
     `memory` and `max_memory` are bytes; `cpu_time` is nanoseconds of all vCPUs together;
     `vcpus` are those online. `paused` is by the toolstack; `blocked`: all vCPUs wait;

@@ -129,7 +129,7 @@ class Index(Waits):
 
         max_age: what was asked so many seconds ago will do, if it is of the same life.
 
-        Raises NoSuchDomain, HypercallFailed. Cost: one hypercall, or none.
+        Raises NoSuchDomain, HypercallFailed, InvalidKey, Closed. Cost: one hypercall, or none.
         """
         self._check_open()
         domid = as_domid(domid)
@@ -166,9 +166,11 @@ class Index(Waits):
         `Synced`, then `Lost` if the index is not live at this moment, then whatever happens. A
         handler that raises is logged and called again for the next event.
 
-        events: only these types, such as `(Added, Removed)`; None is all of them.
+        events: only these types, such as `(Added, Removed)`; None is all of them. A `Resync` is
+            told whatever was chosen.
         where: only what concerns domains of which this holds; called with the record, by the
-            listener's thread. Of a rename one of the two records is enough.
+            listener's thread. Of a rename one of the two records is enough, and what is about
+            no domain passes.
         replay: False leaves out what is present now: `Synced` comes first.
         queue: how many events may wait for a slow handler. If there are more, they are dropped
             and counted, and it hears one `Resync` with all that runs then. Nobody else is held
@@ -180,7 +182,7 @@ class Index(Waits):
         on_error: called with the event and what the handler raised.
         threaded: False leaves the calls to `dispatch`, in the thread that calls it.
 
-        Raises Closed, ValueError. Cost: a thread.
+        Raises Closed, ValueError. Cost: a thread, unless `threaded=False`.
         """
         wanted = Wanted(events, where)
         opener = self._opener(replay, queue, reboot_grace)
@@ -229,7 +231,7 @@ class Index(Waits):
             return self._loop().fd
 
     def dispatch(self) -> int:
-        """Call the handlers of `subscribe(threaded=False)` for what is there; how many events.
+        """Call the handlers made with `threaded=False` for what is there; how many events.
 
         Never waits for events. What comes while it runs makes `fileno` readable again. Called
         from a handler, or while another thread is at it, it does nothing.

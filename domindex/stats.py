@@ -12,8 +12,8 @@ class Stats:
     domains, names, uuids: held now; names and uuids count those with a single holder.
     age: seconds since the host last confirmed that the picture is whole.
     events: watch events taken in. passes: times the difference was worked out.
-    lists: hypercalls for the whole list. reads: names read. audits that found something
-    add the number of changes to `drift`. reconnects: lines lost and recovered.
+    lists: times the whole list was asked for. reads: names and other nodes read. audits that
+    found something add the number of changes to `drift`. reconnects: lines lost and recovered.
     lag: seconds from taking in the last event to holding what it led to.
     listeners: subscriptions and streams. pending: events they have not yet been handed; queues:
     how many for each. overflows: backlogs that were dropped. listener_errors: failed handlers.

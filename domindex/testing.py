@@ -38,7 +38,8 @@ from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.watcher import Timing
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
-"""Everything that takes seconds on a real host, in hundredths: for tests of failure."""
+"""Pauses in hundredths of what they are on a real host, for tests of failure. A deaf line is
+noticed after a second."""
 
 _PAGE = 4096
 

@@ -179,7 +179,7 @@ class Waits(Answers):
 
 
 def is_ready(domain: Domain) -> bool:
-    """It has its final name and runs: it is not being made, migrated, saved or ended.
+    """It has its final name and runs: not being made or migrated in, not stopped or migrated away.
 
     While xl migrates, the new domain is called NAME--incoming, and the old one NAME--migratedaway
     once it is of no more use (tools/xl/xl_migrate.c).

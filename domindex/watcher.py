@@ -26,7 +26,7 @@ from domindex.core.nodes import Node
 from domindex.core.reconcile import SPECIAL, Held, Reconciler, name_path
 from domindex.core.table import Change
 from domindex.domain import Life
-from domindex.errors import HostError, HypercallFailed, TimedOut
+from domindex.errors import AccessDenied, HostError, HypercallFailed, TimedOut
 from domindex.events import Event, Lost, Recovered
 from domindex.ports import Host, Hypervisor, Row, Store
 
@@ -96,6 +96,7 @@ class Watcher:
         self._left: set[int] | None = set()  # what the last pass left for the next
         self._state = threading.Condition()  # guards what other threads wait for, below
         self._store: Store | None = None
+        self._next: Store | None = None  # a line that is open and will follow this one
         self._closing = False
         self._over = self._abandoned = False  # the thread is done; nobody waits for it to be
         self._asked = 0  # refreshes asked for
@@ -177,6 +178,8 @@ class Watcher:
         try:
             self._follow_lines()
         finally:
+            if self._next is not None:
+                self._next.close()
             with self._state:
                 self._over = True
                 self.live = False
@@ -212,7 +215,7 @@ class Watcher:
 
     def _follow(self) -> None:
         """One line, from its opening until it is lost, which is raised, or its term or the end."""
-        store = self._host.open_store(self._timing.request)
+        store, self._next = self._next or self._host.open_store(self._timing.request), None
         try:
             with self._state:
                 self._store = store
@@ -240,8 +243,8 @@ class Watcher:
             elif (scope := self._events(store)) != set():
                 self._pass(store, scope)
             elif now >= audited + timing.audit:
-                if store.forgets:
-                    return  # a new line is the only proof that the watches are there
+                if store.forgets and self._renew():
+                    return
                 self._audit(store)
                 audited = now
             elif now >= heard + timing.probe:
@@ -250,6 +253,14 @@ class Watcher:
                 store.wait(min(heard + timing.probe, audited + timing.audit) - now)
                 continue
             heard = self.confirmed = time.monotonic()
+
+    def _renew(self) -> bool:
+        """Open another line: only its watches are known to be there. False if root was dropped."""
+        try:
+            self._next = self._host.open_store(self._timing.request)
+        except AccessDenied:
+            return False
+        return True
 
     def _refresh(self, store: Store) -> None:
         asked = self._asked

@@ -24,7 +24,7 @@ async def main() -> int:
     try:
         index = await domindex.aio.connect()
     except domindex.HostError as error:
-        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
         with SimulatedHost() as host:
             async with domindex.aio.connect(host) as index:
                 await follow(index, live_through(host, index))

@@ -62,7 +62,7 @@ def main() -> None:
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
         index = simulated()
     registry = CollectorRegistry()
     registry.register(DomainCollector(index))

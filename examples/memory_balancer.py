@@ -156,7 +156,7 @@ def main() -> None:
         try:
             index = domindex.connect()
         except domindex.HostError as error:
-            print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+            print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
             index = simulated(path)
         stack.enter_context(index)
         print(f"asked at {path}", flush=True)

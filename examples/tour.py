@@ -25,7 +25,7 @@ def main() -> int:
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
         with SimulatedHost() as host:
             for name, type_ in (("web", "pvh"), ("db", "pvh"), ("router", "pv"), ("win", "hvm")):
                 host.create(name, type=type_)

@@ -2,8 +2,8 @@
 
     python3 wait_for_domain.py NAME && echo "it came and went"
 
-Ready is: it runs under its final name, and is not on its way in or out of a migration. What is
-waited for the second time is that very life: another domain of its name or domid is another.
+Ready is: it runs under its final name, and is not still migrating in. What is waited for the second
+time is that very life: another domain of its name or domid is another.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def main() -> int:
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"This is no Xen control domain ({error}), so this is a simulated host.")
+        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
         index = simulated(name)
     with index:
         try:

@@ -333,6 +333,11 @@ async def test_a_look_up_does_not_wait_for_the_line(host: SimulatedHost) -> None
         for call in calls:
             with pytest.raises(ValueError, match="wait_live"):
                 call(0, stale="wait")
+        with pytest.raises(ValueError, match="wait_live"):
+            index.snapshot(stale="wait")  # type: ignore[arg-type]
+        with pytest.raises(NotLive):
+            index.snapshot()
+        assert len(index.snapshot(stale="serve")) == 1
         assert index.by_id(0, stale="serve").domid == 0
         assert index.by_name("Domain-0", stale="serve").domid == 0
         assert index.os_type(0, stale="serve") is OSType.PV

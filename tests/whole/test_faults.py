@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 from domindex.connect import connect
-from domindex.errors import Closed, HypercallFailed, NotLive, StoreLost, TimedOut
+from domindex.errors import AccessDenied, Closed, HypercallFailed, NotLive, StoreLost, TimedOut
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
+from domindex.ports import Store
 from domindex.testing import QUICK, SimulatedHost
 from domindex.watcher import Timing
 from tests.whole.helpers import CALM, LIMIT, SHARP, Ear, Meddler, eventually, our_threads, told
@@ -368,6 +369,60 @@ def test_the_audit_calls_nothing_drift_that_an_event_told_of(host: SimulatedHost
             host.destroy(domid)
         index.refresh()
         assert index.stats.drift == 0
+
+
+class Bus:
+    """The simulated host behind a xenbus: a line may have lost its watches without a sign."""
+
+    def __init__(self, host: SimulatedHost) -> None:
+        self._host = host
+        self.open_hypervisor = host.open_hypervisor
+        self.lines: list[Store] = []
+        self.refused = 0
+        self.refuse = False
+
+    def open_store(self, timeout: float) -> Store:
+        if self.refuse:
+            self.refused += 1
+            raise AccessDenied("root was dropped")
+        line = self._host.open_store(timeout)
+        line.forgets = True
+        self.lines.append(line)
+        return line
+
+
+def test_a_line_that_forgets_is_opened_anew_at_each_audit(host: SimulatedHost) -> None:
+    """P2: unheard, and one after the other; nothing is left of any."""
+    bus = Bus(host)
+    with connect(bus, timing=replace(QUICK, audit=0.01)) as index:
+        ear = Ear(index)
+        index.subscribe(ear)
+        eventually(lambda: len(bus.lines) > 3)
+        web = host.create("web")
+        index.refresh()
+        assert index.by_name("web").domid == web
+        assert not ear.count(Lost)
+        assert len(host._stores) <= 2
+    assert not host._stores
+
+
+def test_a_line_that_may_not_be_opened_anew_is_kept(host: SimulatedHost) -> None:
+    """P12: once it is open root may be dropped; then the audit has to do with what there is."""
+    bus = Bus(host)
+    with connect(bus, timing=replace(QUICK, audit=0.01)) as index:
+        ear = Ear(index)
+        index.subscribe(ear)
+        bus.refuse = True
+        eventually(lambda: bus.refused > 2)
+        before = len(bus.lines)
+        a = host.create("a")
+        host.lose_events(1)
+        host.rename(a, "b")
+        ear.until(lambda: ear.count(Renamed) or ("b" in index.names))
+        assert index.live
+        assert not ear.count(Lost)
+        assert len(bus.lines) == before
+    assert not host._stores
 
 
 def test_doubled_events_are_told_once(host: SimulatedHost, sharp: Index, ear: Ear) -> None:

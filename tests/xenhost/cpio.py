@@ -43,10 +43,6 @@ class Archive:
         self._parents(path.strip("/"))
         self._entry(path.strip("/"), stat.S_IFLNK | 0o777, target.encode())
 
-    def character_device(self, path: str, major: int, minor: int, mode: int = 0o600) -> None:
-        self._parents(path.strip("/"))
-        self._entry(path.strip("/"), stat.S_IFCHR | mode, b"", device=(major, minor))
-
     def close(self) -> None:
         """Write the end mark. The file itself stays open."""
         self._inode = -1
@@ -57,14 +53,14 @@ class Archive:
         if parent:
             self.directory(parent)
 
-    def _entry(self, path: str, mode: int, data: bytes, device: tuple[int, int] = (0, 0)) -> None:
+    def _entry(self, path: str, mode: int, data: bytes) -> None:
         self._inode += 1
         name = path.encode() + b"\0"
         # inode, mode, uid, gid, links, mtime, size, device of the file (major, minor), device
         # it is (major, minor), length of the name, checksum: eight hex digits each
         fields = (
             *(self._inode, mode, 0, 0, 1, self._mtime, len(data), 0, 0),
-            *(*device, len(name), 0),
+            *(0, 0, len(name), 0),
         )
         header = b"070701" + "".join(f"{field:08X}" for field in fields).encode() + name
         self._file.write(header + _padding(len(header)) + data + _padding(len(data)))
