@@ -45,7 +45,7 @@ class Direct:
     """
 
     def __init__(self, host: Host, timeout: float) -> None:
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may close it amid a look-up
         self._hypervisor = host.open_hypervisor()
         try:
             self._store = host.open_store(timeout)

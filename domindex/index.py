@@ -81,13 +81,14 @@ class Index(Waits):
         second call does not wait for the first), and from a listener: that listener's own
         thread then ends as its handler returns.
         """
+        timeout = min(timeout, threading.TIMEOUT_MAX)
         with self._lock:
             if self._ended:
                 return
             self._ended = "this index is closed; connect() opens a new one"
             subscriptions, mailboxes = list(self._subscriptions), list(self._mailboxes)
             self._bell.ring()
-        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
+        deadline = time.monotonic() + timeout
         for mailbox in mailboxes:
             mailbox.close()  # no further call, in any listener
         stopped = self._watcher.close(timeout)
@@ -113,6 +114,7 @@ class Index(Waits):
         # The lock may have been held by a thread that is no more.
         self._lock = threading.RLock()
         self._bell = Bell(self._lock)
+        self._nodes._after_fork(self._lock)
         for subscription in self._subscriptions:
             subscription._after_fork()
         for mailbox in self._mailboxes:

@@ -222,6 +222,7 @@ class Watcher:
                 if self._closing:
                     return
             self._reconciler.new_line()
+            self._wished()  # a node that xenstored refuses may have been given up
             self._left = set()
             self.has_depth = store.has_depth
             store.watch(SPECIAL, depth=1 if store.has_depth else None)
@@ -240,13 +241,13 @@ class Watcher:
             now = time.monotonic()
             if self._asked > self.answered:
                 self._refresh(store)
-            elif (scope := self._events(store)) != set():
-                self._pass(store, scope)
-            elif now >= audited + timing.audit:
+            elif now >= audited + timing.audit:  # before events: a guest may write without end
                 if store.forgets and self._renew():
                     return
                 self._audit(store)
-                audited = now
+                audited = time.monotonic()
+            elif (scope := self._events(store)) != set():
+                self._pass(store, scope)
             elif now >= heard + timing.probe:
                 store.barrier()
             else:

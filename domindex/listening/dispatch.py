@@ -16,7 +16,7 @@ class Dispatcher:
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._subscriptions: list[Subscription] = []
-        self._lock = threading.Lock()  # guards the descriptor and the timer
+        self._lock = threading.RLock()  # guards the descriptor and the timer, from signals too
         self._running = threading.Lock()
         self._runner: int | None = None  # the thread that is at it
         self._refused = False  # somebody asked meanwhile
@@ -93,7 +93,7 @@ class Dispatcher:
 
     def _after_fork(self) -> None:
         """In a child: the descriptor is a copy of the parent's, the locks may be held by nobody."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._timer = None
         self.close()
 

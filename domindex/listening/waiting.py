@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeAlias, TypeVar
 
 from domindex.errors import TimedOut
@@ -38,17 +39,18 @@ class Bell:
     def wait_for(self, look: Look[T], timeout: float) -> T:
         """What the look gives; after `timeout` seconds it raises what its last one does."""
         deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
-        rung = True
-        while rung:
+        while True:
             seen = self.count  # before the look: what changes from now on is not missed
             if (found := look(False)) is not None:
                 return found
+            left = deadline - time.monotonic()  # it may be the look that takes long
             with self._rung:
-                rung = self._rung.wait_for(
-                    lambda seen=seen: self.count != seen,  # type: ignore[misc]
-                    max(0.0, deadline - time.monotonic()),
-                )
+                if left <= 0 or not self._rung.wait_for(partial(self._has_rung, seen), left):
+                    break
         return last(look)
+
+    def _has_rung(self, since: int) -> bool:
+        return self.count != since
 
     def on_ring(self, call: Callable[[], object]) -> Callable[[], None]:
         """Call this at each ring, under the lock, until the result is called."""

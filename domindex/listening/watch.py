@@ -17,7 +17,7 @@ from domindex.listening.mailbox import Mailbox
 NodeHandler = Callable[[Domain, bytes | None], object]
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
-_LONGEST: Final = 2048  # XENSTORE_REL_PATH_MAX of xen/include/public/io/xs_wire.h
+_LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
 _NOTHING: Final = object()
 
 
@@ -135,6 +135,11 @@ class NodeWatches:
             for watch in watches:
                 watch.closed = True
         self._watches.clear()
+
+    def _after_fork(self, lock: threading.RLock) -> None:
+        """In a child: the lock may be held by nobody, and there is no watcher to be told."""
+        self._lock = lock
+        self.clear()
 
     def _forget(self, watch: NodeWatch) -> None:
         with self._lock:

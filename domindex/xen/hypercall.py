@@ -117,9 +117,10 @@ class PrivcmdHypervisor:
         self._answer = struct.Struct(f"<24xI{_ENTRIES - 28}x{layout.identity.format[1:]}")
         self._info = layout.info
         self._type = os_type(release.kind(machine))
-        self._many_lock = threading.Lock()
+        # A signal's handler may close it amid a call of the same thread.
+        self._many_lock = threading.RLock()
         self._listing = Listing(self._row, self._decode)
-        self._domctl_lock = threading.Lock()
+        self._domctl_lock = threading.RLock()
         # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
         self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
 

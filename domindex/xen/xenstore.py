@@ -104,6 +104,7 @@ class XenStore:
 
     def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
         """Set watches. Cost: one request each, pipelined."""
+        self._prove()
         tail = b"" if depth is None else b"%d\0" % depth
         fresh = {watch.token for watch in watches}
         self._tokens |= fresh
@@ -142,7 +143,7 @@ class XenStore:
         return values
 
     def barrier(self) -> None:
-        """One round trip; two requests on the xenbus.
+        """One round trip; three requests on the xenbus.
 
         On a socket, events and replies are one stream. On the xenbus the kernel keeps events
         in an order of their own: there the first event of a fresh watch is the mark.
@@ -150,6 +151,7 @@ class XenStore:
         if not self._is_bus:
             self._all([_NOTHING])
             return
+        self._prove()
         mark = Watch(_BARRIER_PATH, b"barrier/%d" % self._last_id)
         self._tokens.add(mark.token)
         self._all([(Op.WATCH, _pair(mark))])
@@ -198,6 +200,15 @@ class XenStore:
             hang_up(self._connection)
 
     # -- requests ----------------------------------------------------------------------------
+
+    def _prove(self) -> None:
+        """Before a watch on the xenbus: that xenstored answers at all.
+
+        A watch is set within the write to the device, and one that is not answered never returns,
+        whatever time limit we have. Other requests are queued.
+        """
+        if self._is_bus:
+            self._all([_NOTHING])
 
     def _features(self) -> int:
         # oxenstored takes a request without a payload up only when the next one comes.

@@ -92,6 +92,11 @@ def test_the_time_limit_is_kept(tower: Tower) -> None:
     ringer.join()
 
 
+def test_the_time_limit_is_kept_by_a_look_that_takes_long(tower: Tower) -> None:
+    """P9: it has rung again each time when such a look is over."""
+    assert tower.wait_for(lambda: tower.ring(), 0.05) is None
+
+
 def test_a_ring_during_a_look_is_not_missed(tower: Tower) -> None:
     """What changes after a look began is seen by another."""
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
+import signal
 import subprocess
 import time
 from functools import partial
@@ -126,6 +127,23 @@ def test_restarted_under_the_xenbus(toolstack: RealHost) -> None:
         for name in ("www", "wwww"):  # the second by a watch of the line that the first brought
             toolstack.rename(domid, name)
             eventually(partial(follower.index.names.__contains__, name), f"it is called {name}")
+
+
+def test_silent_behind_the_xenbus(toolstack: RealHost) -> None:
+    """P9: noticed in time, though the kernel itself waits for a silent xenstored without an end."""
+    toolstack.create("web")
+    with following(domindex.XenHost(transport="xenbus")) as follower:
+        xenstored = int(Path("/run/xenstored.pid").read_text())
+        os.kill(xenstored, signal.SIGSTOP)
+        try:
+            assert isinstance(follower.heard.until(Lost).cause, domindex.StoreLost)
+            assert follower.index.by_name("web")
+            with pytest.raises(NotLive):
+                follower.index.by_name("never")
+        finally:
+            os.kill(xenstored, signal.SIGCONT)
+        follower.heard.until(Recovered)
+        follower.reckon(lost=1)
 
 
 def _on_the_bus() -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any
 from uuid import UUID
@@ -13,6 +14,7 @@ from domindex.direct import Direct
 from domindex.domain import NIL_UUID, Domain, OSType, ShutdownReason
 from domindex.errors import (
     Ambiguous,
+    Closed,
     DomindexError,
     HypercallFailed,
     InvalidKey,
@@ -265,3 +267,16 @@ def test_the_index_fixture_is_calm() -> None:
     """Counting would be in vain if an index beside it asked by itself."""
     assert CALM.probe > 10
     assert CALM.audit > 10
+
+
+@pytest.mark.parametrize("call", ["before read", "read", "before look", "look"])
+def test_it_may_be_closed_amid_a_look_up_of_the_same_thread(host: SimulatedHost, call: str) -> None:
+    """P9: as the handler of a signal does: the look-up ends in an answer or an error, not never."""
+    meddler = Meddler(host)
+    look = direct.open(meddler)
+    meddler.meddle[call] = look.close
+    with contextlib.suppress(StoreLost, Closed):
+        assert look.by_name("web").domid == 1
+    assert meddler.hypervisor is not None
+    assert meddler.hypervisor.closed
+    assert meddler.lines[0].closed

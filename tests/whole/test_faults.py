@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import math
 import os
+import queue
 import signal
 import subprocess
 import sys
@@ -18,10 +21,18 @@ from typing import Any
 import pytest
 
 from domindex.connect import connect
-from domindex.errors import AccessDenied, Closed, HypercallFailed, NotLive, StoreLost, TimedOut
+from domindex.errors import (
+    AccessDenied,
+    Closed,
+    HypercallFailed,
+    NotLive,
+    StoreError,
+    StoreLost,
+    TimedOut,
+)
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
-from domindex.ports import Store
+from domindex.ports import Store, Watch
 from domindex.testing import QUICK, SimulatedHost
 from domindex.watcher import Timing
 from tests.whole.helpers import CALM, LIMIT, SHARP, Ear, Meddler, eventually, our_threads, told
@@ -425,6 +436,63 @@ def test_a_line_that_may_not_be_opened_anew_is_kept(host: SimulatedHost) -> None
     assert not host._stores
 
 
+class Restless(Meddler):
+    """A host with a guest that writes a node anew as soon as it has been read."""
+
+    def happens(self, call: str) -> None:
+        super().happens(call)
+        if call == "read" and self.host.domids():
+            self.host.write(self.host.domids()[0], "busy", b"%d" % self.host.requests)
+
+
+def test_a_guest_that_writes_without_end_does_not_put_the_audit_off(host: SimulatedHost) -> None:
+    """P2: what no event tells of is found in spite of all that events tell."""
+    with connect(Restless(host), timing=replace(QUICK, audit=0.1)) as index:
+        host.create("busy")
+        heard: queue.Queue[bytes | None] = queue.Queue()
+        index.watch(index.wait_for(name="busy"), "busy", lambda _, value: heard.put(value))
+        for _ in range(100):
+            heard.get(timeout=LIMIT)
+        host.create("unheard", introduce=False)
+        index.wait_for(name="unheard", timeout=LIMIT)
+
+
+def test_a_node_that_is_refused_can_be_given_up(host: SimulatedHost) -> None:
+    """P9: it keeps the line from coming up for as long as it is followed, and no longer."""
+    web = host.create("web")
+    opened = host.open_store
+
+    def open_store(timeout: float) -> Store:
+        line = opened(timeout)
+        set_watches = line.watch
+
+        def watch(watches: Sequence[Watch], *, depth: int | None = None) -> None:
+            if any(watch.path.endswith(b"/refused") for watch in watches):
+                raise StoreError("xenstored refuses: EINVAL", errno.EINVAL)
+            set_watches(watches, depth=depth)
+
+        line.watch = watch  # type: ignore[method-assign]
+        return line
+
+    host.open_store = open_store  # type: ignore[method-assign]
+    with host.connect(timing=SHARP) as index:
+        refused = index.watch(index.by_id(web), "refused", print)
+        eventually(lambda: not index.live)
+        refused.close()
+        index.wait_live(LIMIT)
+        assert index.by_name("web").domid == web
+
+
+def test_closing_without_a_time_limit_leaves_nothing(host: SimulatedHost) -> None:
+    """P9: whatever the system cannot wait for."""
+    meddler = Meddler(host)
+    index = connect(meddler, timing=CALM)
+    index.close(timeout=math.inf)
+    assert not our_threads()
+    assert meddler.hypervisor is not None
+    assert meddler.hypervisor.closed == 1
+
+
 def test_doubled_events_are_told_once(host: SimulatedHost, sharp: Index, ear: Ear) -> None:
     """P2: an event is a question; asked twice, it has one answer."""
     host.double_events(100)
@@ -729,11 +797,13 @@ def test_a_fork_while_the_lock_is_held_does_not_hang_the_child(host: SimulatedHo
                 held.set()
                 go.wait(LIMIT)
 
+        watch = index.watch(index.by_id(0), "memory/meminfo", print)
         holder = threading.Thread(target=hold)
         holder.start()
         assert held.wait(LIMIT)
 
         def child() -> str:
+            watch.close()
             try:
                 index.by_name("nobody")
             except Closed:

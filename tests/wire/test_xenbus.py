@@ -157,6 +157,17 @@ def test_a_silent_bus_is_the_end(xenstored: FakeXenstored, bus: XenStore) -> Non
         bus.read([NAME])
 
 
+@pytest.mark.parametrize("what", ["watch", "barrier"])
+def test_no_watch_is_set_while_nobody_answers(
+    xenstored: FakeXenstored, bus: XenStore, what: str
+) -> None:
+    """P9: the kernel sets it within the write, and waits for xenstored without a time limit."""
+    xenstored.rule(silent)
+    with within(LIMIT), pytest.raises(StoreLost, match="silent"):
+        bus.watch([WEB]) if what == "watch" else bus.barrier()
+    assert Op.WATCH not in {request.op for request in xenstored.requests}
+
+
 @pytest.mark.parametrize("close", [True, False])
 def test_half_a_packet_is_the_end(xenstored: FakeXenstored, bus: XenStore, close: bool) -> None:
     """The rest does not come."""
