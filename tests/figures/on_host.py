@@ -152,8 +152,8 @@ def first_sync(domids: list[int]) -> list[Figure]:
 _WATCHED = "that sets no watch, and the watches alone are two thirds of what the index takes"
 _SYNC = (
     "xenstored takes one request of each connection in a round of its loop. Names are read over "
-    "sixteen connections; the watches, two thirds of the time, stay on one, as more that last "
-    "would make every later round of xenstored dearer"
+    "sixteen connections; the watches, two thirds of the time, stay on one. They were tried on two "
+    "to four: each more has to be asked at every barrier, and `refresh` costs more than it may then"
 )
 
 
