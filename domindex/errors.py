@@ -51,7 +51,8 @@ class Ambiguous(DomindexError, LookupError):
 
     def __init__(self, what: str, key: object, domains: tuple[Domain, ...]) -> None:
         held = ", ".join(str(domain.domid) for domain in domains)
-        way = "ask by domid" if what in ("name", "uuid") else "say id:, uuid: or name:"
+        by_domid = f"ask by domid, or all_by_{what}() of an index"
+        way = by_domid if what in ("name", "uuid") else "say id:, uuid: or name:"
         super().__init__(f"{what} {key!r} belongs to domains {held}; {way}")
         self.key = key
         self.domains = domains

@@ -34,7 +34,7 @@ ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
     "listening.delivery": {"contextlib", "logging", "threading", "time"},
     "listening.mailbox": {"contextlib", "logging", "threading", "time"},
-    "listening.waiting": {"contextlib", "threading", "time"},
+    "listening.waiting": {"contextlib", "functools", "threading", "time"},
     "listening.watch": {"threading"},
     "core.past": {"time"},
     "core.grouping": {"contextlib", "logging"},
