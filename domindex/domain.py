@@ -76,7 +76,7 @@ class Domain:
         none. May be empty, may repeat, may hold any character: use `printable` to show it.
     type: PV, HVM, PVH, or UNKNOWN where the hypervisor cannot tell.
     life: equal for two records of one index exactly when they are of the same running domain.
-        `domindex.direct` keeps nothing: before Xen 4.21 each of its records has another.
+        `domindex.direct` keeps nothing: there each record has another.
     first_seen: when the index first saw this life, in seconds since the epoch.
     shutdown: why the guest stopped while its domain still exists; None while it runs.
     """

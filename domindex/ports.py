@@ -1,7 +1,7 @@
 """What is asked of the outside: a hypervisor, a xenstore, and a host that has both.
 
-The real ones are in `xen/`, the simulated ones in `testing.py`. The
-contract tests hold all of them to what is written here.
+The real ones are in `xen/`, the simulated ones in `testing.py`. The contract tests hold all of
+them to what is written here.
 """
 
 from __future__ import annotations
