@@ -106,7 +106,23 @@ class HypercallFailed(HostError):
 
 
 class StoreError(HostError):
-    """xenstore refused one request; the line itself works."""
+    """xenstore refused one request; the line itself works.
+
+    operation: what was asked for, such as "READ". path: of what, fit to be printed. Both None where
+    it is not about one node.
+    """
+
+    def __init__(
+        self,
+        sentence: str,
+        errno: int | None = None,
+        *,
+        operation: str | None = None,
+        path: str | None = None,
+    ) -> None:
+        super().__init__(sentence, errno)
+        self.operation = operation
+        self.path = path
 
 
 class StoreLost(StoreError):

@@ -10,13 +10,15 @@ from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
+from domindex.errors import StoreError
 
 
 class Row(NamedTuple):
     """One domain in the hypervisor's list.
 
     dying: its resources are gone, only the number is held (a zombie); for the index it is gone.
-    cpu_time: nanoseconds, never falls within one life.
+    cpu_time: nanoseconds. Within one life it falls by no more than the clocks of two processors
+        differ, which is microseconds.
     frame: the page that a PV domain shares with Xen from its birth to its end; None for others.
     """
 
@@ -46,18 +48,19 @@ class Hypervisor(Protocol):
         """That domain alone, or None. One hypercall."""
         ...
 
-    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
-        """Whether that very domain runs now, as the record says. One hypercall.
+    def confirms(self, domain: Domain) -> bool:
+        """Whether that very domain runs now, in all that the record takes from here.
 
-        Compared are uuid, type and shutdown; where there are unique ids, the life by its own
-        id and whether it has shut down, and with `uuid`, by a second hypercall, the others.
+        Compared are uuid, type and shutdown, by one hypercall; where there are unique ids the
+        life too, by a second one.
         """
         ...
 
     def unique_id(self, domid: int) -> int | None:
         """What Xen >= 4.21 calls this life, None if there is none. One hypercall.
 
-        Only where `has_unique_ids`.
+        Only where `has_unique_ids`. Raises HypercallFailed with EACCES or EPERM where a policy
+        refuses the state of that domain; others may still be asked.
         """
         ...
 
@@ -81,25 +84,32 @@ class Store(Protocol):
     """One line to xenstore, driven by one thread.
 
     `wake` and `interrupt` alone may be called from others. Every call has a time limit and
-    raises StoreLost once the line cannot be trusted; after that only `close` is of use.
+    raises StoreLost once the line cannot be trusted; after that only `close` is of use. What
+    the server refuses about one path is given in that path's place, and ends nothing.
     """
-
-    has_depth: bool
-    """The special watches can name the domid in their events (C xenstored of Xen >= 4.22)."""
 
     forgets: bool
     """The server may be restarted behind this line, and its watches be gone, without a sign."""
 
-    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
-        """Set watches; returns once each is acknowledged. Each fires once at the start."""
+    def watch(
+        self, watches: Sequence[Watch], *, depth: int | None = None
+    ) -> list[StoreError | None]:
+        """Set watches; returns once each is answered: None if it is set, or why it is not.
+
+        One that is set fires once at the start, with its own path. Without `depth` it covers the
+        node and all below, and its events come with its own path whatever changed. depth: so many
+        levels below the node, and the events come with the path that changed; of a special watch
+        1, and they name the domid (`@releaseDomain/7`). A server, or a way to it, that knows no
+        depth refuses it with EINVAL.
+        """
         ...
 
     def unwatch(self, watches: Sequence[Watch]) -> None:
         """Drop watches. One that the server no longer knows is no error."""
         ...
 
-    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
-        """The values, None where there is no such node."""
+    def read(self, paths: Sequence[bytes]) -> list[bytes | StoreError | None]:
+        """The values: None where there is no such node, why where it may not be read."""
         ...
 
     def barrier(self) -> None:
