@@ -112,6 +112,10 @@ class Store(Protocol):
         """The values: None where there is no such node, why where it may not be read."""
         ...
 
+    def is_introduced(self, domid: int) -> bool | None:
+        """Whether the server was told of that domain; None where it does not say. A round trip."""
+        ...
+
     def barrier(self) -> None:
         """Returns when every event that the server sent before is in the queue here."""
         ...
