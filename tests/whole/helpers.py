@@ -11,9 +11,9 @@ from typing import Final
 from domindex.domain import Domain, DomainInfo
 from domindex.events import DuplicateName, DuplicateUuid, Event, Synced
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
-from domindex.watcher import Timing
 from tests.histories import Believer
 
 LIMIT: Final = 5.0
