@@ -1213,10 +1213,11 @@ def test_a_host_comes_back_to_the_socket_that_was_not_there_yet(
 ) -> None:
     """The bus that was chosen without being asked for is no decision for ever; the socket is."""
     host = XenHost()
-    store = host.open_store(10.0)
-    assert isinstance(store, XenStore)
-    assert store.transport == "xenbus"
-    store.close()
+    for _ in range(2):
+        store = host.open_store(10.0)
+        assert isinstance(store, XenStore)
+        assert store.transport == "xenbus"
+        store.close()
     monkeypatch.setenv("XENSTORED_PATH", xenstored.path)
     store = host.open_store(10.0)
     assert isinstance(store, XenStore)
