@@ -39,8 +39,8 @@ from domindex.domain import (
 )
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
-from domindex.watcher import Timing
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
 """Pauses in hundredths of what they are on a real host, for tests of failure. A deaf line is

@@ -136,6 +136,8 @@ class Waits(Answers):
                 return None
             if found:
                 return found[0]
+            if last and called is not None and self.live and self._unreadable:
+                raise self._no_proof()
             if last:
                 raise self._too_late("no such domain came", timeout)
             return None

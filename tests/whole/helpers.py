@@ -12,9 +12,9 @@ from domindex.domain import Domain, DomainInfo
 from domindex.errors import StoreError
 from domindex.events import DuplicateName, DuplicateUuid, Event, Synced
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
-from domindex.watcher import Timing
 from tests.histories import Believer
 
 LIMIT: Final = 5.0
@@ -185,7 +185,9 @@ class _Line:
         self, watches: Sequence[Watch], *, depth: int | None = None
     ) -> list[StoreError | None]:
         answers = self._behind.watch(watches, depth=depth)
-        self.watched |= {w for w, no in zip(watches, answers, strict=True) if no is None}
+        self.watched |= {
+            watch for watch, error in zip(watches, answers, strict=True) if error is None
+        }
         self._host.happens("watch")
         return answers
 
@@ -201,9 +203,7 @@ class _Line:
         return values
 
     def is_introduced(self, domid: int) -> bool | None:
-        told = self._behind.is_introduced(domid)
-        self._host.happens("is_introduced")
-        return told
+        return self._behind.is_introduced(domid)
 
     def barrier(self) -> None:
         self._behind.barrier()

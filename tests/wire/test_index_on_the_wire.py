@@ -35,8 +35,8 @@ from domindex.errors import (
 )
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed, ShutDown
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Hypervisor, Store
-from domindex.watcher import Timing
 from domindex.xen.hypercall import PrivcmdHypervisor
 from domindex.xen.xenstore import XenStore
 from tests.stage import LIVES
