@@ -148,7 +148,7 @@ def steps(happenings: Iterable[str] = TOOLSTACK + FAULTS) -> st.SearchStrategy[S
         uuid=st.sampled_from(UUIDS),
         name=st.sampled_from(NAMES),
         type=st.sampled_from(TYPES),
-        order=st.sampled_from(("libxl", "xapi")),
+        order=st.sampled_from(("libxl", "xapi", "at once")),
         number=st.integers(1, 4),
     )
 
@@ -184,7 +184,7 @@ class Player:
             case "crash" if there:
                 host.crash(domid)
             case "reboot" if there:
-                host.reboot(domid)
+                host.reboot(domid, order="at once" if step.order == "xapi" else step.order)
             case "destroy" if there:
                 host.destroy(domid, order=step.order)
             case "zombie" if there:
@@ -234,7 +234,7 @@ class Player:
         self.host.start_xenstored()
         self.host.cut_line()  # a deaf line never hears again
         for _ in range(self._lost):  # used up on what concerns nobody
-            self.host.rename(UNUSED, b"x")
+            self.host.leave_node(UNUSED, b"x")
         hypervisor = self.host.open_hypervisor()
         for _ in range(self._halved):
             hypervisor.list()
