@@ -175,15 +175,16 @@ class Index(Waits):
             told whatever was chosen.
         where: only what concerns domains of which this holds; called with the record, by the
             listener's thread. Of a rename one of the two records is enough, and what is about
-            no domain passes.
+            no domain passes. Of a life that was told of, the stop and the end are told too,
+            whatever this says by then.
         replay: False leaves out what is present now: `Synced` comes first.
         queue: how many events may wait for a slow handler. If there are more, they are dropped
             and counted, and it hears one `Resync` with all that runs then. Nobody else is held
             up, nor the index.
         reboot_grace: seconds for which a `Removed` that may be half of a reboot (its reason is
-            REBOOT or not known) is held back. If within that time a domain comes with its uuid,
-            or else its name, `Rebooted` is told in place of both (name it in `events`, if that
-            chooses). Others go on meanwhile.
+            REBOOT, WATCHDOG or not known) is held back. If within that time a domain comes with
+            its uuid, or else its name, `Rebooted` is told in place of both (name it in `events`,
+            if that chooses). Others go on meanwhile.
         on_error: called with the event and what the handler raised.
         threaded: False leaves the calls to `dispatch`, in the thread that calls it.
 
