@@ -1191,8 +1191,9 @@ def test_without_a_device_it_is_said(
 def test_a_path_that_is_given_is_not_left(device: Path, unserved: Path) -> None:
     """Nor is a transport: the caller has said where xenstored is."""
     for transport, path in ((None, str(unserved)), ("socket", None), ("socket", str(unserved))):
-        with pytest.raises(StoreLost, match=str(unserved)):
+        with pytest.raises(StoreLost, match=str(unserved)) as caught:
             XenStore(transport, path, LIMIT)
+        assert ("transport='xenbus'" in str(caught.value)) is (transport is None)
 
 
 def test_a_socket_that_is_busy_or_closed_to_us_is_no_cause_for_the_bus(
