@@ -32,8 +32,9 @@ ALLOWED = {
 
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
-    "listening.delivery": {"contextlib", "logging", "threading", "time"},
-    "listening.mailbox": {"contextlib", "logging", "threading", "time"},
+    "listening.callbacks": {"inspect"},
+    "listening.delivery": {"contextlib", "itertools", "logging", "threading", "time", "weakref"},
+    "listening.mailbox": {"contextlib", "itertools", "logging", "threading", "time"},
     "listening.waiting": {"contextlib", "functools", "threading", "time"},
     "listening.watch": {"threading"},
     "core.past": {"time"},
@@ -47,7 +48,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("core.grouping", "core.nodes", "core.past"),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
-    ("listening.reboots", "listening.waiting"),
+    ("listening.callbacks", "listening.reboots", "listening.waiting"),
     ("listening.mailbox",),
     ("listening.delivery", "listening.watch"),
     ("listening.dispatch",),
