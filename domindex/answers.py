@@ -292,19 +292,20 @@ class Answers(ABC):
 
         For what comes late, as a log line about a domid that is gone or reused. The last 1,000 are
         kept, and none for more than ten minutes. Each has when it went, and the last record, under
-        the last name that the domain had: libxl takes it away before it ends the domain.
+        the last name that the domain had: libxl takes it away before it ends the domain. By uuid
+        a life is found under each that it ever had.
         """
+        handle = None if uuid is None else as_uuid(uuid)
         keys: list[tuple[str, object]] = []
         if domid is not None:
             keys.append(("domid", as_domid(domid)))
         if name is not None:
             keys.append(("name", as_name(name)))
-        if uuid is not None:
-            keys.append(("uuid", as_uuid(uuid)))
         with self._lock:
             self._check("serve")
             return self._past.find(
-                lambda domain: all(getattr(domain, field) == key for field, key in keys)
+                lambda domain: all(getattr(domain, field) == key for field, key in keys),
+                uuid=handle,
             )
 
     def __iter__(self) -> Iterator[Domain]:

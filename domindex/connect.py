@@ -27,15 +27,16 @@ class XenHost:
         return PrivcmdHypervisor()
 
     def open_store(self, timeout: float) -> Store:
-        """Cost: the connection and one round trip.
+        """Cost: the connection; through the xenbus a round trip, where it was not asked for.
 
-        Every later line takes the way of the first: while xenstored is away its socket is too,
-        and the xenbus would be there, but with a kernel that does not say that it is away.
+        Once there was a socket, every later line goes by it: while xenstored is away its socket
+        is too, and the xenbus would be there, with a kernel that does not say that it is away.
         """
         from domindex.xen.xenstore import XenStore
 
         store = XenStore(self._transport, self._path, timeout)
-        self._transport = store.transport
+        if store.transport == "socket":
+            self._transport = "socket"
         return store
 
 

@@ -53,7 +53,10 @@ class Believer:
                 assert list(fields) == differ, f"{event} changes {differ}"
                 assert new.name == old.name, f"{event} renames"
             case Removed(domain, reason, _):
-                assert self.domains.pop(domain.domid, None) == domain, f"{event} is not held so"
+                held = self.domains.pop(domain.domid, None)
+                if held is not None and held.name is None:  # it is told under its last name
+                    held = replace(held, name=domain.name)
+                assert held == domain, f"{event} is not held so"
                 assert reason == domain.shutdown, f"{event} gives another reason"
             case Lost():
                 assert self.live or not self._strict, "Lost told twice"

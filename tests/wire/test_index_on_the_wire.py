@@ -75,7 +75,7 @@ class WireHost:
 
     def shut_down(self, domid: int, reason: int) -> None:
         self.xen.domains[domid].fields["flags"] = 0x4 | reason << 16
-        self.xenstored.release(domid)
+        self.xenstored.release(domid, gone=False)
 
     def destroy(self, domid: int) -> None:
         """As libxl: the nodes go first."""
