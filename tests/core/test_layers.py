@@ -20,7 +20,7 @@ BENCH = [module for module in ALL if module.startswith("bench.")]
 MODULES = [module for module in ALL if module not in BENCH]
 
 PURE = {
-    *("domain", "errors", "stats", "events", "ports", "answers"),
+    *("domain", "errors", "stats", "options", "events", "ports", "answers"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch"}  # it has a descriptor to poll
 
@@ -43,9 +43,9 @@ ALLOWED_ONLY_IN = {
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "errors", "stats", "forking"),  # values
+    ("domain", "errors", "stats", "options", "forking"),  # values
     ("events", "ports"),  # shapes
-    ("core.grouping", "core.nodes", "core.past"),  # pure core
+    ("core.grouping", "core.listed", "core.lives", "core.nodes", "core.past"),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
     ("listening.callbacks", "listening.reboots", "listening.waiting"),
