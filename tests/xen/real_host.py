@@ -24,7 +24,7 @@ import pytest
 from tests.dom0.results import MARK
 from tests.xenhost.debian import HostUnavailable
 from tests.xenhost.dependencies import site, wheel
-from tests.xenhost.host import PROCESSOR, RELEASES, BootFailed, boot, build
+from tests.xenhost.host import RELEASES, BootFailed, boot, build
 from tests.xenhost.root import Content
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -164,7 +164,7 @@ def in_dom0(
     settings: Mapping[str, str] | None = None,
     *,
     overlay: Mapping[str, Content] | None = None,
-    processor: str = PROCESSOR,
+    processor: str | None = None,
     memory: int = 768,
     time_limit: float = TIME_LIMIT,
     on_line: Callable[[str], None] | None = None,

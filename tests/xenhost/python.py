@@ -17,7 +17,8 @@ from .qemu import run_unpacked
 def compile_tree(userland: Path, python: str, directory: Path, installed: str) -> None:
     """Put byte code beside the Python files below `directory`.
 
-    userland: the unpacked packages that hold Python `python`.
+    userland: the unpacked packages that hold Python `python`, for the machine that this runs on:
+        byte code is the same on all.
     installed: where the directory will be in dom0, for tracebacks.
     """
     command = [
