@@ -50,6 +50,6 @@ from domindex.index import Index as Index
 from domindex.listening.delivery import EventStream as EventStream
 from domindex.listening.delivery import Subscription as Subscription
 from domindex.listening.watch import NodeWatch as NodeWatch
+from domindex.options import Timing as Timing
 from domindex.stats import Capabilities as Capabilities
 from domindex.stats import Stats as Stats
-from domindex.watcher import Timing as Timing

@@ -34,9 +34,9 @@ from domindex.listening.delivery import Opener
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
 from domindex.listening.waiting import Look, last
 from domindex.listening.watch import NodeHandler, NodeWatch
+from domindex.options import Timing
 from domindex.ports import Host
 from domindex.stats import Capabilities, Stats
-from domindex.watcher import Timing
 
 P = ParamSpec("P")
 T = TypeVar("T")

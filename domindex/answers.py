@@ -11,7 +11,7 @@ import fnmatch
 import re
 import threading
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
@@ -19,7 +19,7 @@ from domindex.core.past import Past
 from domindex.core.snapshot import Snapshot
 from domindex.core.table import DomainTable, Keyed, View, ordered
 from domindex.domain import Domain, OSType, as_domid, as_name, as_uuid
-from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive
+from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive, StoreError
 from domindex.events import Removed
 from domindex.listening.waiting import Bell
 
@@ -45,7 +45,7 @@ class Answers(ABC):
     uuids: View[UUID]
     domids: View[int]
 
-    _confirms: Callable[[Domain, bool], bool]
+    _confirms: Callable[[Domain], bool]
     """What `Hypervisor.confirms` of the host says."""
 
     def __init__(self, stale: Stale, wait: float) -> None:
@@ -79,8 +79,8 @@ class Answers(ABC):
 
         Raises NoSuchDomain, Ambiguous, NotLive (a miss while the line is down), Closed,
         InvalidKey; with `verify` also HypercallFailed and TimedOut.
-        Cost: one dict look-up. Verified: one hypercall; a miss is a `refresh`, a contradiction
-        up to three, with a hypercall after each.
+        Cost: one dict look-up. Verified: one hypercall, on Xen >= 4.21 two; a miss is a `refresh`,
+        a contradiction up to three, with as many hypercalls after each.
         """
         if verify or stale:
             return self._with_care("name", self._table.names, name, as_name, verify, stale)
@@ -94,8 +94,7 @@ class Answers(ABC):
     ) -> Domain:
         """The one domain with this uuid: a UUID, text in any spelling, or 16 bytes.
 
-        The nil uuid, which dom0 has, is nobody's. Errors and cost as `by_name`; verified on
-        Xen >= 4.21 two hypercalls, for the life and for its uuid.
+        The nil uuid, which dom0 has, is nobody's. Errors and cost as `by_name`.
         """
         if verify or stale:
             return self._with_care("uuid", self._table.uuids, uuid, as_uuid, verify, stale)
@@ -150,6 +149,7 @@ class Answers(ABC):
         with self._lock:
             self._check()
             found = self._table.names.holders(text)
+            self._check_names(found)
             if text.isascii() and text.isdigit() and len(text) <= 5:
                 found |= self._table.domids.holders(int(text))
             with contextlib.suppress(ValueError):
@@ -202,6 +202,7 @@ class Answers(ABC):
             found = list(self._table.named(start))
             if not prefix and not tests:
                 found += [domain for domain in self._table if domain.name is None]
+            self._check_names()
         return tuple(
             domain
             for domain in found
@@ -222,6 +223,7 @@ class Answers(ABC):
         high = None if end is None else as_name(end)
         with self._lock:
             self._check()
+            self._check_names()
             return tuple(self._table.between(low, high))
 
     def add_index(self, name: str, key_function: Callable[[Domain], Hashable]) -> None:
@@ -290,19 +292,20 @@ class Answers(ABC):
 
         For what comes late, as a log line about a domid that is gone or reused. The last 1,000 are
         kept, and none for more than ten minutes. Each has when it went, and the last record, under
-        the last name that the domain had: libxl takes it away before it ends the domain.
+        the last name that the domain had: libxl takes it away before it ends the domain. By uuid
+        a life is found under each that it ever had.
         """
+        handle = None if uuid is None else as_uuid(uuid)
         keys: list[tuple[str, object]] = []
         if domid is not None:
             keys.append(("domid", as_domid(domid)))
         if name is not None:
             keys.append(("name", as_name(name)))
-        if uuid is not None:
-            keys.append(("uuid", as_uuid(uuid)))
         with self._lock:
             self._check("serve")
             return self._past.find(
-                lambda domain: all(getattr(domain, field) == key for field, key in keys)
+                lambda domain: all(getattr(domain, field) == key for field, key in keys),
+                uuid=handle,
             )
 
     def __iter__(self) -> Iterator[Domain]:
@@ -332,8 +335,13 @@ class Answers(ABC):
     def _not_live(self) -> NotLive:
         """What to say while it is not."""
 
+    @property
     @abstractmethod
-    def _verified(self, keyed: Keyed[K], key: K, uuid: bool) -> Domain:
+    def _unreadable(self) -> Mapping[int, StoreError]:
+        """Domids whose name xenstored does not give, and why."""
+
+    @abstractmethod
+    def _verified(self, keyed: Keyed[K], key: K) -> Domain:
         """P7: an answer that the hypervisor agrees with, or a proven absence, after it did not."""
 
     # -- within ------------------------------------------------------------------------------
@@ -342,7 +350,10 @@ class Answers(ABC):
         """A closer look at a key that its view does not hold: the slow path of every look-up."""
         with self._lock:
             self._check(stale)
-            return self._only(what, key, keyed.holders(key))  # spelt otherwise, or held by now
+            holders = keyed.holders(key)  # spelt otherwise, or held by now
+            if what == "name":
+                self._check_names(holders, stale)
+            return self._only(what, key, holders)
 
     def _only(self, what: str, key: object, holders: dict[int, Domain]) -> Domain:
         """The only one of them. Raises what there is to say of none and of several."""
@@ -352,6 +363,8 @@ class Answers(ABC):
             raise Ambiguous(what, key, ordered(holders))
         if not self.live:
             raise self._not_live()
+        if what.startswith("name") and self._unreadable:
+            raise self._no_proof()
         raise NoSuchDomain(what, key)
 
     def _with_care(
@@ -370,15 +383,17 @@ class Answers(ABC):
                 return self._closer(what, keyed, spelt(key), stale)
             with self._lock:
                 self._check(stale)
+                if what == "name":
+                    self._check_names(keyed.holders(spelt(key)), stale)
         try:
             domain = keyed.held.get(key)
         except TypeError:  # unhashable: `spelt` says what is wrong with it
             domain = None
         if domain is None:
             domain = keyed.held.get(key := spelt(key))
-        if domain is not None and self._confirms(domain, what == "uuid"):
+        if domain is not None and self._confirms(domain):
             return domain
-        return self._verified(keyed, key, what == "uuid")
+        return self._verified(keyed, key)
 
     def _all(self, keyed: Keyed[K], key: K) -> tuple[Domain, ...]:
         with self._lock:
@@ -386,6 +401,10 @@ class Answers(ABC):
             holders = keyed.holders(key)
             if not holders and not self.live:
                 raise self._not_live()
+            if keyed is self._table.names:
+                self._check_names(holders)
+                if not holders and self._unreadable:
+                    raise self._no_proof()
             return ordered(holders)
 
     def _check(self, stale: Stale | None = None) -> None:
@@ -401,6 +420,29 @@ class Answers(ABC):
             self._check_open()
         if not self.live:
             raise self._not_live()
+
+    def _check_names(
+        self, domids: Collection[int] | None = None, stale: Stale | None = None
+    ) -> None:
+        """Raises NotLive where an old answer is not wanted, and a name of these is one.
+
+        domids: None for all. The lock is held.
+        """
+        stale = stale or self._stale
+
+        def old() -> bool:
+            return any(domids is None or domid in domids for domid in self._unreadable)
+
+        if stale == "wait" and old():
+            self._bell.wait_for(lambda last: not old() or bool(self._ended) or last, self._wait)
+            self._check_open()
+        if stale != "serve" and old():
+            raise self._no_proof()
+
+    def _no_proof(self) -> NotLive:
+        """What to say of a name that one of those may have that xenstored does not give."""
+        domid, error = min(self._unreadable.items(), default=(None, None))
+        return NotLive(f"cannot tell: the name of domain {domid} cannot be read", error)
 
     def _check_open(self) -> None:
         if self._ended:

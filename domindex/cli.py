@@ -140,14 +140,16 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
         line = host.open_store(5.0)
         try:
             line.barrier()
-            return "answers; its events name domains" if line.has_depth else "answers"
+            return "answers"
         finally:
             line.close()
 
     def index() -> str:
         with connect(host) as opened:
             opened.refresh()
-            return f"live with {len(opened)} domains"
+            told = "; events name domains" if opened.capabilities.watch_depth else ""
+            told += "; one watch for all names" if opened.capabilities.one_watch else ""
+            return f"live with {len(opened)} domains{told}"
 
     attempt("hypervisor", hypervisor)
     attempt("xenstore", xenstore)

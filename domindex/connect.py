@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from domindex.answers import Stale
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Host, Hypervisor, Store
-from domindex.watcher import Timing
 
 
 class XenHost:
@@ -27,15 +27,16 @@ class XenHost:
         return PrivcmdHypervisor()
 
     def open_store(self, timeout: float) -> Store:
-        """Cost: the connection and one round trip.
+        """Cost: the connection; through the xenbus a round trip, where it was not asked for.
 
-        Every later line takes the way of the first: while xenstored is away its socket is too,
-        and the xenbus would be there, but with a kernel that does not say that it is away.
+        Once there was a socket, every later line goes by it: while xenstored is away its socket
+        is too, and the xenbus would be there, with a kernel that does not say that it is away.
         """
         from domindex.xen.xenstore import XenStore
 
         store = XenStore(self._transport, self._path, timeout)
-        self._transport = store.transport
+        if store.transport == "socket":
+            self._transport = "socket"
         return store
 
 
@@ -45,20 +46,26 @@ def connect(
     timing: Timing | None = None,
     timeout: float = 60.0,
     stale: Stale = "serve",
+    wait: bool = True,
 ) -> Index:
     """The index of this host, once it holds every domain. Close it, or use it in a `with`.
 
     host: a `XenHost` with other than the usual ways, or a `SimulatedHost`.
-    timing: time limits and intervals. timeout: seconds until the index must be whole.
+    timing: time limits and intervals. timeout: seconds until the index must be whole; until then
+        it tries again, as xenstored may be about to start.
     stale: what look-ups do while the line to the host is down: "serve" what was last known (only
         a miss raises NotLive), "refuse" with NotLive, or "wait" for the line, `timing.wait`
         seconds at most. `age` tells how old the picture is.
+    wait: False returns at once, before xenstored was asked: the index is not live then, says so to
+        its listeners by `Lost`, and becomes live by itself (`Recovered`, `wait_live`). For a
+        daemon that may start before xenstored.
 
     Raises NotControlDomain, AccessDenied, UnknownXen, HypercallFailed, StoreLost, TimedOut:
-    each says what is missing.
+    each says what is missing. Where a second try would not help it raises at once.
     Cost for n domains: opening the host (see `XenHost`); two list hypercalls, on Xen >= 4.21 two
-    small ones more for each domain; n watches and n reads of xenstore, pipelined.
+    small ones more for each domain; n watches and n reads of xenstore, pipelined. Where xenstored
+    knows watch depth three watches stand for all.
     """
     index = Index(XenHost() if host is None else host, timing, stale)
-    index.start(timeout)
+    index.start(timeout, wait=wait)
     return index

@@ -57,7 +57,9 @@ class Changed(_Told):
 
 @dataclass(frozen=True, slots=True)
 class Removed(_Told):
-    """`domain` runs no more. It is the last state known.
+    """`domain` runs no more. It is the last state known, under the last name that it had.
+
+    (libxl takes the name away before it ends the domain.)
 
     reason: why it stopped, where that was seen before it went; a domain destroyed while it
         ran has none. inferred: found missing by a re-list after a gap, so that the last

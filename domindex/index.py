@@ -10,25 +10,26 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Self
 
 from domindex.answers import K, Stale
-from domindex.core.nodes import Node
+from domindex.core.nodes import Node, Value
 from domindex.core.table import Change, Keyed
 from domindex.domain import Domain, DomainInfo, Life, as_domid
-from domindex.errors import NoSuchDomain, NotLive
+from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
 from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
 from domindex.listening.dispatch import Dispatcher
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
 from domindex.listening.waiting import Bell
 from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
+from domindex.options import Timing
 from domindex.ports import Host, Hypervisor
 from domindex.stats import Capabilities, Stats
 from domindex.waits import Waits
-from domindex.watcher import Timing, Watcher
+from domindex.watcher import Watcher
 
 _VERIFIES: Final = 3
 """Refreshes before a verified look-up gives up on a host that changes faster than it can ask."""
@@ -65,10 +66,12 @@ class Index(Waits):
 
     # -- opening and closing -----------------------------------------------------------------
 
-    def start(self, timeout: float) -> None:
+    def start(self, timeout: float, *, wait: bool = True) -> None:
         """Begin to follow the host; returns once the index holds all of it. For `connect`."""
+        if not wait:
+            self._lost = Lost(NotLive("the index has not seen the host yet"))
         try:
-            self._watcher.start(timeout)
+            self._watcher.start(timeout, wait=wait)
         except BaseException:
             self.close()
             raise
@@ -172,15 +175,16 @@ class Index(Waits):
             told whatever was chosen.
         where: only what concerns domains of which this holds; called with the record, by the
             listener's thread. Of a rename one of the two records is enough, and what is about
-            no domain passes.
+            no domain passes. Of a life that was told of, the stop and the end are told too,
+            whatever this says by then.
         replay: False leaves out what is present now: `Synced` comes first.
         queue: how many events may wait for a slow handler. If there are more, they are dropped
             and counted, and it hears one `Resync` with all that runs then. Nobody else is held
             up, nor the index.
         reboot_grace: seconds for which a `Removed` that may be half of a reboot (its reason is
-            REBOOT or not known) is held back. If within that time a domain comes with its uuid,
-            or else its name, `Rebooted` is told in place of both (name it in `events`, if that
-            chooses). Others go on meanwhile.
+            REBOOT, WATCHDOG or not known) is held back. If within that time a domain comes with
+            its uuid, or else its name, `Rebooted` is told in place of both (name it in `events`,
+            if that chooses). Others go on meanwhile.
         on_error: called with the event and what the handler raised.
         threaded: False leaves the calls to `dispatch`, in the thread that calls it.
 
@@ -293,7 +297,12 @@ class Index(Waits):
     @property
     def live(self) -> bool:
         """The index has every change it was told of, and its line was lately known to work."""
-        return self._watcher.live and self._lost is None and not self._ended
+        if not self._watcher.live or self._lost is not None or self._ended:
+            return False
+        if self._watcher.held_up:
+            self._tell_held_up()
+            return False
+        return True
 
     @property
     def age(self) -> float:
@@ -304,7 +313,10 @@ class Index(Waits):
     def capabilities(self) -> Capabilities:
         """What this host offers, as found when it was opened."""
         return Capabilities(
-            self._hypervisor.version, self._hypervisor.has_unique_ids, self._watcher.has_depth
+            self._hypervisor.version,
+            self._hypervisor.has_unique_ids,
+            self._watcher.names_domids,
+            self._watcher.one_watch,
         )
 
     @property
@@ -327,6 +339,9 @@ class Index(Waits):
                 drift=watcher.drift,
                 reconnects=watcher.reconnects,
                 lag=watcher.lag,
+                refusals=watcher.refusals,
+                unreadable=tuple(sorted(watcher.unreadable)),
+                deaf=watcher.deaf,
                 listeners=len(queues),
                 pending=sum(queues),
                 queues=queues,
@@ -351,17 +366,30 @@ class Index(Waits):
                     self._infos.pop(gone.domain.domid, None)
                     self._nodes.ended(gone.domain.domid)
             events: list[Event] = [*told]
+            lost = self._lost
             for event in line_events:
-                events.append(replace(event, generation=self.generation, time=now))
+                if not isinstance(event, Lost) or lost is None:  # it may be told already
+                    events.append(replace(event, generation=self.generation, time=now))
                 lost = event if isinstance(event, Lost) else None
-                if self._stale != "serve":
-                    (self._table.hide if lost else self._table.show)()
-                self._lost = lost  # only then live again: whoever sees that finds all
+            if self._stale != "serve":
+                (self._table.hide if lost else self._table.show)()
+                if self._watcher.unreadable:
+                    self._table.names.hide()
+            self._lost = lost  # only then live again: whoever sees that finds all
             for mailbox in self._mailboxes:
                 mailbox.put(events)
             self._bell.ring()
 
-    def _tell(self, values: Sequence[tuple[Node, bytes | None]]) -> None:
+    def _tell_held_up(self) -> None:
+        """The watcher cannot tell that it is held up: whoever sees it tells it."""
+        with self._lock:
+            seconds = self._watcher.held_up
+            if seconds and self._lost is None and not self._ended:
+                self._watcher.notice()
+                why = f"the thread that follows the host has been held up for {seconds:.1f} s"
+                self._take((), (Lost(HostError(why)),), False)
+
+    def _tell(self, values: Sequence[tuple[Node, Value]]) -> None:
         """The watcher's values of nodes: to whoever follows them."""
         with self._lock:
             if not self._ended:
@@ -439,18 +467,23 @@ class Index(Waits):
 
     # -- within: verifying -------------------------------------------------------------------
 
-    def _verified(self, keyed: Keyed[K], key: K, uuid: bool) -> Domain:
+    def _verified(self, keyed: Keyed[K], key: K) -> Domain:
         for _ in range(_VERIFIES):
             self.refresh()
             domain = keyed.held.get(key)
             if domain is None:
                 break
-            if self._confirms(domain, uuid):
+            if self._confirms(domain):
                 return domain
         return keyed.view[key]  # from a list made after the call began: the hypervisor's word too
 
     def _not_live(self) -> NotLive:
-        return NotLive("cannot tell: the line to the host is down", self._watcher.cause)
+        cause = self._watcher.cause or (self._lost and self._lost.cause)
+        return NotLive("cannot tell: the line to the host is down", cause or None)
+
+    @property
+    def _unreadable(self) -> Mapping[int, StoreError]:
+        return self._watcher.unreadable
 
 
 _open: weakref.WeakSet[Index] = weakref.WeakSet()

@@ -12,9 +12,12 @@ class Stats:
     domains, names, uuids: held now; names and uuids count those with a single holder.
     age: seconds since the host last confirmed that the picture is whole.
     events: watch events taken in. passes: times the difference was worked out.
-    lists: times the whole list was asked for. reads: names and other nodes read. audits that
-    found something add the number of changes to `drift`. reconnects: lines lost and recovered.
+    lists: times the whole list was asked for. reads: names and other nodes read. drift: changes
+    that a probe or an audit found and no event had told of. reconnects: lines lost and recovered.
     lag: seconds from taking in the last event to holding what it led to.
+    refusals: reads, watches and states of single domains that were refused. unreadable: the domids
+    of those whose name xenstored does not give now. deaf: the special watches do not fire for this
+    caller, so that births and ends are only found at each probe.
     listeners: subscriptions and streams. pending: events they have not yet been handed; queues:
     how many for each. overflows: backlogs that were dropped. listener_errors: failed handlers.
     """
@@ -32,6 +35,9 @@ class Stats:
     drift: int
     reconnects: int
     lag: float
+    refusals: int
+    unreadable: tuple[int, ...]
+    deaf: bool
     listeners: int
     pending: int
     queues: tuple[int, ...]
@@ -45,9 +51,11 @@ class Capabilities:
 
     xen: how the hypervisor was recognised. unique_ids: it names every life itself (>= 4.21),
     so that a reused domid is always recognised. watch_depth: xenstored says which domain came
-    or went (>= 4.22).
+    or went (C xenstored >= 4.22). one_watch: one watch stands for the names of all domains, and
+    tells of new uuids at once (the same, or oxenstored >= 25.2; not by the xenbus).
     """
 
     xen: str
     unique_ids: bool
     watch_depth: bool
+    one_watch: bool

@@ -47,7 +47,7 @@ class Waits(Answers):
         where: called with a record, in this thread, after each change. Without a key the domain
             with the lowest domid that passes is taken.
         ready: wait also until it runs under its final name: not still unnamed or migrating in
-            (`NAME--incoming`), not shut down or saved.
+            (`NAME--incoming`) or away (`migrating-NAME`), not shut down or saved.
 
         Raises after `timeout` seconds: Ambiguous if several carry the key, NotLive if the line is
         down, else TimedOut. Raises Closed, InvalidKey. Cost: a look at each change, none between.
@@ -136,6 +136,8 @@ class Waits(Answers):
                 return None
             if found:
                 return found[0]
+            if last and called is not None and self.live and self._unreadable:
+                raise self._no_proof()
             if last:
                 raise self._too_late("no such domain came", timeout)
             return None
@@ -182,13 +184,14 @@ def is_ready(domain: Domain) -> bool:
     """It has its final name and runs: not being made or migrated in, not stopped or migrated away.
 
     While xl migrates, the new domain is called NAME--incoming, and the old one NAME--migratedaway
-    once it is of no more use (tools/xl/xl_migrate.c).
+    once it is of no more use (tools/xl/xl_migrate.c). XenD called the old one migrating-NAME.
     """
     name = domain.name
     return (
         domain.shutdown is None
         and bool(name)
         and not (name or "").endswith(("--incoming", "--migratedaway"))
+        and not (name or "").startswith("migrating-")
     )
 
 

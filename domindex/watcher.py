@@ -3,11 +3,16 @@
 It owns the line to xenstore and is the only writer of the table. Everything it does is one
 of three things, repeated for as long as the index is open:
 
-    open a line -> first pass over everything -> follow events -> (line lost) -> back off
+    open a line -> first pass over everything -> follow events -> (line lost) -> open another
 
 Whatever fails on the way, the picture stays as it was, is marked not live, and the next line
 begins with a pass over everything. A pass lists the domains, watches and reads what is new,
 lists again before it believes a name, and takes the difference into the table at once.
+
+A line is followed by what is due first: the audit, which reads everything again; a refresh that
+somebody asked for; the probe, which lists the domains as not every change fires an event; and the
+events themselves. They stand in this order so that none can put off the ones before it for ever:
+guests may write, and programs ask, without end.
 """
 
 from __future__ import annotations
@@ -19,15 +24,23 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 
-from domindex.core.nodes import Node
-from domindex.core.reconcile import SPECIAL, Held, Reconciler, name_path
+from domindex.core.nodes import Node, Value
+from domindex.core.reconcile import NAMES, SPECIAL, Held, Reconciler, name_path
 from domindex.core.table import Change
 from domindex.domain import Life
-from domindex.errors import AccessDenied, HostError, HypercallFailed, TimedOut
+from domindex.errors import (
+    AccessDenied,
+    HostError,
+    HypercallFailed,
+    NotControlDomain,
+    StoreError,
+    TimedOut,
+    UnknownXen,
+)
 from domindex.events import Event, Lost, Recovered
+from domindex.options import Timing
 from domindex.ports import Host, Hypervisor, Row, Store
 
 log = logging.getLogger("domindex")
@@ -39,35 +52,11 @@ then what is certain is told, and the rest waits for the next pass."""
 _FEW = 16
 """Up to here domains are looked at one by one; above, one list of all is cheaper."""
 
+_AT_ONCE = 1024
+"""Nodes read before the watcher shows that it is not held up."""
 
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """How often and how long, in seconds.
-
-    request: the limit of one request to xenstore, and of opening a line.
-    probe: an idle line is asked for a sign of life this often: a deaf one is noticed
-        within `probe + request`.
-    audit: everything is read again this often, in case an event was lost.
-    retry, retry_most: the first and the longest pause before a lost line is opened again;
-        it doubles in between and is jittered by up to half.
-    wait: how long a look-up with `stale="wait"` waits for a line that is down.
-
-    probe and audit may be infinite, for never. Raises ValueError for what is no such time.
-    """
-
-    request: float = 5.0
-    probe: float = 5.0
-    audit: float = 300.0
-    retry: float = 0.1
-    retry_most: float = 10.0
-    wait: float = 10.0
-
-    def __post_init__(self) -> None:
-        for name in ("request", "probe", "audit", "retry", "retry_most", "wait"):
-            seconds = getattr(self, name)
-            never = name in ("probe", "audit")  # these two may be left out
-            if not seconds > 0 or (math.isinf(seconds) and not never):
-                raise ValueError(f"{name} is a number of seconds above 0, not {seconds!r}")
+_ENDS_IT = (AccessDenied, NotControlDomain, UnknownXen)
+"""What no second try would mend."""
 
 
 class Watcher:
@@ -84,7 +73,7 @@ class Watcher:
         hypervisor: Hypervisor,
         held: Held,
         take: Callable[[Sequence[Change], Sequence[Event], bool], None],
-        tell: Callable[[Sequence[tuple[Node, bytes | None]]], None],
+        tell: Callable[[Sequence[tuple[Node, Value]]], None],
         timing: Timing,
     ) -> None:
         self._host = host
@@ -102,30 +91,51 @@ class Watcher:
         self._asked = 0  # refreshes asked for
         self._asked_names = 0  # the last of them that wants every name read again
         self.answered = 0  # the last refresh that is done
-        self.has_depth = False
         self.live = False
         self.cause: BaseException | None = None
-        self.confirmed = 0.0  # monotonic time at which the picture was last known true
+        self.confirmed = -math.inf  # monotonic time at which the picture was last known true
+        self.names_domids = False  # the special watches say which domain came or went
+        self.one_watch = False  # one watch stands for the names of all domains
+        self.deaf = False  # the special watches do not fire for this caller
+        self.unreadable: Mapping[int, StoreError] = {}
+        """Domids whose name xenstored does not give, and why. Never changed, but replaced."""
+        self._complaints: dict[object, int | None] = {}  # what was logged: refusals, with errno
         self._lost_at: float | None = None
+        self._untold: BaseException | None = None  # a loss that could not be told when it came
+        self._gained_at: float | None = None  # when the present line became live
+        self._moved = 0.0  # monotonic time at which the thread was last seen to get on
+        self._noticed = False  # somebody has told that it did not
         self.watches = self.events = self.passes = self.lists = self.reads = 0
-        self.drift = self.reconnects = 0
+        self.drift = self.reconnects = self.refusals = 0
         self.lag = 0.0  # seconds from the last event to the changes it led to
         self._heard_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="domindex-watcher", daemon=True)
 
     # -- from any thread ---------------------------------------------------------------------
 
-    def start(self, timeout: float) -> None:
-        """Begin, and return once the first pass is done. Raises why it could not be."""
+    def start(self, timeout: float, *, wait: bool = True) -> None:
+        """Begin, and return once the first pass is done; without `wait` at once.
+
+        Tries again until `timeout` seconds are over, but where that cannot help. Raises why the
+        first pass could not be done.
+        """
         deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
+        if not wait:
+            self._lost_at = time.monotonic()
+            self._thread.start()
+            return
         self._thread.start()
         with self._state:
-            while not self.live and self.cause is None:
+            while not self.live:
+                cause = self.cause
+                if cause is not None and (
+                    isinstance(cause, _ENDS_IT) or not isinstance(cause, HostError)
+                ):
+                    raise cause
                 if not self._state.wait(deadline - time.monotonic()):
+                    if cause is not None:
+                        raise cause
                     raise TimedOut(f"the first look at the host took longer than {timeout} s")
-            if not self.live:
-                assert self.cause is not None
-                raise self.cause
 
     def ask(self, *, names: bool = False) -> int:
         """Ask for a refresh, and wait for nothing: the ticket that `answered` will reach.
@@ -153,6 +163,20 @@ class Watcher:
         with self._state:
             self._poke()
 
+    @property
+    def held_up(self) -> float:
+        """Seconds for which a live watcher has not got on, if that is too long; else 0.
+
+        It may be stopped, or wait for a hypercall, a lock or a log handler. It gets on at least
+        at each probe, and no request takes longer than its limit.
+        """
+        still = time.monotonic() - self._moved
+        return still if self.live and still > self._timing.probe + self._timing.request else 0.0
+
+    def notice(self) -> None:
+        """Somebody has told that it is held up: once it gets on, it is to see everything anew."""
+        self._noticed = True
+
     def close(self, timeout: float) -> bool:
         """End the thread and its line. False if it did not end in time."""
         with self._state:
@@ -176,7 +200,10 @@ class Watcher:
 
     def _run(self) -> None:
         try:
-            self._follow_lines()
+            while not self._closing:
+                # Whatever a caller's function or a full memory does here, it must not end us.
+                with contextlib.suppress(BaseException):
+                    self._follow_lines()
         finally:
             if self._next is not None:
                 self._next.close()
@@ -191,19 +218,22 @@ class Watcher:
     def _follow_lines(self) -> None:
         pause = self._timing.retry
         while not self._closing:
-            began = time.monotonic()
+            self._gained_at = None
             try:
                 self._follow()
                 continue
-            except Exception as error:
+            except BaseException as error:
                 if self._closing:
                     return
                 if not isinstance(error, HostError):  # a fault of ours: loud, but not deadly
-                    with contextlib.suppress(Exception):
+                    with contextlib.suppress(BaseException):
                         log.exception("the watcher failed; it starts over")
-                self._lose(error)
-            if time.monotonic() - began > 2 * self._timing.retry_most:
-                pause = self._timing.retry  # it had been calm
+                with contextlib.suppress(BaseException):  # then it is told with what comes next
+                    self._lose(error)
+            if self._gained_at is not None:
+                pause = self._timing.retry
+                if time.monotonic() - self._gained_at > pause:
+                    continue  # at once, as the line had worked; but not round and round
             self._rest(pause * random.uniform(0.5, 1.0))
             pause = min(2 * pause, self._timing.retry_most)
 
@@ -221,11 +251,11 @@ class Watcher:
                 self._store = store
                 if self._closing:
                     return
+            self._noticed, self._moved = False, time.monotonic()
             self._reconciler.new_line()
             self._wished()  # a node that xenstored refuses may have been given up
-            self._left = set()
-            self.has_depth = store.has_depth
-            store.watch(SPECIAL, depth=1 if store.has_depth else None)
+            self._set_watches(store)
+            self._left = set()  # the first pass looks at everything
             self._pass(store, None, thorough=True, inferred=True)
             self._gain()
             self._listen(store)
@@ -234,26 +264,50 @@ class Watcher:
                 self._store = None
             store.close()
 
+    def _set_watches(self, store: Store) -> None:
+        """The watches that stand for all domains. What a server can do is found out by trying."""
+        refused = store.watch(SPECIAL, depth=1)
+        plain = [watch for watch, error in zip(SPECIAL, refused, strict=True) if error is not None]
+        self.names_domids = not plain
+        self.deaf = False
+        for watch, error in zip(plain, store.watch(plain) if plain else (), strict=True):
+            if error is not None:
+                self._hears_nothing(f"xenstored refuses the watch on {watch.path.decode()}")
+        self.one_watch = store.watch([NAMES], depth=2) == [None]
+        if self.one_watch:
+            self._reconciler.one_watch()
+        self._events(store)  # each has fired once, and tells of nothing
+
     def _listen(self, store: Store) -> None:
         timing = self._timing
-        heard = audited = time.monotonic()  # the line's last sign of life; the last audit
+        probed = audited = time.monotonic()
         while not self._closing:
-            now = time.monotonic()
-            if self._asked > self.answered:
-                self._refresh(store)
-            elif now >= audited + timing.audit:  # before events: a guest may write without end
+            now = self._get_on()
+            if now >= audited + timing.audit:
                 if store.forgets and self._renew():
                     return
                 self._audit(store)
-                audited = time.monotonic()
+                probed = audited = time.monotonic()
+            elif self._asked > self.answered:
+                self._refresh(store)
+            elif now >= probed + timing.probe:
+                self._probe(store)
+                probed = time.monotonic()
             elif (scope := self._events(store)) != set():
                 self._pass(store, scope)
-            elif now >= heard + timing.probe:
-                store.barrier()
             else:
-                store.wait(min(heard + timing.probe, audited + timing.audit) - now)
+                store.wait(min(probed + timing.probe, audited + timing.audit) - now)
                 continue
-            heard = self.confirmed = time.monotonic()
+            self.confirmed = time.monotonic()
+
+    def _get_on(self) -> float:
+        """Show that the thread is not held up; the time. Raises HostError if it was."""
+        before, self._moved = self._moved, time.monotonic()
+        still = self._moved - before
+        # Twice the time, where nobody has noticed: then a busy machine is no reason to start over.
+        if self._noticed or still > 2 * (self._timing.probe + self._timing.request):
+            raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
+        return self._moved
 
     def _renew(self) -> bool:
         """Open another line: only its watches are known to be there. False if root was dropped."""
@@ -268,35 +322,65 @@ class Watcher:
         if self._asked_names > self.answered:
             self._reconciler.doubt_names()
         store.barrier()
+        self._reconciler.doubt_unwatched()
         self._events(store)
         self._pass(store, None, thorough=True)
         self.answered = asked
         self._take((), (), False)  # under no lock of ours: it takes the index's
         time.sleep(0)  # who asked has the interpreter first, and not when we next wait
 
+    def _probe(self, store: Store) -> None:
+        """A sign of life of the line, and what no event tells of: bounds how stale we may be."""
+        store.barrier()
+        self._reconciler.doubt_unwatched()
+        scope = self._events(store)
+        if scope != set():
+            self._pass(store, scope)
+        if scope is None:
+            return  # that was a list of all
+        heard = self.events - self.watches  # every new watch fires once, and tells of nothing
+        changes = self._pass(store, None, inferred=True)
+        if changes and self.events - self.watches <= heard:
+            self.drift += len(changes)
+            self._listen_for_births(store, [new.domid for old, new in changes if not old and new])
+
+    def _listen_for_births(self, store: Store, domids: Sequence[int]) -> None:
+        """No event told of these births. Where xenstored was told of one, we are deaf."""
+        told = self._reconciler.specials
+        if not self.deaf and any(map(store.is_introduced, domids[:_FEW])):
+            store.barrier()  # the event may be under way
+            self._left = self._events(store)
+            if self._reconciler.specials == told:
+                self._hears_nothing("xenstored does not tell this caller of births and ends")
+
+    def _hears_nothing(self, why: str) -> None:
+        self.deaf = True
+        self._complain("special watches", None, f"{why}; they are found at each probe")
+
     def _audit(self, store: Store) -> None:
         """Read everything again. What no event told of is drift: counted, and repaired."""
-        store.barrier()
-        self._pass(store, self._events(store))
+        self._probe(store)
         self._reconciler.doubt_names()
-        told = self.events - self.watches  # every new watch fires once, and tells of nothing
+        heard = self.events - self.watches
         changes = self._pass(store, None, thorough=True, inferred=True)
         store.barrier()
         self._pass(store, self._events(store))
-        if changes and self.events - self.watches <= told:
-            self.drift += changes
+        if changes and self.events - self.watches <= heard:
+            self.drift += len(changes)
             with contextlib.suppress(Exception):
-                log.warning("the audit found %d changes that no event had told of", changes)
+                log.warning("the audit found %d changes that no event had told of", len(changes))
 
-    def _events(self, store: Store, *, arrived: bool = False) -> set[int] | None:
+    def _events(
+        self, store: Store, *, arrived: bool = False, late: bool = False
+    ) -> set[int] | None:
         """Take in what has fired: the domids to look at, None for all."""
         events = list(store.events(arrived=arrived))
         if events:
             self.events += len(events)
             self._heard_at = time.monotonic()
-        fired, wished = self._reconciler.fired(events), self._wished()
+        fired, wished = self._reconciler.fired(events, late=late), self._wished()
         left, self._left = self._left, set()
-        return None if fired is None or left is None else fired | wished | left
+        return _joined(_joined(fired, left), wished)
 
     def _wished(self) -> set[int]:
         """Do what was wished about nodes; the domids to look at for it."""
@@ -310,6 +394,8 @@ class Watcher:
                 scope.add(node.domid)
         return scope
 
+    # -- a pass ------------------------------------------------------------------------------
+
     def _pass(
         self,
         store: Store,
@@ -317,10 +403,10 @@ class Watcher:
         *,
         thorough: bool = False,
         inferred: bool = False,
-    ) -> int:
-        """Look at `scope` (None: at all) until nothing is open; how many changes it told."""
+    ) -> list[Change]:
+        """Look at `scope` (None: at all) until nothing is open; the changes that it told."""
         reconciler = self._reconciler
-        told = 0
+        told: list[Change] = []
         if scope != set():
             self.passes += 1
         for _ in range(_ROUNDS):
@@ -329,28 +415,24 @@ class Watcher:
             if scope is not None and len(scope) > _FEW:
                 scope = None
             rows = self._list() if scope is None else self._look(scope)
+            if reconciler.shows_new_handle(rows, scope):
+                # The proof that the watch of a name was silent up to this list: lives.py.
+                store.barrier()
+                self._left = self._events(store, late=True)
             ids = self._unique_ids(rows, thorough)
             reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
-            if changes := reconciler.take():
-                self._take(changes, (), inferred)
-                told += len(changes)
-                if self._heard_at is not None:
-                    self.lag = time.monotonic() - self._heard_at
+            told += self._publish(inferred)
             if known := reconciler.nodes.take():
                 self._tell(known)
             thorough = False
+            self._get_on()
             newborn = reconciler.newborn() if self.live else []
             if 0 < len(newborn) <= _FEW:
                 # A watch costs the server more than a read: it may wait until they are told of.
                 self._read(store, newborn, [])
                 scope = {*newborn}
                 continue
-            unwatch, watch = reconciler.ask()
-            if unwatch:
-                store.unwatch(unwatch)
-            if watch:
-                store.watch(watch)
-                self.watches += len(watch)
+            self._watch(store)
             # What has come since is answered by the same reads; without any it can wait.
             scope = self._events(store, arrived=reconciler.reads)
             names, nodes = reconciler.unread(), reconciler.nodes.unread()
@@ -359,13 +441,49 @@ class Watcher:
                 if scope is not None:
                     scope.update(names, (node.domid for node in nodes))
         else:
-            self._left = scope
+            self._left = _joined(self._left, scope)
         return told
+
+    def _publish(self, inferred: bool) -> list[Change]:
+        """Hand over what has become certain."""
+        now_unreadable = self._reconciler.unreadable
+        if now_unreadable or self.unreadable:
+            # A name must not be missed by anybody before it is known to be unreadable, or read.
+            self.unreadable = {**self.unreadable, **now_unreadable}
+        if changes := self._reconciler.take():
+            self._take(changes, (), inferred)
+            if self._heard_at is not None:
+                self.lag = time.monotonic() - self._heard_at
+        if self.unreadable or now_unreadable:
+            same = self.unreadable.keys() == now_unreadable.keys()
+            self.unreadable = now_unreadable.copy()
+            if not same:
+                self._take((), (), False)  # who waits for a name may go on
+        return changes
+
+    def _watch(self, store: Store) -> None:
+        """Set and drop the watches of names and nodes."""
+        unwatch, watch = self._reconciler.ask()
+        if unwatch:
+            store.unwatch(unwatch)
+        if watch:
+            for asked, error in zip(watch, store.watch(watch), strict=True):
+                if error is None:
+                    self.watches += 1
+                else:
+                    self._reconciler.refused(asked, error)
+                    self._refused(asked.path, error)
 
     def _read(self, store: Store, names: Sequence[int], nodes: Sequence[Node]) -> None:
         paths = [*map(name_path, names), *(node.path for node in nodes)]
-        values = store.read(paths)
+        values: list[Value] = []
+        for start in range(0, len(paths), _AT_ONCE):
+            values += store.read(paths[start : start + _AT_ONCE])
+            self._get_on()
         self.reads += len(paths)
+        for path, value in zip(paths, values, strict=True):
+            if isinstance(value, StoreError):
+                self._refused(path, value)
         self._reconciler.heard(
             zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
         )
@@ -386,34 +504,66 @@ class Watcher:
         return [row for d in sorted(scope) if (row := self._hypervisor.get(d)) is not None]
 
     def _unique_ids(self, rows: Sequence[Row], thorough: bool) -> dict[int, int | None]:
-        if not self._hypervisor.has_unique_ids:
-            return {}
-        suspects = self._reconciler.suspects(rows, thorough=thorough)
-        return {domid: self._hypervisor.unique_id(domid) for domid in suspects}
+        """What the hypervisor calls the lives in doubt; without those of which it does not tell."""
+        ids: dict[int, int | None] = {}
+        if self._hypervisor.has_unique_ids:
+            for domid in self._reconciler.suspects(rows, thorough=thorough):
+                try:
+                    ids[domid] = self._hypervisor.unique_id(domid)
+                except HypercallFailed as error:
+                    if error.errno is None:
+                        raise
+                    self._refused(b"the state of domain %d" % domid, error)
+        return ids
 
     # -- the state of the line ---------------------------------------------------------------
 
     def _gain(self) -> None:
         now = time.monotonic()
-        lost_at, self._lost_at = self._lost_at, None
-        told: tuple[Event, ...] = ()
+        lost_at, untold = self._lost_at, self._untold
+        told: list[Event] = [] if untold is None else [Lost(untold)]
+        if lost_at is not None:
+            told.append(Recovered(now - lost_at))
+        again, self.confirmed = self.confirmed > -math.inf, now
         with self._state:
             self.live = not self._closing
             self.cause = None
-            self.confirmed = now
             self._state.notify_all()
-        if lost_at is not None:
-            self.reconnects += 1
-            told = (Recovered(now - lost_at),)
         self._take((), told, False)  # also to wake whoever waits for the line
+        self.reconnects += again and lost_at is not None
+        self._lost_at = self._untold = None
+        self._gained_at = time.monotonic()
 
-    def _lose(self, cause: Exception) -> None:
+    def _lose(self, cause: BaseException) -> None:
         with self._state:
             was_live, self.live = self.live, False
             self.cause = cause
             self._state.notify_all()
         if was_live:
             self._lost_at = time.monotonic()
-            self._take((), (Lost(cause),), False)
-            with contextlib.suppress(Exception):  # a log that fails must not end the thread
+            self._untold = cause
+        if self._untold is not None:
+            self._take((), (Lost(self._untold),), False)
+            self._untold = None
+        if was_live:
+            with contextlib.suppress(BaseException):  # a log that fails must not end the thread
                 log.warning("the index is not live: %s", cause)
+
+    def _refused(self, what: bytes, error: HostError) -> None:
+        self.refusals += 1
+        self._complain(what, error.errno, str(error))
+
+    def _complain(self, about: object, errno: int | None, sentence: str) -> None:
+        """Log it, unless that was done already."""
+        if about in self._complaints and self._complaints[about] == errno:
+            return
+        if len(self._complaints) > _AT_ONCE:
+            self._complaints.clear()
+        self._complaints[about] = errno
+        with contextlib.suppress(Exception):
+            log.warning("%s", sentence)
+
+
+def _joined(one: set[int] | None, other: set[int] | None) -> set[int] | None:
+    """Both scopes as one; None is all domains."""
+    return None if one is None or other is None else one | other

@@ -53,7 +53,10 @@ class Believer:
                 assert list(fields) == differ, f"{event} changes {differ}"
                 assert new.name == old.name, f"{event} renames"
             case Removed(domain, reason, _):
-                assert self.domains.pop(domain.domid, None) == domain, f"{event} is not held so"
+                held = self.domains.pop(domain.domid, None)
+                if held is not None and held.name is None:  # it is told under its last name
+                    held = replace(held, name=domain.name)
+                assert held == domain, f"{event} is not held so"
                 assert reason == domain.shutdown, f"{event} gives another reason"
             case Lost():
                 assert self.live or not self._strict, "Lost told twice"
@@ -148,7 +151,7 @@ def steps(happenings: Iterable[str] = TOOLSTACK + FAULTS) -> st.SearchStrategy[S
         uuid=st.sampled_from(UUIDS),
         name=st.sampled_from(NAMES),
         type=st.sampled_from(TYPES),
-        order=st.sampled_from(("libxl", "xapi")),
+        order=st.sampled_from(("libxl", "xapi", "at once")),
         number=st.integers(1, 4),
     )
 
@@ -184,7 +187,7 @@ class Player:
             case "crash" if there:
                 host.crash(domid)
             case "reboot" if there:
-                host.reboot(domid)
+                host.reboot(domid, order="at once" if step.order == "xapi" else step.order)
             case "destroy" if there:
                 host.destroy(domid, order=step.order)
             case "zombie" if there:
@@ -234,7 +237,7 @@ class Player:
         self.host.start_xenstored()
         self.host.cut_line()  # a deaf line never hears again
         for _ in range(self._lost):  # used up on what concerns nobody
-            self.host.rename(UNUSED, b"x")
+            self.host.leave_node(UNUSED, b"x")
         hypervisor = self.host.open_hypervisor()
         for _ in range(self._halved):
             hypervisor.list()

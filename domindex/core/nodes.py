@@ -6,11 +6,14 @@ lists the life after the read, and a read sent before an event never answers tha
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias, cast
 
+from domindex.errors import StoreError
 from domindex.ports import Watch
 
 _UNREAD: Final = object()
+Value: TypeAlias = bytes | StoreError | None
+"""What a node holds: None where there is no such node, or why it may not be read."""
 
 
 class Node(NamedTuple):
@@ -21,10 +24,11 @@ class Node(NamedTuple):
 
 
 class _Followed:
-    __slots__ = ("heard", "token")
+    __slots__ = ("heard", "refused", "token")
 
     def __init__(self) -> None:
         self.token: bytes | None = None  # of its watch on the present line
+        self.refused = False  # that watch; it is read at each probe instead
         self.heard: object = _UNREAD  # a value not yet confirmed
 
 
@@ -37,7 +41,7 @@ class Nodes:
         self._tokens: dict[bytes, Node] = {}  # of the watches now set
         self._unwatch: list[Watch] = []
         self._dirty: set[Node] = set()  # not watched yet, or with an event since the last read
-        self._values: list[tuple[Node, bytes | None]] = []
+        self._values: list[tuple[Node, Value]] = []
         self._serial = 0
 
     def follow(self, node: Node) -> None:
@@ -75,8 +79,14 @@ class Nodes:
         self.doubt()
 
     def doubt(self) -> None:
-        """Read every node again, as if each had changed."""
+        """Read every node again, as if each had changed, and ask for refused watches again."""
+        for followed in self._followed.values():
+            followed.refused = False
         self._dirty.update(self._followed)
+
+    def doubt_unwatched(self) -> None:
+        """Read those again whose watch was refused."""
+        self._dirty.update(node for node, followed in self._followed.items() if followed.refused)
 
     def fired(self, token: bytes) -> int | None:
         """An event came. The domid, None if the token is nobody's."""
@@ -92,12 +102,20 @@ class Nodes:
         watch = []
         for node in self._dirty:
             followed = self._followed[node]
-            if followed.token is None:
+            if followed.token is None and not followed.refused:
                 self._serial += 1
                 followed.token = token = b"node/%d/%d" % (node.domid, self._serial)
                 self._tokens[token] = node
                 watch.append(Watch(node.path, token))
         return unwatch, watch
+
+    def refused(self, token: bytes) -> Node | None:
+        """The watch with that token is not set. Its node, None if the token is nobody's."""
+        node = self._tokens.pop(token, None)
+        if node is not None:
+            self._followed[node].token = None
+            self._followed[node].refused = True
+        return node
 
     @property
     def dirty(self) -> bool:
@@ -106,12 +124,16 @@ class Nodes:
 
     def unread(self) -> list[Node]:
         """What is to be read now, once all that `ask` gave is acknowledged."""
-        asked = sorted(node for node in self._dirty if self._followed[node].token is not None)
+        asked = sorted(
+            node
+            for node in self._dirty
+            if (followed := self._followed[node]).token is not None or followed.refused
+        )
         self._dirty.difference_update(asked)
         return asked
 
-    def heard(self, node: Node, value: bytes | None) -> None:
-        """The value of one that `unread` asked for; None: no such node."""
+    def heard(self, node: Node, value: Value) -> None:
+        """The value of one that `unread` asked for."""
         self._followed[node].heard = value
 
     def confirm(self, domid: int) -> None:
@@ -119,12 +141,10 @@ class Nodes:
         for node in self._of.get(domid, ()):
             followed = self._followed[node]
             if followed.heard is not _UNREAD:
-                value = followed.heard
-                assert value is None or isinstance(value, bytes)
-                self._values.append((node, value))
+                self._values.append((node, cast(Value, followed.heard)))
                 followed.heard = _UNREAD
 
-    def take(self) -> list[tuple[Node, bytes | None]]:
+    def take(self) -> list[tuple[Node, Value]]:
         """The values that have become certain, once each."""
         values, self._values = self._values, []
         return values

@@ -1,7 +1,9 @@
-"""Lives that ended lately: to say whose a log line was that comes late. No I/O.
+"""What there was: the last names of lives, and the lives that ended lately. No I/O.
 
 libxl takes a domain's name away before it ends the domain, so the last record is often nameless.
-Nobody who asks for the past means that: what is kept is the last name that it had.
+Nobody who hears of the end, or asks for the past, means that: what counts is the last name that it
+had. `LastNames` knows it, for the table, which makes the events. `Past` is for log lines that come
+late: it says whose they were.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Final
+from uuid import UUID
 
 from domindex.domain import Domain, Life
-from domindex.events import Event, Removed, Renamed
+from domindex.events import Changed, Event, Removed
 
 KEPT_FOR: Final = 600.0
 """Seconds for which an ended life is remembered."""
@@ -23,55 +26,61 @@ KEPT: Final = 1000
 
 
 class LastNames:
-    """What those were called last that are called nothing now."""
+    """What those were called last that are called nothing now: no more than there are lives."""
 
     def __init__(self) -> None:
         self._names: dict[Life, str] = {}
 
-    def hear(self, event: Event) -> None:
-        """Take an event in, before or after it is told."""
-        match event:
-            case Renamed(old, new):
-                if new.name is None and old.name is not None:
-                    self._names[old.life] = old.name
-                else:
-                    self._names.pop(old.life, None)
+    def change(self, old: Domain, new: Domain | None) -> Domain:
+        """Take a change of `old` in; `old` as it is to be told, if this is its end.
 
-    def ended(self, domain: Domain) -> str | None:
-        """The last name of one that is gone, which is then forgotten."""
-        name = self._names.pop(domain.life, None)
-        return name if domain.name is None else domain.name
+        Called for each change whose one side has no name; the others are as they are.
+        """
+        if new is not None and old.life == new.life:
+            if new.name is not None:
+                self._names.pop(old.life, None)
+            elif old.name is not None:
+                self._names[old.life] = old.name
+            return old
+        name = self._names.pop(old.life, None)
+        return old if name is None else replace(old, name=name)
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Begin anew."""
         self._names.clear()
 
 
 class Past:
-    """How each life ended, under its last name, for a time and up to a number."""
+    """How each life ended, for a time and up to a number."""
 
     def __init__(self) -> None:
-        self._ended: deque[tuple[float, Removed]] = deque(maxlen=KEPT)
-        self._names = LastNames()
+        self._ended: deque[tuple[float, Removed, frozenset[UUID]]] = deque(maxlen=KEPT)
+        self._uuids: dict[Life, frozenset[UUID]] = {}  # of those that run and had others before
 
     def add(self, events: Iterable[Event]) -> None:
-        """Remember what ended."""
+        """Remember what ended, and which uuids it had."""
         now = time.monotonic()
         for event in events:
-            self._names.hear(event)
             if isinstance(event, Removed):
-                name = self._names.ended(event.domain)
-                if name != event.domain.name:
-                    event = replace(event, domain=replace(event.domain, name=name))
-                self._ended.append((now, event))
+                uuids = self._uuids.pop(event.domain.life, frozenset())
+                self._ended.append((now, event, uuids))
+            elif isinstance(event, Changed) and "uuid" in event.fields:
+                life = event.old.life
+                self._uuids[life] = self._uuids.get(life, frozenset()) | {event.old.uuid}
         while self._ended and self._ended[0][0] < now - KEPT_FOR:
             self._ended.popleft()
 
-    def find(self, matches: Callable[[Domain], bool]) -> tuple[Removed, ...]:
-        """Those whose last record matches, latest first."""
+    def find(
+        self, matches: Callable[[Domain], bool], *, uuid: UUID | None = None
+    ) -> tuple[Removed, ...]:
+        """Those whose last record matches, latest first. uuid: one that it ever had."""
         since = time.monotonic() - KEPT_FOR
         return tuple(
-            event for at, event in reversed(self._ended) if at >= since and matches(event.domain)
+            event
+            for at, event, uuids in reversed(self._ended)
+            if at >= since
+            and (uuid is None or event.domain.uuid == uuid or uuid in uuids)
+            and matches(event.domain)
         )
 
     def end_of(self, life: Life) -> Removed | None:

@@ -7,34 +7,37 @@ One pass of the watcher goes round this loop until there is nothing left to ask:
     xenstore answers  --heard()->  names, not yet believed
     table, listeners  <--take()--  the changes that have become certain
 
-Three rules hold it up.
+Four rules hold it up.
 Rule 1: a name is believed only if the hypervisor still lists its life after the read.
 Rule 2: a read sent before an event came never answers that event: the name is asked again.
 Rule 3: a life comes into the table together with its name, or with the knowledge that it has
         none yet; if it took over a domid, in the same change as the old one goes.
+Rule 4: a changed handle makes what was heard of the name unheard, so that no record joins a name
+        and a uuid that never stood together: it is read again before either is told.
+
+What xenstored refuses about the name of one life concerns that life alone: it keeps the last name
+that it had, and is `unreadable` until a read is answered.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_left, insort
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
-from operator import itemgetter
 from typing import Final, Protocol
-from uuid import UUID
 
-from domindex.core.nodes import Node, Nodes
+from domindex.core.listed import DOMID, LastList, row_at
+from domindex.core.lives import UNREAD, Tracked, contradicts, goes_on
+from domindex.core.nodes import Node, Nodes, Value
 from domindex.core.table import Change
-from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, OSType, decode_name
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, decode_name
+from domindex.errors import StoreError
 from domindex.ports import Row, Watch
 
 SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDomain", b"release"))
 """The two watches that tell of births and deaths; xen/docs/misc/xenstore.txt."""
 
-_UNREAD: Final = object()
-_DOMID: Final = itemgetter(0)  # of a row
-_SHORT: Final = 32
-"""Rows of which it is not worth finding out which have changed."""
+NAMES: Final = Watch(b"/local/domain", b"names")
+"""With depth 2 it stands for the names of all domains, and for `vm`, which tells of new handles."""
 
 
 class Held(Protocol):
@@ -42,21 +45,6 @@ class Held(Protocol):
 
     def get(self, domid: int, /) -> Domain | None: ...
     def keys(self) -> Iterable[int]: ...
-
-
-class Tracked:
-    """One life as it is followed, whether or not the table has it yet."""
-
-    __slots__ = ("believed", "first_seen", "heard", "name", "row", "token", "unique_id")
-
-    def __init__(self, row: Row, unique_id: int | None, first_seen: float) -> None:
-        self.row = row
-        self.unique_id = unique_id
-        self.first_seen = first_seen
-        self.token: bytes | None = None  # of its watch on the present line
-        self.heard: object = _UNREAD  # an answer not yet confirmed
-        self.believed = False  # a first name was confirmed: the life is fit for the table
-        self.name: str | None = None
 
 
 class Reconciler:
@@ -68,24 +56,33 @@ class Reconciler:
     def __init__(self, held: Held) -> None:
         self._held = held
         self._lives: dict[int, Tracked] = {}
-        self._rows: list[Row] = []  # by domid; one that comes again as it is tells nothing
+        self._last = LastList()
         self._tokens: dict[bytes, int] = {}  # token -> domid, of the watches now set
-        self._comparison: tuple[Sequence[Row], tuple[list[Row], list[Row]]] | None = None
         self._unwatch: list[Watch] = []
-        self._unwatched: set[int] = set()  # domids without a watch on the present line
+        self._unwatched: set[int] = set()  # domids whose watch is still to be set on this line
+        self._one_watch = False  # on this line NAMES stands for the watches of all names
         self._dirty: set[int] = set()  # domids whose name had an event since its read was sent
+        self._fired: set[int] = set()  # domids whose name is not proven to be what was read last
         self._touched: set[int] = set()  # domids whose record may have to change
-        self._told_of: set[int] = set()  # domids whose birth or death an event has named
         self._unconfirmed: set[int] = set()  # domids of which something was heard since
+        self._told_of: set[int] = set()  # domids whose birth or death an event named since seen
+        self._stirred = False  # an event told of some birth or death, and all was not seen since
+        self._late: tuple[set[int], bool] = (set(), False)  # both, of events after the list
         self._serial = 0
+        self.specials = 0
+        """Events of the special watches so far."""
         self._now = 0.0
         self.nodes = Nodes()
         """What else is followed of the lives, besides their names."""
+        self.unreadable: dict[int, StoreError] = {}
+        """Domids whose name could not be read when it was last asked for, and why."""
+        self.unwatchable: dict[int, StoreError] = {}
+        """Domids whose name may not be watched, and why: it is read at each probe."""
 
     def unlisted(self, rows: Sequence[Row]) -> Set[int]:
         """Domids of the lives that are followed and that `rows`, of all domains, lacks."""
-        before, after = self._compared(rows)
-        return (self._lives.keys() & set(map(_DOMID, before))) - set(map(_DOMID, after))
+        before, after = self._last.compared(rows)
+        return (self._lives.keys() & set(map(DOMID, before))) - set(map(DOMID, after))
 
     # -- the line ---------------------------------------------------------------------------
 
@@ -93,58 +90,129 @@ class Reconciler:
         """All watches are gone with the old line, and events may have been missed."""
         self._tokens.clear()
         self._unwatch.clear()
+        self._one_watch = False
         for tracked in self._lives.values():
             tracked.token = None
-            tracked.heard = _UNREAD
+            tracked.heard = UNREAD
         self._unwatched.update(self._lives)
+        self._fired.update(self._lives)
+        self._stirred = True
         # Whatever the last pass left half done:
-        self._keep([self._lives[domid].row for domid in sorted(self._lives)], None)
+        self._last.keep([self._lives[domid].row for domid in sorted(self._lives)], None)
         self._touched.update(self._lives, self._held.keys())
         self.doubt_names()
         self.nodes.new_line()
 
+    def one_watch(self) -> None:
+        """On this line NAMES is set, with depth 2."""
+        self._one_watch = True
+        self._unwatched.clear()
+
     def doubt_names(self) -> None:
         """Read every name again, as if each had changed, and every other node."""
+        self._unwatched.update(self.unwatchable)  # whose watch is asked for again, too
+        self.unwatchable.clear()
         self._dirty.update(self._lives)
         self.nodes.doubt()
+
+    def doubt_unwatched(self) -> None:
+        """Read what may not be watched."""
+        self._dirty.update(self.unwatchable)
+        self.nodes.doubt_unwatched()
 
     def follow(self, life: Life, node: Node) -> bool:
         """Follow a node of this life; False if the life is over."""
         tracked = self._lives.get(life.domid)
-        if tracked is None or not _is(tracked, life):
+        if tracked is None or not tracked.is_of(life):
             return False
         self.nodes.follow(node)
         return True
 
     # -- facts in ---------------------------------------------------------------------------
 
-    def fired(self, events: Iterable[Watch]) -> set[int] | None:
+    def fired(self, events: Iterable[Watch], *, late: bool = False) -> set[int] | None:
         """Take watch events in. The domids to look at, or None for the whole list.
+
+        late: they were taken in between a list and `see` of it, so that what they tell of may
+        have come after the list.
 
         Tokens of ended lives and of nobody are passed over: UNWATCH leaves events queued.
         """
         scope: set[int] = set()
-        whole = False
+        told_of: set[int] = set()
+        stirred = whole = False
         for path, token in events:
             if token in (b"introduce", b"release"):
-                domid = path.rpartition(b"/")[2]  # "@releaseDomain/7" where there is depth
-                if domid.isdigit() and len(domid) <= 5 and int(domid) < FIRST_RESERVED_DOMID:
-                    scope.add(int(domid))
-                    self._told_of.add(int(domid))
+                self.specials += 1
+                domid = _domid(path.rpartition(b"/")[2])  # "@releaseDomain/7" where there is depth
+                if domid is None:
+                    stirred = True
                 else:
-                    whole = True
+                    told_of.add(domid)
+            elif token == NAMES.token:
+                whole |= self._fired_below(path, scope)
             elif (named := self._tokens.get(token)) is not None:
-                self._dirty.add(named)
+                self._doubt(named)
                 scope.add(named)
             elif (owner := self.nodes.fired(token)) is not None:
                 scope.add(owner)
-        return None if whole else scope
+        self._told_of |= told_of
+        self._stirred |= stirred
+        if late:
+            self._late = self._late[0] | told_of, self._late[1] or stirred
+        return None if stirred or whole else scope | told_of
+
+    def _fired_below(self, path: bytes, scope: set[int]) -> bool:
+        """An event of NAMES; adds the domid to look at. Whether it may be about any domain."""
+        number, _, child = path.removeprefix(NAMES.path).lstrip(b"/").partition(b"/")
+        domid = _domid(number)
+        if domid is None:
+            if not number:  # all of it was removed, or more has changed than could be told
+                for named in self._lives:
+                    self._doubt(named)
+            return not number
+        if child in (b"", b"name"):
+            if domid in self._lives:
+                self._doubt(domid)
+            scope.add(domid)
+        elif child == b"vm":  # written when the handle has changed
+            scope.add(domid)
+        return False
+
+    def _doubt(self, domid: int) -> None:
+        self._dirty.add(domid)
+        self._fired.add(domid)
+
+    def refused(self, watch: Watch, error: StoreError) -> None:
+        """A watch that `ask` gave is not set."""
+        domid = self._tokens.pop(watch.token, None)
+        if domid is None:
+            self.nodes.refused(watch.token)
+            return
+        self._lives[domid].token = None
+        self.unwatchable[domid] = error
+        self._fired.add(domid)
+
+    def shows_new_handle(self, rows: Sequence[Row], scope: Collection[int] | None) -> bool:
+        """Whether a life that is followed has another handle in these rows than it had.
+
+        Then every event up to this list must be taken in before `see`: they decide whether it is
+        the same life (lives.py), and whether its name is the one that was read (rule 4).
+        """
+        return any(
+            (tracked := self._lives.get(row.domid)) is not None
+            and row.handle != tracked.row.handle
+            and not row.dying
+            for row in (rows if scope is not None else self._last.compared(rows)[1])
+        )
 
     def suspects(self, rows: Iterable[Row], *, thorough: bool) -> list[int]:
         """Domids whose unique id must be asked before `see`, on a Xen that has them.
 
-        All if `thorough`; else those that are new, differ, had an event, or whose name was
-        read: every toolstack removes /local/domain/N before it gives N to another domain.
+        All if `thorough`. Else those that are new or differ, had an event, or of which something
+        was heard that is not confirmed yet; and those without a name, as only names tell of a
+        life that was replaced by its like: every toolstack removes /local/domain/N before it
+        gives N to another domain.
         """
         return [
             row.domid
@@ -155,8 +223,9 @@ class Reconciler:
                 or (known := self._lives.get(row.domid)) is None
                 or row.domid in self._dirty
                 or row.domid in self._told_of
-                or known.heard is not _UNREAD
-                or not _may_be_same(known, row)
+                or row.domid in self._unconfirmed
+                or known.name is None
+                or (row is not known.row and _differs(known.row, row))
             )
         ]
 
@@ -175,12 +244,10 @@ class Reconciler:
         """
         ids = unique_ids or {}
         if scope is None:
-            self._told_of.clear()
             gone = self.unlisted(rows)
-            news = rows if ids else self._news(rows)
+            news: Sequence[Row] = self._news(rows, ids)
         else:
-            self._told_of.difference_update(scope)
-            gone = (self._lives.keys() & set(scope)) - set(map(_DOMID, rows))
+            gone = (self._lives.keys() & set(scope)) - set(map(DOMID, rows))
             news = rows
         # Two lives of one domid never begin at one moment, whatever the clock does.
         self._now = now = max(now, math.nextafter(self._now, math.inf))
@@ -196,8 +263,9 @@ class Reconciler:
                 tracked = None
             if tracked is None:
                 self._lives[domid] = Tracked(row, ids.get(domid), now)
-                self._unwatched.add(domid)
-                self._dirty.add(domid)
+                if not self._one_watch:
+                    self._unwatched.add(domid)
+                self._doubt(domid)
                 self._touched.add(domid)
             else:
                 self._confirm(tracked, row)
@@ -205,19 +273,25 @@ class Reconciler:
             self._end(domid)
         if not self._unconfirmed:
             self._unconfirmed.clear()  # a set that has shrunk keeps the room for all it ever had
-        self._keep(rows, scope)
+        self._last.keep(rows, scope)
         for domid, unique_id in ids.items():
             if unique_id is None:  # the row does not say so: it is news if it comes again
-                self._keep((), (domid,))
+                self._last.keep((), (domid,))
+        told_of, stirred = self._late
+        if scope is None:
+            self._told_of, self._stirred = told_of, stirred
+        else:
+            self._told_of -= {*scope} - told_of
+        self._late = set(), False
 
     def heard(
         self,
-        names: Iterable[tuple[int, bytes | None]],
-        nodes: Iterable[tuple[Node, bytes | None]] = (),
+        names: Iterable[tuple[int, Value]],
+        nodes: Iterable[tuple[Node, Value]] = (),
     ) -> None:
-        """Names by domid and nodes as `unread` of each asked for them; None: no such node."""
+        """Names by domid and nodes as `unread` of each asked for them."""
         for domid, raw in names:
-            self._lives[domid].heard = None if raw is None else decode_name(raw)
+            self._lives[domid].heard = decode_name(raw) if isinstance(raw, bytes) else raw
             self._unconfirmed.add(domid)
         for node, value in nodes:
             self.nodes.heard(node, value)
@@ -248,7 +322,7 @@ class Reconciler:
         return [
             domid
             for domid in sorted(self._unwatched)
-            if not (life := self._lives[domid]).believed and life.heard is _UNREAD
+            if not (life := self._lives[domid]).believed and life.heard is UNREAD
         ]
 
     @property
@@ -272,75 +346,77 @@ class Reconciler:
             if tracked is not None and not tracked.believed:
                 self._touched.add(domid)  # its name is on the way; till then the old life stays
                 continue  # (rule 3)
-            new = None if tracked is None else _record(tracked, old)
+            new = None if tracked is None else tracked.record(old)
             if new != old:
                 changes.append((old, new))
         return changes
 
     # -- lives -------------------------------------------------------------------------------
 
-    def _compared(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-        """What there was and what there is now, without most of what is in both.
-
-        Kept until `see`, as the watcher asks before it believes the list.
-        """
-        if self._comparison is None or self._comparison[0] is not rows:
-            self._comparison = rows, _differences(self._rows, _listed(rows))
-        return self._comparison[1]
-
-    def _news(self, rows: Sequence[Row]) -> list[Row]:
-        """Rows with anything in them: not the very ones seen last, or to confirm what was heard."""
-        _, differing = self._compared(rows)
+    def _news(self, rows: Sequence[Row], ids: Collection[int]) -> list[Row]:
+        """Rows that may tell something: not the very ones seen last, or asked about since."""
+        _, differing = self._last.compared(rows)
         news = [
             row
             for row in differing
-            if (tracked := self._lives.get(row.domid)) is None or tracked.row is not row
+            if row.domid not in ids
+            and ((tracked := self._lives.get(row.domid)) is None or tracked.row is not row)
         ]
-        for domid in self._unconfirmed:
-            at = bisect_left(rows, domid, key=_DOMID)
-            news += rows[at : at + 1]  # if it is gone this is another's, which does no harm
+        for domid in self._unconfirmed.union(ids):
+            news += row_at(rows, domid)  # if it is gone this is another's, which does no harm
         return news
-
-    def _keep(self, rows: Sequence[Row], scope: Collection[int] | None) -> None:
-        """What the next list is compared with."""
-        self._comparison = None
-        if scope is None:
-            self._rows = _listed(rows)
-            return
-        for domid in scope:
-            at = bisect_left(self._rows, domid, key=_DOMID)
-            if at < len(self._rows) and self._rows[at].domid == domid:
-                del self._rows[at]
-        for row in rows:
-            insort(self._rows, row, key=_DOMID)
 
     def _same(self, tracked: Tracked, row: Row, ids: Mapping[int, int | None]) -> bool:
         unique_id = ids.get(row.domid)
         if unique_id is not None and tracked.unique_id is not None:
             return unique_id == tracked.unique_id
-        return _may_be_same(tracked, row)
+        domid = row.domid
+        silent = (
+            tracked.name is not None
+            and domid not in self._fired
+            and tracked.heard is not None  # an event was lost, if its name is not there any more
+        )
+        calm = not self._stirred and domid not in self._told_of
+        return goes_on(tracked, row, silent=silent, calm=calm)
 
     def _confirm(self, tracked: Tracked, row: Row) -> None:
         """The life of this row is still there: so what was read of it before is true (rule 1)."""
-        known = tracked.row
+        domid = row.domid
+        known, tracked.row = tracked.row, row
         if (row.handle, row.type, row.shutdown) != (known.handle, known.type, known.shutdown):
-            self._touched.add(row.domid)
-        tracked.row = row
-        if tracked.heard is not _UNREAD:
-            name = tracked.heard
-            assert name is None or isinstance(name, str)
-            if not tracked.believed or name != tracked.name:
-                self._touched.add(row.domid)
-            tracked.name, tracked.believed, tracked.heard = name, True, _UNREAD
-        if row.domid in self._unconfirmed:
-            self._unconfirmed.discard(row.domid)
-            self.nodes.confirm(row.domid)
+            self._touched.add(domid)
+        if row.handle != known.handle and (
+            tracked.heard is not UNREAD or domid in self._fired or domid in self._dirty
+        ):
+            tracked.heard, tracked.believed = UNREAD, False  # rule 4
+            self._dirty.add(domid)
+        elif tracked.heard is not UNREAD:
+            self._believe(domid, tracked)
+        if domid in self._unconfirmed:
+            self._unconfirmed.discard(domid)
+            self.nodes.confirm(domid)
+
+    def _believe(self, domid: int, tracked: Tracked) -> None:
+        """What was heard of the name of this life is true."""
+        name, tracked.heard = tracked.heard, UNREAD
+        if isinstance(name, StoreError):
+            self.unreadable[domid] = name
+            name = tracked.name
+        else:
+            self.unreadable.pop(domid, None)
+            if domid not in self._dirty and domid not in self.unwatchable:
+                self._fired.discard(domid)
+        assert name is None or isinstance(name, str)
+        if not tracked.believed or name != tracked.name:
+            self._touched.add(domid)
+        tracked.name, tracked.believed = name, True
 
     def _end(self, domid: int) -> None:
         tracked = self._lives.pop(domid)
-        self._unwatched.discard(domid)
-        self._dirty.discard(domid)
-        self._unconfirmed.discard(domid)
+        for domids in (self._unwatched, self._dirty, self._fired, self._unconfirmed):
+            domids.discard(domid)
+        self.unreadable.pop(domid, None)
+        self.unwatchable.pop(domid, None)
         self._touched.add(domid)
         self.nodes.ended(domid)
         if tracked.token is not None:
@@ -348,64 +424,17 @@ class Reconciler:
             self._unwatch.append(Watch(name_path(domid), tracked.token))
 
 
-def _listed(rows: Sequence[Row]) -> list[Row]:
-    return rows if isinstance(rows, list) else [*rows]
-
-
-def _differences(before: list[Row], after: list[Row]) -> tuple[list[Row], list[Row]]:
-    """Of two lists by domid all in which they differ, and little else.
-
-    Cost: what is alike, so nearly all, is compared without a line of Python for each row.
-    """
-    rest = before.copy()
-    rest[:1] = after[:1]
-    if rest == after:
-        return before[:1], after[:1]  # dom0 alone, which has always changed: it is who asks
-    old: list[Row] = []
-    new: list[Row] = []
-    i = j = 0
-    while i < len(before) or j < len(after):
-        end_i, end_j = i + _SHORT, j + _SHORT
-        if before[i:end_i] != after[j:end_j]:
-            limit = before[end_i].domid if end_i < len(before) else FIRST_RESERVED_DOMID
-            end_j = bisect_left(after, limit, j, key=_DOMID)  # go on at the same domid
-            old += before[i:end_i]
-            new += after[j:end_j]
-        i, j = end_i, end_j
-    return old, new
-
-
-def _may_be_same(tracked: Tracked, row: Row) -> bool:
-    """Without a unique id: nothing shows that this is another life.
-
-    A handle that changed on a live domain cannot be told from a reused domid here, and is
-    taken for one: too many lives harm nobody, a mistaken identity does.
-    """
-    known = tracked.row
+def _differs(known: Row, row: Row) -> bool:
     return (
-        row.handle == known.handle
-        and (row.type is known.type or OSType.UNKNOWN in (row.type, known.type))
-        and row.cpu_time >= known.cpu_time
-        and row.frame == known.frame
+        row.handle != known.handle or row.shutdown is not known.shutdown or contradicts(known, row)
     )
 
 
-def _is(tracked: Tracked, life: Life) -> bool:
-    if tracked.unique_id is not None:
-        return tracked.unique_id == life.unique_id
-    return tracked.first_seen == life.first_seen
-
-
-def _record(tracked: Tracked, old: Domain | None) -> Domain:
-    row = tracked.row
-    uuid = UUID(bytes=row.handle)
-    if tracked.unique_id is not None:
-        life = Life(row.domid, tracked.unique_id, None, None)
-    elif old is not None and old.life.first_seen == tracked.first_seen:
-        life = old.life  # keeps the handle it was first seen with
-    else:
-        life = Life(row.domid, None, uuid, tracked.first_seen)
-    return Domain(row.domid, uuid, tracked.name, row.type, life, tracked.first_seen, row.shutdown)
+def _domid(text: bytes) -> int | None:
+    """The domid that a path names, if it is one."""
+    if text.isdigit() and len(text) <= 5 and int(text) < FIRST_RESERVED_DOMID:
+        return int(text)
+    return None
 
 
 def name_path(domid: int) -> bytes:

@@ -29,6 +29,7 @@ from uuid import UUID
 from sortedcontainers import SortedList
 
 from domindex.core.grouping import Grouping
+from domindex.core.past import LastNames
 from domindex.domain import Domain
 from domindex.events import (
     Added,
@@ -221,6 +222,7 @@ class DomainTable:
         self._by_domid: SortedList[int] = SortedList()
         self._by_name: SortedList[tuple[str, int]] = SortedList()
         self._groupings: dict[str, Grouping] = {}
+        self._last_names = LastNames()
 
     def __len__(self) -> int:
         return len(self.domids.held)
@@ -286,7 +288,8 @@ class DomainTable:
         """Take all changes in as one generation; the events, in the order to tell them.
 
         A life that goes is told before one that comes, so that a reused domid is Removed,
-        then Added. Raises KeyError, with nothing changed, on a change of what is not held.
+        then Added; Removed carries the last name that the life had.
+        Raises KeyError, with nothing changed, on a change of what is not held.
         """
         changes = [(old, new) for old, new in changes if old != new]
         if not changes:
@@ -301,6 +304,8 @@ class DomainTable:
             if old is None and new is not None:
                 events.append(Added(new, generation=generation, time=time))
             else:
+                if old is not None and (old.name is None or (new is not None and new.name is None)):
+                    old = self._last_names.change(old, new)
                 events += told(old, new, generation, time, inferred)
 
         for domain in leaving:
@@ -341,6 +346,7 @@ class DomainTable:
         self._by_name.clear()
         for grouping in self._groupings.values():
             grouping.clear()
+        self._last_names.clear()
 
     def check(self) -> None:
         """Assert that the three keys and both orders tell the same. For tests."""

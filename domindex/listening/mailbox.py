@@ -16,8 +16,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from typing import Final, NamedTuple, get_args
 
-from domindex.domain import Domain
-from domindex.events import Event, Resync, about
+from domindex.domain import Domain, Life
+from domindex.events import Event, Rebooted, Removed, Resync, ShutDown, about
 from domindex.listening.reboots import Reboots
 
 log = logging.getLogger("domindex")
@@ -32,7 +32,8 @@ class Wanted:
     """Which events a listener asked for.
 
     kinds: their types, None for all; a `Resync` always is. where: called with a domain; an event
-        is wanted if it holds for any domain that the event tells of, or if there is none.
+        is wanted if it holds for any domain that the event tells of, or if there is none. Of a
+        life that was told of once, the stop and the end are told whatever `where` says by then.
         Only called by the listener's own thread, so that it may be slow, and raise.
 
     Raises ValueError for what cannot be asked for.
@@ -47,20 +48,43 @@ class Wanted:
             raise ValueError(f"where= is called with a domain, and {where!r} cannot be")
         self._kinds = None if kinds is None else (*kinds, Resync)
         self._where = where
+        self._let_in: set[Life] = set()  # told of, and their end not yet: `where` chose them
 
     def __call__(self, event: Event) -> Event | None:
         """The event as it is to be told, None if it is not.
 
         Raises what `where` raises; but a `Resync` must be told, without the domains it fails on.
         """
+        where = self._where
+        if where is None:
+            return event if self._kinds is None or isinstance(event, self._kinds) else None
+        let_in = self._let_in
         if self._kinds is not None and not isinstance(event, self._kinds):
+            match event:  # it ends all the same
+                case Removed(domain) | Rebooted(domain):
+                    let_in.discard(domain.life)
             return None
-        if self._where is None:
-            return event
-        if isinstance(event, Resync):
-            return replace(event, domains=tuple(filter(self._holds, event.domains)))
-        domains = about(event)
-        return event if not domains or any(map(self._where, domains)) else None
+        match event:
+            case Resync(domains):
+                domains = tuple(filter(self._holds, domains))
+                let_in.clear()
+                let_in.update(domain.life for domain in domains)
+                return replace(event, domains=domains)
+            case Removed(domain):
+                if domain.life in let_in:
+                    let_in.remove(domain.life)
+                    return event
+                return event if where(domain) else None
+            case Rebooted(domain) | ShutDown(domain) if domain.life in let_in:
+                domains = about(event)
+            case _:
+                domains = about(event)
+                if domains and not any(map(where, domains)):
+                    return None
+        let_in.update(domain.life for domain in domains)
+        if isinstance(event, Rebooted):
+            let_in.discard(event.old.life)
+        return event
 
     def _holds(self, domain: Domain) -> object:
         assert self._where is not None

@@ -11,17 +11,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from domindex.core.past import LastNames
 from domindex.domain import NIL_UUID, Domain, ShutdownReason
 from domindex.events import Added, Event, Rebooted, Removed
 
-_MAY_COME_BACK = (None, ShutdownReason.REBOOT, ShutdownReason.UNKNOWN)
+_MAY_COME_BACK = (
+    None,
+    ShutdownReason.REBOOT,
+    ShutdownReason.WATCHDOG,  # sched.h: "Watchdog time expired", and toolstacks restart it
+    ShutdownReason.UNKNOWN,
+)
 
 
 @dataclass(slots=True)
 class _Held:
     removed: Removed
-    name: str | None  # the last that it had
     until: float
 
 
@@ -34,7 +37,6 @@ class Reboots:
     def __init__(self, grace: float) -> None:
         self._grace = grace
         self._held: list[_Held] = []  # in the order in which they came, so by their time too
-        self._names = LastNames()
 
     @property
     def due(self) -> float | None:
@@ -48,12 +50,10 @@ class Reboots:
 
     def pass_on(self, event: Event, now: float) -> Iterator[Event]:
         """What to tell in place of `event`, which may be nothing yet."""
-        self._names.hear(event)
         match event:
-            case Removed(domain, reason):
-                name = self._names.ended(domain)
+            case Removed(_, reason):
                 if reason in _MAY_COME_BACK:
-                    self._held.append(_Held(event, name, now + self._grace))
+                    self._held.append(_Held(event, now + self._grace))
                 else:
                     yield event
             case Added(domain):
@@ -72,12 +72,11 @@ class Reboots:
     def forget(self) -> None:
         """Nothing that is held counts any more: the listener begins anew."""
         self._held.clear()
-        self._names.forget()
 
     def _before(self, new: Domain) -> Domain | None:
         """The life that `new` goes on from, no longer held."""
         by_uuid = [h for h in self._held if h.removed.domain.uuid == new.uuid != NIL_UUID]
-        by_name = [h for h in self._held if new.name and h.name == new.name]
+        by_name = [h for h in self._held if new.name and h.removed.domain.name == new.name]
         for held in by_uuid or by_name:
             self._held.remove(held)
             return held.removed.domain

@@ -12,11 +12,11 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import weakref
 from typing import Any, Final, Protocol, TypeAlias, cast
 
 from cffi import FFI
 
+from domindex import forking
 from domindex.errors import AccessDenied, Closed, HypercallFailed, NotControlDomain
 
 CData: TypeAlias = Any
@@ -127,7 +127,7 @@ class Privcmd:
         except BaseException:
             os.close(self._fd)
             raise
-        _open.add(self)
+        forking.register(self)
 
     def memory(self, length: int) -> Memory:
         """Memory for one caller at a time."""
@@ -178,18 +178,8 @@ class Privcmd:
         if self._buffers is not None:
             os.close(self._buffers)
 
-
-_open: weakref.WeakSet[Privcmd] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
     # The memory is not there in a child, and the descriptors are the parent's way to Xen.
-    for privcmd in list(_open):
-        privcmd.close()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+    _after_fork = close
 
 
 def _open_privcmd() -> int:

@@ -16,6 +16,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from domindex import forking
 from domindex.errors import AccessDenied, InvalidKey, StoreLost
 
 with warnings.catch_warnings():
@@ -28,12 +29,13 @@ with warnings.catch_warnings():
 
 
 class Connection(Protocol):
-    """What we use of a pyxs connection."""
+    """What we use of a pyxs connection, and `write`: as much as goes, without a signal."""
 
     path: str
 
     def close(self) -> None: ...
     def fileno(self) -> int: ...
+    def write(self, data: bytes | bytearray, /) -> int: ...
 
 
 class _TimedSocket:
@@ -41,9 +43,11 @@ class _TimedSocket:
 
     def __init__(self, path: str, timeout: float) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+        forking.register(self)  # now: a child may be forked while this connects
         whole = int(timeout)
         limit = struct.pack("ll", whole, int((timeout - whole) * 1e6) or 1)
         try:
+            self.sock.settimeout(None)  # whatever socket.setdefaulttimeout was given
             # With this a blocking connect to a full backlog fails after a time; a
             # non-blocking one fails at once.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
@@ -58,12 +62,30 @@ class _TimedSocket:
     def close(self) -> None:
         self.sock.close()
 
+    _after_fork = close
+
 
 class _TimedUnixSocketConnection(UnixSocketConnection):  # type: ignore[misc]  # pyxs is untyped
     timeout = 5.0
 
     def create_transport(self) -> Any:
         return _TimedSocket(self.path, self.timeout)
+
+    def write(self, data: bytes | bytearray, /) -> int:
+        # Else SIGPIPE, where it has its default action, ends the program with xenstored.
+        return int(self.transport.sock.send(data, socket.MSG_NOSIGNAL))
+
+
+class _BusConnection(XenBusConnection):  # type: ignore[misc]
+    def connect(self) -> None:
+        super().connect()
+        forking.register(self)
+
+    def write(self, data: bytes | bytearray, /) -> int:
+        return os.write(self.fileno(), data)
+
+    def _after_fork(self) -> None:
+        hang_up(self)
 
 
 @contextlib.contextmanager
@@ -88,40 +110,71 @@ def number_of(error: bytes) -> int | None:
 
 
 def connect(transport: str | None, path: str | None, timeout: float) -> tuple[Connection, bool]:
-    """An open connection, and whether it is the xenbus. Raises StoreLost, AccessDenied."""
+    """An open connection, and whether it is the xenbus. Raises StoreLost, AccessDenied.
+
+    Without `transport` it is the socket, or the xenbus where the socket is not there or nobody
+    serves it, as with libxenstore; a `path` that was given says which one it is. Nothing is
+    asked yet: the xenbus may be there, and nobody answer through it.
+    """
     if transport not in (None, "socket", "xenbus"):
         raise InvalidKey(f"transport is 'socket', 'xenbus' or None, not {transport!r}")
     line: Any = _TimedUnixSocketConnection(path)
     line.timeout = timeout
-    bus: Any = XenBusConnection(path)
-    is_bus = transport == "xenbus" or (transport is None and _is_device(line.path, bus.path))
-    if is_bus:
+    bus: Any = _BusConnection(path)
+    if transport != "socket" and _is_character_device(line.path):
         # XENSTORED_PATH may name the device, as it does for libxenstore.
-        line = XenBusConnection(line.path) if _is_character_device(line.path) else bus
+        return _connected(_BusConnection(line.path)), True
+    if transport == "xenbus":
+        return _connected(bus), True
+    may_fall_back = not transport and not path
+    hint = ""
+    if may_fall_back and not os.path.exists(bus.path):
+        may_fall_back, hint = False, f", and there is no {bus.path} to reach it through"
+    try:
+        return _connected(line, hint), False
+    except StoreLost as error:
+        if not may_fall_back or error.errno not in _UNSERVED:
+            raise
+    return _connected(bus), True
+
+
+_UNSERVED = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE)
+
+
+def socket_path() -> str:
+    """Where the socket is expected."""
+    return str(UnixSocketConnection().path)
+
+
+def _connected(line: Any, hint: str = "") -> Connection:
     try:
         line.connect()
     except (OSError, PyxsConnectionError) as error:
-        raise _unreachable(line.path, error) from None
-    return line, is_bus
-
-
-def _is_device(socket_path: str, bus_path: str) -> bool:
-    if os.path.exists(socket_path):
-        return _is_character_device(socket_path)
-    return os.path.exists(bus_path)
+        raise _unreachable(line.path, error, hint) from None
+    connection: Connection = line
+    return connection
 
 
 def _is_character_device(path: str) -> bool:
+    return stat.S_ISCHR(_mode(path))
+
+
+def _mode(path: str) -> int:
     try:
-        return stat.S_ISCHR(os.stat(path).st_mode)
-    except OSError:
-        return False
+        return os.stat(path).st_mode
+    except (OSError, ValueError):
+        return 0
 
 
-def _unreachable(path: str, error: Exception) -> StoreLost | AccessDenied:
+def _unreachable(path: str, error: Exception, hint: str) -> StoreLost | AccessDenied:
     number = error.errno if isinstance(error, OSError) else None
     if number is None:  # pyxs wraps what the system said: the sentence ends with (number, text)
         number = next((code for code in errno.errorcode if f"({code}," in str(error)), None)
     if number in (errno.EACCES, errno.EPERM):
         return AccessDenied(f"xenstore at {path} may not be opened; run as root", number)
-    return StoreLost(f"xenstore at {path} cannot be reached; is xenstored running?", number)
+    why = ""
+    if number == errno.ECONNREFUSED:  # what a plain file gives, too
+        why = " (nobody serves that socket)" if stat.S_ISSOCK(_mode(path)) else " (it is no socket)"
+    return StoreLost(
+        f"xenstore at {path} cannot be reached{why}{hint}; is xenstored running?", number
+    )

@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 import platform
 import struct
-import threading
 from collections import deque
 from collections.abc import Sequence
-from typing import Any, Final, cast
+from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
 from domindex.domain import (
@@ -41,7 +40,7 @@ from domindex.xen.listing import Listing
 
 _XEN_VERSION, _SYSCTL, _DOMCTL = 17, 35, 36
 _LIST, _GET, _STATE = 6, 5, 90
-_STATE_SHUTDOWN, _STATE_DEAD = 2, 8
+_STATE_DEAD = 8
 
 BATCH: Final = 1024
 """Domains in one hypercall, as libxl asks for them. Xen walks from the lowest domid each time."""
@@ -50,6 +49,14 @@ _PAGE = 4096
 _ENTRIES = 144
 """Where the entries begin: behind the struct of the call itself, in the same memory."""
 _ABSENT = (errno.ESRCH, errno.ENOENT)
+_REFUSED = (errno.EACCES, errno.EPERM)
+_HIGHEST = FIRST_RESERVED_DOMID - 1
+_KEPT = 8
+"""Prepared calls of a kind that are kept. Each caller takes one, or makes one where all are
+taken: no lock is held over a call, so that a signal's handler may call amid a call, and closing
+waits for nobody. One whose call was broken off does not come back."""
+_STATE_SINCE = 0x16
+"""The sysctl version of Xen 4.21, the first with get_domain_state."""
 
 
 class _List:
@@ -106,10 +113,9 @@ class PrivcmdHypervisor:
             self.has_unique_ids = probe.has_unique_ids
             self._sysctl = release.sysctl
             self._size = layout.size
-            self._many = self._list(BATCH)
-            # Spare calls for one domain: each caller takes one, so that threads need no lock.
-            self._spare = deque([self._list(1)])
-            self._domctl = probe.domctl
+            self._lists = deque([self._list(BATCH)], _KEPT)
+            self._spare = deque([self._list(1)], _KEPT)
+            self._domctls = deque([probe.domctl], _KEPT)
         except BaseException:
             privcmd.close()
             raise
@@ -117,10 +123,8 @@ class PrivcmdHypervisor:
         self._answer = struct.Struct(f"<24xI{_ENTRIES - 28}x{layout.identity.format[1:]}")
         self._info = layout.info
         self._type = os_type(release.kind(machine))
-        # A signal's handler may close it amid a call of the same thread.
-        self._many_lock = threading.RLock()
-        self._listing = Listing(self._row, self._decode)
-        self._domctl_lock = threading.RLock()
+        # Whoever does not get it decodes afresh; the last one used is kept.
+        self._listings = deque([Listing(self._row, self._decode)], 1)
         # (type, shutdown, dying) by (flags that matter, emulation): the same few, over and over
         self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
 
@@ -130,20 +134,22 @@ class PrivcmdHypervisor:
         A domain that lives through the call is listed: it keeps its domid, and each batch
         goes on after the last domid of the one before.
         """
-        with self._many_lock:
-            self._privcmd.check_open()
-            raw, last = b"", -1
-            while True:
-                count = self._checked(self._many(last + 1), "list the domains")
-                raw += self._many.entries[: count * self._size]
-                if count < BATCH:
-                    break
-                before, (last, *_) = last, self._row.unpack_from(raw, len(raw) - self._size)
-                if not before < last < FIRST_RESERVED_DOMID - 1:
-                    break
-            listed = self._listing.rows(raw)
-        if not listed or listed[0].domid != 0:
-            raise HypercallFailed("the hypervisor's list lacks dom0, so it is not whole")
+        many = self._taken(self._lists) or self._list(BATCH)
+        raw, last = b"", -1
+        while True:
+            count = self._checked(many(last + 1), "list the domains")
+            raw += many.entries[: count * self._size]
+            if count < BATCH:
+                break
+            before, (last, *_) = last, self._row.unpack_from(raw, len(raw) - self._size)
+            if not before < last < _HIGHEST:
+                break
+        self._lists.append(many)
+        if not raw:
+            raise HypercallFailed("the hypervisor lists no domain, not even the one that asks")
+        listing = self._taken(self._listings) or Listing(self._row, self._decode)
+        listed = listing.rows(raw)
+        self._listings.append(listing)
         return listed
 
     def get(self, domid: int) -> Row | None:
@@ -156,13 +162,8 @@ class PrivcmdHypervisor:
         entry = self._entry(domid, self._row)
         return None if entry is None else self._decode(entry)
 
-    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
+    def confirms(self, domain: Domain) -> bool:
         """Whether that very domain runs now, as the record says. See `ports.Hypervisor`."""
-        if self.has_unique_ids:
-            unique_id, shutdown = self._state(domain.domid)
-            stopped = domain.shutdown is not None
-            if (unique_id, shutdown) != (domain.life.unique_id, stopped) or not uuid:
-                return unique_id == domain.life.unique_id and shutdown == stopped
         # All that can be is done before the call: after it the processor's caches are cold.
         domid, handle = domain.domid, domain.uuid.bytes
         kind = domain.type, domain.shutdown, False
@@ -179,7 +180,21 @@ class PrivcmdHypervisor:
             and found == domid
             and found_handle == handle
             and (self._kinds.get(key) or self._kind(*key)) == kind
+            and (domain.life.unique_id is None or self._is_life(domain))
         )
+
+    def _is_life(self, domain: Domain) -> bool:
+        """Whether the unique id still is that domain's; True where it may not be asked.
+
+        Asked after its entry was read: no id is given twice, so one that is its own still was so
+        then, and the entry was of that life.
+        """
+        try:
+            return self.unique_id(domain.domid) == domain.life.unique_id
+        except HypercallFailed as error:
+            if error.errno in _REFUSED:
+                return True
+            raise
 
     def info(self, domid: int) -> DomainInfo | None:
         """State, memory and times of that domain, or None. One hypercall."""
@@ -204,33 +219,34 @@ class PrivcmdHypervisor:
 
     def unique_id(self, domid: int) -> int | None:
         """What Xen >= 4.21 calls this life; None if it is gone or dead. One hypercall."""
-        return self._state(domid)[0]
+        domctl = self._taken(self._domctls) or _Domctl(self._privcmd)
+        result = domctl(_STATE, 0, domid)
+        found = domctl.struct.get_domain_state
+        unique_id = None if found.state & _STATE_DEAD else int(found.unique_id)
+        self._domctls.append(domctl)
+        if -result in _ABSENT:
+            return None
+        self._checked(result, "ask for the state of a domain")
+        return unique_id
 
     def close(self) -> None:
-        """Give descriptors and memory back. May be called twice."""
-        if self._privcmd.closed:  # in a child, a thread that is no more may hold the locks
-            return
-        with self._many_lock, self._domctl_lock:
-            self._spare.clear()
-            self._privcmd.close()
-
-    def _state(self, domid: int) -> tuple[int | None, bool]:
-        """The unique id, None if it is gone or dead, and whether it has shut down."""
-        with self._domctl_lock:
-            self._privcmd.check_open()
-            result = self._domctl(_STATE, 0, domid)
-            if -result in _ABSENT:
-                return None, False
-            self._checked(result, "ask for the state of a domain")
-            found = self._domctl.struct.get_domain_state
-            if found.state & _STATE_DEAD:
-                return None, False
-            return int(found.unique_id), bool(found.state & _STATE_SHUTDOWN)
+        """Give descriptors back, and memory once no call uses it. Waits for none; may be twice."""
+        self._privcmd.close()
+        for prepared in (self._lists, self._spare, self._domctls):
+            prepared.clear()
 
     def _list(self, most: int) -> _List:
         made = _List(self._privcmd, self._size * most, most)
         made.version = self._sysctl
         return made
+
+    def _taken(self, spare: deque[_Spare]) -> _Spare | None:
+        """One of those, or None: then the caller makes one. Raises Closed."""
+        self._privcmd.check_open()
+        try:
+            return spare.pop()
+        except IndexError:
+            return None
 
     def _take_spare(self) -> _List:
         self._privcmd.check_open()
@@ -277,6 +293,8 @@ class PrivcmdHypervisor:
         return result
 
 
+_Spare = TypeVar("_Spare")
+
 _MATTERS = 0xFF0087
 """Flags that Row is made of: dying, hvm_guest, shutdown, PVHv1 and the shutdown reason."""
 
@@ -310,7 +328,13 @@ class _Probe:
         assert layout is not None
         self.layout: Layout = layout
         self._check_stride()
-        self.has_unique_ids = self.domctl(_STATE, 0, 0) >= 0
+        result = self.domctl(_STATE, 0, 0)
+        self.has_unique_ids = (
+            result >= 0
+            or -result in _ABSENT
+            # Of that domain alone it may be refused. Xen that does not know the call says so too.
+            or (result == -errno.EACCES and self.release.sysctl >= _STATE_SINCE)
+        )
 
     def _xen_version(self) -> tuple[int, int]:
         result = self._privcmd.call(self._privcmd.prepare(_XEN_VERSION, 0, 0))
@@ -325,7 +349,8 @@ class _Probe:
         likely = [release for release in runs if release.covers(major, minor)]
         versions = dict.fromkeys(release.domctl for release in (*likely, *runs))
         for domctl in versions:
-            if not self._speaks(self.domctl(_GET, domctl, 0)) or self.domctl.struct.domain != 0:
+            # Hardly anybody has that domid, so that no policy about a domain is in the way.
+            if not self._speaks(self.domctl(_GET, domctl, _HIGHEST)):
                 continue
             for release in (*likely, *runs):
                 self.one.version = release.sysctl
@@ -343,7 +368,7 @@ class _Probe:
 
     def _speaks(self, result: int) -> bool:
         """Whether the interface version was the right one. Raises what no version would mend."""
-        if result >= 0:
+        if result >= 0 or result == -errno.ESRCH:  # looked up after the version
             return True
         if result != -errno.EACCES:  # Xen's word for another version, and Flask's for no
             raise self._denied(-result)
@@ -355,7 +380,7 @@ class _Probe:
                 return NotControlDomain(
                     "this is a guest of Xen: only a control domain (dom0) may list domains"
                 )
-            return AccessDenied("the hypervisor lets this domain not list domains", error)
+            return AccessDenied("the hypervisor does not let this domain list domains", error)
         return HypercallFailed("the hypervisor could not be asked for its version", error)
 
     def _check_stride(self) -> None:
@@ -364,8 +389,12 @@ class _Probe:
         for filler in (b"\xa5", b"\x5a"):
             self.one.entries[:] = filler * len(self.one.entries)
             count, entry = self.one(0), bytes(self.one.entries)
-            if count != 1 or entry[:2] != b"\0\0":
-                raise UnknownXen(f"{self.said} does not list dom0 first, as every known Xen does")
+            if count == 0:
+                raise AccessDenied(
+                    f"{self.said} lists no domain to this one: a Flask/XSM policy hides them all"
+                )
+            if count < 0:
+                raise self._denied(-count)
             size = max(size, len(entry.rstrip(filler)))
         if size != self.layout.size:
             raise UnknownXen(

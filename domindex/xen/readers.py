@@ -9,13 +9,15 @@ before: what changes after that is told on the line.
 from __future__ import annotations
 
 import os
-import select
 import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from domindex.domain import decode_name, printable
 from domindex.errors import StoreLost
-from domindex.xen.packets import TooLong, cut
+from domindex.xen import polling
+from domindex.xen._pyxs import Op
+from domindex.xen.packets import TooLong, cut, packet
 
 _CHUNK = 1 << 16
 _PAUSE = 0.005
@@ -29,76 +31,99 @@ class Connection(Protocol):
     """What is used of a connection here."""
 
     def fileno(self) -> int: ...
+    def write(self, data: bytes, /) -> int: ...
 
 
 def read_all(
     connections: Sequence[Connection],
-    packets: Sequence[bytes],
+    paths: Sequence[bytes],
     timeout: float,
     wake: int,
     pause: Callable[[float], None],
 ) -> list[Reply]:
-    """Send each packet on one of the connections; the replies in order of packets.
+    """Read each path over one of the connections; the replies in order of paths.
 
-    packets: whole, with their place + 1 as request id.
     timeout: seconds within which some reply must come after the one before.
     pause: waits so many seconds; may raise to give up. wake: a descriptor that is readable when
         it would.
 
     Raises StoreLost if a connection breaks, is silent, or carries anything else.
     """
-    replies: list[Reply | None] = [None] * len(packets)
+    replies: list[Reply | None] = [None] * len(paths)
+    try:
+        _read(connections, paths, replies, timeout, wake, pause)
+    except _Broken as broken:
+        why, number = broken.args
+        missing = paths[replies.index(None)] if None in replies else paths[-1]
+        path = printable(decode_name(missing))
+        raise StoreLost(
+            f"xenstored {why}, asked for READ of {path}", number, operation="READ", path=path
+        ) from None
+    return [reply for reply in replies if reply is not None]
+
+
+class _Broken(Exception):
+    """Why no more can be read, and the errno, if there is one."""
+
+
+def _read(
+    connections: Sequence[Connection],
+    paths: Sequence[bytes],
+    replies: list[Reply | None],
+    timeout: float,
+    wake: int,
+    pause: Callable[[float], None],
+) -> None:
+    packets = [packet(Op.READ, number, path + b"\0") for number, path in enumerate(paths, 1)]
     readers = {
-        connection.fileno(): _Reader(
-            connection.fileno(), b"".join(packets[number :: len(connections)])
-        )
+        connection.fileno(): _Reader(connection, b"".join(packets[number :: len(connections)]))
         for number, connection in enumerate(connections)
     }
-    poll = select.poll()
+    poll = polling.new_poll()
     for fd in readers:
         os.set_blocking(fd, False)
-        poll.register(fd, select.POLLIN | select.POLLOUT)
-    poll.register(wake, select.POLLIN)
-    missing = len(packets)
+        poll.register(fd, polling.IN | polling.OUT)
+    poll.register(wake, polling.IN)
+    missing = len(paths)
     deadline = time.monotonic() + timeout
     while missing:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise StoreLost(f"xenstored is silent for {timeout} s")
+            raise _Broken(f"is silent for {timeout} s", None)
         for fd, event in poll.poll(left * 1000 + 1):
             if fd == wake:
                 pause(0)
                 continue
             reader = readers[fd]
-            if event & select.POLLOUT and reader.send():
-                poll.modify(fd, select.POLLIN)
+            if event & polling.OUT and reader.send():
+                poll.modify(fd, polling.IN)
             for place, reply in reader.receive():
                 if not 0 <= place < len(replies) or replies[place] is not None:
-                    raise StoreLost("xenstored answers a read that nobody sent")
+                    raise _Broken("answers a read that nobody sent", None)
                 replies[place] = reply
                 missing -= 1
                 deadline = time.monotonic() + timeout
         if missing:
             pause(_PAUSE)
-    return [reply for reply in replies if reply is not None]
 
 
 class _Reader:
     """One connection, and what is on its way there and back."""
 
-    def __init__(self, fd: int, unsent: bytes) -> None:
-        self._fd = fd
+    def __init__(self, connection: Connection, unsent: bytes) -> None:
+        self._connection = connection
+        self._fd = connection.fileno()
         self._unsent = unsent
         self._received = bytearray()
 
     def send(self) -> bool:
         """As much as goes now; whether that was all."""
         try:
-            self._unsent = self._unsent[os.write(self._fd, self._unsent) :]
+            self._unsent = self._unsent[self._connection.write(self._unsent) :]
         except BlockingIOError:
             pass
         except OSError as error:
-            raise StoreLost("a connection to xenstored cannot be written to", error.errno) from None
+            raise _Broken("takes nothing more of a connection", error.errno) from None
         return not self._unsent
 
     def receive(self) -> list[tuple[int, Reply]]:
@@ -108,11 +133,11 @@ class _Reader:
         except BlockingIOError:
             return []
         except OSError as error:
-            raise StoreLost("a connection to xenstored cannot be read from", error.errno) from None
+            raise _Broken("cannot be read from", error.errno) from None
         if not chunk:
-            raise StoreLost("a connection to xenstored was closed by it")
+            raise _Broken("closed a connection", None)
         self._received += chunk
         try:
             return [(request - 1, (kind, body)) for kind, request, body in cut(self._received)]
         except TooLong as error:
-            raise StoreLost(f"a connection to xenstored carries {error}") from None
+            raise _Broken(f"sends {error}", None) from None

@@ -12,23 +12,20 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import select
 import time
-import weakref
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-from domindex.domain import printable
+from domindex import forking
+from domindex.domain import decode_name, printable
 from domindex.errors import AccessDenied, StoreError, StoreLost
 from domindex.ports import Watch
-from domindex.xen._pyxs import Op, connect, hang_up, number_of, opened
+from domindex.xen import polling
+from domindex.xen._pyxs import Op, connect, hang_up, number_of, opened, socket_path
 from domindex.xen.packets import TooLong, cut, packet
 from domindex.xen.readers import read_all
 
-GET_FEATURE: Final = 23
-"""C xenstored >= 4.21; newer than pyxs."""
-FEATURE_WATCH_DEPTH: Final = 4
 _NOTHING: Final = (Op.GET_DOMAIN_PATH, b"0\0")
 """A request that every server answers without looking anything up."""
 
@@ -54,8 +51,10 @@ _LEAVE_ALONE = 0.02
 _UNREAD = 32
 """Replies it may give meanwhile. A reply and an event are two pieces each, and a socket holds
 some 280 unread pieces: then the server would have to wait for us."""
-_MOST_EVENTS = 1 << 17
-"""Different events in the queue. Each domain can have three."""
+_ROOM = 1 << 14
+"""Different paths kept of one watch with a depth; the birth of a domain has some fourteen."""
+_LONGEST_PATH = 3072
+"""Bytes. xenstored allows no more; a longer one is not kept."""
 _FIRST_EVENT = 0.25
 """Seconds to wait for the event that every new watch fires. Only the xenbus may be late with
 it, and then the name is merely read once more."""
@@ -74,73 +73,82 @@ class XenStore:
         try:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as error:
-            self._connection.close()
+            hang_up(self._connection)
             raise StoreLost("no descriptor is left for a line to xenstore", error.errno) from None
         self._fd = self._connection.fileno()
         os.set_blocking(self._fd, False)
-        self._poll = select.poll()
-        self._poll.register(self._fd, select.POLLIN)
-        self._poll.register(self._wake, select.POLLIN)
-        self._only_wake = select.poll()
-        self._only_wake.register(self._wake, select.POLLIN)
+        self._poll = polling.new_poll()
+        self._poll.register(self._fd, polling.IN)
+        self._poll.register(self._wake, polling.IN)
+        self._only_wake = polling.new_poll()
+        self._only_wake.register(self._wake, polling.IN)
         self._interrupted = self._woken = False
         self._last_id = 0
         self._received = bytearray()
-        self._waiting: dict[int, tuple[int, int]] = {}  # request id -> (operation, place)
-        self._tokens: set[bytes] = set()
+        # request id -> (operation, payload, place among the replies)
+        self._waiting: dict[int, tuple[int, bytes, int]] = {}
+        self._paths: dict[bytes, bytes] = {}  # token -> path, of the watches now set
+        self._deep: set[bytes] = set()  # tokens of those with a depth
         self._unfired: set[bytes] = set()  # tokens whose first event has not come yet
-        self._queue: dict[Watch, None] = {}
+        # token -> the paths that changed; None: its own, below which anything may have
+        self._queue: dict[bytes, dict[bytes, None] | None] = {}
         self._alone = False  # no connections can be had beside this one
-        self.has_depth = False
-        _open.add(self)
-        try:
-            if not self._is_bus:  # the kernel drops the depth of a watch
-                self.has_depth = self._features() & FEATURE_WATCH_DEPTH != 0
-        except BaseException:
-            self.close()
-            raise
+        forking.register(self)
+        if self._is_bus and transport is None:
+            self._prove_chosen()
 
     # -- the port ----------------------------------------------------------------------------
 
-    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
+    def watch(
+        self, watches: Sequence[Watch], *, depth: int | None = None
+    ) -> list[StoreError | None]:
         """Set watches. Cost: one request each, pipelined."""
+        self._check()
+        if self._is_bus and depth is not None:  # the kernel drops it without a word
+            return [_refused(Op.WATCH, _pair(watch), b"EINVAL") for watch in watches]
         self._prove()
         tail = b"" if depth is None else b"%d\0" % depth
-        fresh = {watch.token for watch in watches}
-        self._tokens |= fresh
-        self._unfired = fresh.copy()
-        self._all([(Op.WATCH, _pair(watch) + tail) for watch in watches])
+        fresh = {token: path for path, token in watches if token not in self._paths}
+        self._paths |= fresh
+        if depth is not None:
+            self._deep |= fresh.keys()
+        self._unfired = {*fresh}
+        replies = self._exchange([(Op.WATCH, _pair(watch) + tail) for watch in watches])
+        refusals = [reply if isinstance(reply, StoreError) else None for reply in replies]
+        for watch, refusal in zip(watches, refusals, strict=True):
+            if refusal is not None and watch.token in fresh:
+                self._forget(watch.token)
         deadline = time.monotonic() + _FIRST_EVENT
         while self._unfired and (left := deadline - time.monotonic()) > 0:
             self._await(left)
+        return refusals
 
     def unwatch(self, watches: Sequence[Watch]) -> None:
         """Drop watches. Cost: one request each, pipelined."""
         for watch in watches:
-            self._tokens.discard(watch.token)
-        replies = self._exchange([(Op.UNWATCH, _pair(watch)) for watch in watches])
-        for reply in replies:
-            if isinstance(reply, StoreError) and reply.errno != errno.ENOENT:
-                raise reply
+            self._forget(watch.token)
+        # A refusal changes nothing: what still comes under these tokens is passed over.
+        self._exchange([(Op.UNWATCH, _pair(watch)) for watch in watches])
 
-    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
+    def read(self, paths: Sequence[bytes]) -> list[bytes | StoreError | None]:
         """The values, None where there is no node. Cost: one request each, pipelined.
 
         Many are read over connections that are opened for that and closed again, where they can
         be: see readers.py.
         """
-        values: list[bytes | None] = []
         replies = self._read_beside(paths) if len(paths) >= _MANY else None
         if replies is None:
             replies = self._exchange([(Op.READ, path + b"\0") for path in paths])
-        for reply in replies:
-            if isinstance(reply, bytes):
-                values.append(reply)
-            elif reply.errno == errno.ENOENT:
-                values.append(None)
-            else:
-                raise reply
-        return values
+        return [
+            None if isinstance(reply, StoreError) and reply.errno == errno.ENOENT else reply
+            for reply in replies
+        ]
+
+    def is_introduced(self, domid: int) -> bool | None:
+        """None also where a policy forbids to ask. Cost: one request."""
+        (reply,) = self._exchange([(Op.IS_DOMAIN_INTRODUCED, b"%d\0" % domid)])
+        said = reply.rstrip(b"\0") if isinstance(reply, bytes) else None
+        return {b"T": True, b"F": False}.get(said) if said else None
 
     def barrier(self) -> None:
         """One round trip; three requests on the xenbus.
@@ -149,16 +157,15 @@ class XenStore:
         in an order of their own: there the first event of a fresh watch is the mark.
         """
         if not self._is_bus:
-            self._all([_NOTHING])
+            self._exchange([_NOTHING])  # a refusal is an answer, too
             return
-        self._prove()
         mark = Watch(_BARRIER_PATH, b"barrier/%d" % self._last_id)
-        self._tokens.add(mark.token)
-        self._all([(Op.WATCH, _pair(mark))])
         deadline = time.monotonic() + self._timeout
-        while mark not in self._queue:
-            self._await(self._left(deadline))
-        del self._queue[mark]
+        (refusal,) = self.watch([mark])
+        if refusal is not None:
+            raise refusal
+        while mark.token not in self._queue:
+            self._await(self._left(deadline, (Op.WATCH, _pair(mark))))
         self.unwatch([mark])
 
     def events(self, *, arrived: bool = False) -> Iterable[Watch]:
@@ -170,7 +177,11 @@ class XenStore:
         if arrived:
             self._receive()
         queue, self._queue = self._queue, {}
-        return list(queue)
+        return [
+            Watch(path, token)
+            for token, changed in queue.items()
+            for path in ((self._paths[token],) if changed is None else changed)
+        ]
 
     def wait(self, timeout: float) -> None:
         """Cost: none while nothing happens."""
@@ -199,6 +210,9 @@ class XenStore:
             os.close(wake)
             hang_up(self._connection)
 
+    # A child's copy would keep the line open after we close it, with nobody to read it.
+    _after_fork = close
+
     # -- requests ----------------------------------------------------------------------------
 
     def _prove(self) -> None:
@@ -208,13 +222,29 @@ class XenStore:
         whatever time limit we have. Other requests are queued.
         """
         if self._is_bus:
-            self._all([_NOTHING])
+            self._exchange([_NOTHING])
 
-    def _features(self) -> int:
-        # oxenstored takes a request without a payload up only when the next one comes.
-        reply, _ = self._exchange([(GET_FEATURE, b""), _NOTHING])
-        text = reply.rstrip(b"\0") if isinstance(reply, bytes) else b""
-        return int(text) if text.isdigit() and len(text) < 10 else 0
+    def _prove_chosen(self) -> None:
+        """The bus was not asked for by name: nobody may be at its other end."""
+        try:
+            self._prove()
+        except StoreLost as error:
+            self.close()
+            bus, socket = self._connection.path, socket_path()
+            if socket == bus:
+                raise
+            raise StoreLost(
+                f"nobody serves xenstore's socket {socket}, and {error}; is xenstored running?"
+            ) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _forget(self, token: bytes) -> None:
+        self._paths.pop(token, None)
+        self._queue.pop(token, None)
+        self._deep.discard(token)
+        self._unfired.discard(token)
 
     def _read_beside(self, paths: Sequence[bytes]) -> list[bytes | StoreError] | None:
         """Read over connections beside this line; None if that cannot be done."""
@@ -229,29 +259,25 @@ class XenStore:
             except (StoreLost, AccessDenied):
                 self._alone = True  # root was dropped, or no descriptor is left
                 return None
-            packets = [
-                packet(Op.READ, number, path + b"\0") for number, path in enumerate(paths, 1)
-            ]
             try:
-                replies = read_all(connections, packets, self._timeout, self._wake, self._pause)
+                replies = read_all(connections, paths, self._timeout, self._wake, self._pause)
             except BaseException:  # a server that fails others fails us
                 self._interrupted = True
                 raise
         values: list[bytes | StoreError] = []
-        for kind, payload in replies:
+        for path, (kind, payload) in zip(paths, replies, strict=True):
             if kind not in (Op.READ, Op.ERROR):
-                raise self._lost(f"carries garbage: a reply of type {kind} nobody asked for")
-            values.append(payload if kind == Op.READ else _refusal(payload))
+                raise self._lost(
+                    f"carries garbage: a reply of type {kind} nobody asked for",
+                    None,
+                    (Op.READ, path),
+                )
+            values.append(payload if kind == Op.READ else _refused(Op.READ, path, payload))
         return values
 
     def _pause(self, seconds: float) -> None:
         if self._only_wake.poll(seconds * 1000):
             self._was_woken()
-
-    def _all(self, requests: Sequence[tuple[int, bytes]]) -> None:
-        for reply in self._exchange(requests):
-            if isinstance(reply, StoreError):
-                raise reply
 
     def _exchange(self, requests: Sequence[tuple[int, bytes]]) -> list[bytes | StoreError]:
         """Send all, at most a window ahead of the replies; the replies in order of requests.
@@ -279,7 +305,9 @@ class XenStore:
                     place, (operation, payload) = unsent.popleft()
                     outgoing += self._packet(operation, payload, place)
             if outgoing:
-                self._send(outgoing)
+                self._send(outgoing, replies)
+                if not self._waiting:
+                    continue
             before = len(self._waiting)
             if before > _CROWD:
                 self._leave_alone(pace * min(before / 2, _UNREAD))
@@ -300,19 +328,25 @@ class XenStore:
 
     def _packet(self, operation: int, payload: bytes, place: int) -> bytes:
         self._last_id = self._last_id % 0xFFFFFFFF + 1  # u32; 0 is what events carry
-        self._waiting[self._last_id] = (operation, place)
+        self._waiting[self._last_id] = (operation, payload, place)
         return packet(operation, self._last_id, payload)
 
-    def _send(self, outgoing: bytearray) -> None:
+    def _send(self, outgoing: bytearray, replies: list[bytes | StoreError]) -> None:
         """As much as the line takes now; the rest stays in `outgoing`."""
         self._check()
         try:
             while outgoing:
-                del outgoing[: os.write(self._fd, outgoing)]
+                del outgoing[: self._connection.write(outgoing)]
         except BlockingIOError:
             pass
         except OSError as error:
-            raise self._lost("cannot be written to", error.errno) from None
+            if not self._is_bus or self._asked()[0] not in (Op.WATCH, Op.UNWATCH):
+                raise self._lost("cannot be written to", error.errno) from None
+            # The kernel asks within the write, which then fails with what xenstored says.
+            outgoing.clear()
+            operation, payload, place = self._waiting.popitem()[1]
+            name = errno.errorcode.get(error.errno or 0, "")
+            replies[place] = _refused(operation, payload, name.encode())
 
     # -- the line ----------------------------------------------------------------------------
 
@@ -326,12 +360,12 @@ class XenStore:
         """Wait until the line has something or `wake` is called, once; take in what came."""
         self._check()
         if sending:
-            self._poll.modify(self._fd, select.POLLIN | select.POLLOUT)
+            self._poll.modify(self._fd, polling.IN | polling.OUT)
         try:
             ready = self._poll.poll(min(max(0.0, timeout), _LONGEST_POLL) * 1000 + 1)
         finally:
             if sending:
-                self._poll.modify(self._fd, select.POLLIN)
+                self._poll.modify(self._fd, polling.IN)
         for fd, _ in ready:
             if fd == self._wake:
                 self._was_woken()
@@ -376,55 +410,83 @@ class XenStore:
         if not nul or not end:
             raise self._lost("carries garbage: an event without path and token")
         self._unfired.discard(token)
-        if token in self._tokens:  # UNWATCH leaves events under way
-            self._queue[Watch(path, token)] = None
-            if len(self._queue) > _MOST_EVENTS:
-                raise self._lost("carries garbage: more kinds of events than there can be domains")
+        if token not in self._paths:  # UNWATCH leaves events under way
+            return
+        changed = self._queue.setdefault(token, {} if token in self._deep else None)
+        if changed is None:
+            return
+        changed[path] = None
+        if path == self._paths[token] or len(changed) > _ROOM or len(path) > _LONGEST_PATH:
+            self._queue[token] = None  # so that no number of events takes more room
 
     def _replied(
         self, operation: int, request: int, payload: bytes, replies: list[bytes | StoreError] | None
     ) -> None:
         if self._is_bus and request == 0 and operation in (Op.WATCH, Op.UNWATCH):
             request = next(iter(self._waiting), 0)  # old kernels acknowledge without the id
-        asked, place = self._waiting.pop(request, (None, 0))
+        asked, about, place = self._waiting.get(request, (None, b"", 0))
         if asked is None or replies is None or operation not in (asked, Op.ERROR):
             raise self._lost(f"carries garbage: a reply of type {operation} nobody asked for")
-        replies[place] = _refusal(payload) if operation == Op.ERROR else payload
+        del self._waiting[request]
+        replies[place] = _refused(asked, about, payload) if operation == Op.ERROR else payload
 
-    def _left(self, deadline: float) -> float:
+    def _left(self, deadline: float, asked: tuple[int, bytes] | None = None) -> float:
         left = deadline - time.monotonic()
         if left <= 0:
-            raise self._lost(f"is silent for {self._timeout} s")
+            raise self._lost(f"is silent for {self._timeout} s", None, asked)
         return left
+
+    def _asked(self) -> tuple[int, bytes]:
+        """The oldest request that has no answer yet."""
+        return next(iter(self._waiting.values()), (0, b"", 0))[:2]
 
     def _check(self) -> None:
         if self._interrupted:
             raise StoreLost("the line to xenstored was closed from this side")
 
-    def _lost(self, why: str, number: int | None = None) -> StoreLost:
+    def _lost(
+        self, why: str, number: int | None = None, asked: tuple[int, bytes] | None = None
+    ) -> StoreLost:
+        """asked: what is without an answer, where it is not the oldest request under way."""
         self._interrupted = True
-        return StoreLost(f"the line to xenstored at {self._connection.path} {why}", number)
-
-
-_open: weakref.WeakSet[XenStore] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    # A child's copy would keep the line open after we close it, with nobody to read it.
-    for store in list(_open):
-        store.close()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)
+        operation, path = _about(*(asked or self._asked()))
+        return StoreLost(
+            f"the line to xenstored at {self._connection.path} {why}"
+            f"{', asked for ' if operation else ''}{_in_words(operation, path)}",
+            number,
+            operation=operation,
+            path=path,
+        )
 
 
 def _pair(watch: Watch) -> bytes:
     return watch.path + b"\0" + watch.token + b"\0"
 
 
-def _refusal(payload: bytes) -> StoreError:
-    """The error that xenstored named."""
-    name = payload.rstrip(b"\0")
-    said = printable(name[:40].decode("ascii", "replace"))
-    return StoreError(f"xenstored refuses: {said}", number_of(name))
+_NAMES: Final[dict[int, str]] = {number: name for name, number in Op._asdict().items()}
+_WITH_PATH = (Op.READ, Op.WATCH, Op.UNWATCH)
+
+
+def _about(operation: int, payload: bytes) -> tuple[str | None, str | None]:
+    """The name of a request, and the path that it is about, fit to be printed."""
+    if not operation:
+        return None, None
+    path = payload.partition(b"\0")[0] if operation in _WITH_PATH else None
+    return _NAMES[operation], None if path is None else printable(decode_name(path))
+
+
+def _in_words(operation: str | None, path: str | None) -> str:
+    return f"{operation or ''}{'' if path is None else f' of {path}'}"
+
+
+def _refused(operation: int, payload: bytes, error: bytes) -> StoreError:
+    """The error that xenstored named, for that request."""
+    error = error.rstrip(b"\0")
+    said = printable(error[:40].decode("ascii", "replace"))
+    name, path = _about(operation, payload)
+    return StoreError(
+        f"xenstored refuses {_in_words(name, path)}: {said}",
+        number_of(error),
+        operation=name,
+        path=path,
+    )

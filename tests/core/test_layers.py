@@ -42,7 +42,7 @@ ALLOWED_ONLY_IN = {
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "errors", "stats"),  # values
+    ("domain", "errors", "stats", "forking"),  # values
     ("events", "ports"),  # shapes
     ("core.grouping", "core.nodes", "core.past"),  # pure core
     ("core.table",),
@@ -52,7 +52,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.delivery", "listening.watch"),
     ("listening.dispatch",),
     ("answers",),
-    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets"),
+    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),
     ("xen.listing", "xen.readers"),
     ("xen.hypercall", "xen.xenstore"),  # the outside
     ("watcher",),  # the thread

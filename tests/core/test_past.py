@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
-from domindex.core.past import KEPT, KEPT_FOR, Past
+from domindex.core.past import KEPT, KEPT_FOR, LastNames, Past
 from domindex.domain import Domain
-from domindex.events import Added, Removed, Renamed
+from domindex.events import Added, Changed, Removed
 from tests.core.lives import life
 
 
@@ -35,17 +37,42 @@ def test_only_ends_are_remembered_the_latest_first() -> None:
     assert past.find(lambda domain: domain.name == "c") == ()
 
 
-def test_the_last_name_is_kept() -> None:
-    """libxl takes the name away first. One that got another, or never had one, is as it was."""
+def test_a_life_is_found_under_every_uuid_that_it_had() -> None:
+    """C: xenopsd changes the handle before a domain ends; a late log line has the old one."""
     past = Past()
-    web, nameless = life(1, "web"), life(1, None)
-    past.add([Renamed(web, nameless), Removed(nameless)])
-    assert past.find(lambda domain: domain.name == "web") == (Removed(web),)
-    past.add([Renamed(web, nameless), Renamed(nameless, life(1, "www"))])
-    past.add([Removed(life(1, "www"))])
-    assert past.find(anybody)[0] == Removed(life(1, "www"))
-    past.add([Removed(nameless)])
-    assert past.find(anybody)[0] == Removed(nameless)
+    first = life(1, "web", uuid=7)
+    second, third = (replace(first, uuid=UUID(int=number)) for number in (8, 9))
+    past.add([Changed(first, second, ("uuid",)), Changed(second, third, ("uuid",))])
+    past.add([Removed(third), Removed(life(2, uuid=7))])
+    found = [past.find(anybody, uuid=UUID(int=number)) for number in (7, 8, 9, 10)]
+    assert [[event.domain.domid for event in ended] for ended in found] == [[2, 1], [1], [1], []]
+    assert not past._uuids
+
+
+# -- last names ------------------------------------------------------------------------------
+
+
+def test_the_last_name_is_told_with_the_end() -> None:
+    """libxl takes the name away first. One that got another, or never had one, is as it was."""
+    names = LastNames()
+    web, nameless, www = life(1, "web"), life(1, None), life(1, "www")
+    names.change(web, nameless)
+    assert names.change(nameless, nameless) == nameless
+    assert names.change(nameless, None) == web
+    names.change(web, nameless)
+    names.change(nameless, www)
+    assert names.change(www, None) == www
+    assert names.change(nameless, None) == nameless
+    assert not names._names
+
+
+def test_a_name_is_that_of_its_life_alone() -> None:
+    """P1: what takes the domid over without a name does not inherit one."""
+    names = LastNames()
+    web, nameless, other = life(1, "web"), life(1, None), life(1, None, number=1)
+    names.change(web, nameless)
+    assert names.change(nameless, other) == web
+    assert names.change(other, None) == other
 
 
 def test_each_life_of_a_domid_has_its_own_end() -> None:

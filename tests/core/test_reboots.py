@@ -59,15 +59,6 @@ def test_the_name_tells_where_no_uuid_does(listener: Listener) -> None:
     assert listener.hear(Added(new)) == [Rebooted(old, new)]
 
 
-def test_a_name_that_goes_before_its_domain_still_counts(listener: Listener) -> None:
-    """As libxl ends domains; of one that was renamed the last name counts."""
-    first, old = life(1, "web"), life(1, "www")
-    nameless, new = life(1, None), life(2, "www", number=1)
-    listener.hear(Renamed(first, nameless), Renamed(nameless, old), Renamed(old, nameless))
-    listener.hear(gone(nameless))
-    assert listener.hear(Added(new)) == [Rebooted(nameless, new)]
-
-
 def test_the_uuid_goes_before_the_name(listener: Listener) -> None:
     """Of two deaths that may be meant, the one with the uuid is; the other stays held."""
     namesake, same = life(1, "web"), life(2, "other", uuid=7)
@@ -96,10 +87,11 @@ def test_no_name_is_no_likeness(listener: Listener, name: str | None) -> None:
 def test_only_a_death_that_may_be_half_of_a_reboot_is_held_back(
     listener: Listener, reason: ShutdownReason | None
 ) -> None:
-    """REBOOT, or not known. Any other end is told at once, and no birth belongs to it."""
+    """REBOOT, WATCHDOG, or not known. Any other is told at once, and no birth belongs to it."""
     old, new = life(1, "web", uuid=7), life(2, "web", uuid=7, number=1)
     ended = gone(old, reason)
-    may_be = reason in (None, ShutdownReason.REBOOT, ShutdownReason.UNKNOWN)
+    watchdog, reboot = ShutdownReason.WATCHDOG, ShutdownReason.REBOOT
+    may_be = reason in (None, reboot, watchdog, ShutdownReason.UNKNOWN)
     assert listener.hear(ended) == ([] if may_be else [ended])
     told = listener.hear(Added(new))
     assert told == ([Rebooted(ended.domain, new)] if may_be else [Added(new)])

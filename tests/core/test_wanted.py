@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from domindex.domain import Domain
+from domindex.domain import Domain, ShutdownReason
 from domindex.events import (
     Added,
     Changed,
@@ -15,6 +17,7 @@ from domindex.events import (
     Removed,
     Renamed,
     Resync,
+    ShutDown,
     Synced,
 )
 from domindex.listening.mailbox import Wanted
@@ -71,3 +74,59 @@ def test_a_resync_is_told_even_if_where_fails_on_a_domain() -> None:
     assert told == Resync((WEB,))
     with pytest.raises(AssertionError):
         Wanted(None, is_web)(Added(nameless))
+
+
+# -- the end of what was let in ----------------------------------------------------------------
+
+OTHER = replace(WEB, name="other")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        Removed(OTHER),
+        ShutDown(OTHER, ShutdownReason.CRASH),
+        Rebooted(OTHER, DB),
+    ],
+    ids=lambda event: type(event).__name__,
+)
+def test_a_filter_sees_the_end_of_whatever_it_let_in(end: Event) -> None:
+    """P8: whatever it is called by then; of what was never let in nothing is told."""
+    wanted = Wanted(None, is_web)
+    assert wanted(end) is None
+    assert wanted(Added(WEB)) is not None
+    assert wanted(Changed(OTHER, OTHER, ("uuid",))) is None
+    assert wanted(end) == end
+    assert wanted(Removed(DB)) == (Removed(DB) if isinstance(end, Rebooted) else None)
+
+
+def test_a_life_is_let_in_by_any_event_that_is_told() -> None:
+    """P8: a rename to and one from the name that is looked for, too."""
+    for event in (Renamed(OTHER, WEB), Renamed(WEB, OTHER), DuplicateName("w", (WEB, OTHER))):
+        wanted = Wanted((type(event), Removed), is_web)
+        assert wanted(event) == event
+        assert wanted(Removed(OTHER)) == Removed(OTHER)
+        assert wanted(Removed(OTHER)) is None
+
+
+def test_a_resync_begins_anew() -> None:
+    """P8: what it does not tell of is gone for the listener; what it tells of has an end."""
+    wanted = Wanted(None, is_web)
+    wanted(Added(WEB))
+    assert wanted(Resync((OTHER,))) == Resync(())
+    assert wanted(Removed(OTHER)) is None
+    assert wanted(Resync((WEB, DB))) == Resync((WEB,))
+    assert wanted(Removed(OTHER)) == Removed(OTHER)
+
+
+def test_nothing_is_remembered_of_what_has_ended() -> None:
+    """P11: also where ends are not wanted, nor who took the place of another."""
+    wanted = Wanted((Added,), is_web)
+    wanted(Added(WEB))
+    assert wanted(Removed(OTHER)) is None
+    assert not wanted._let_in
+    wanted = Wanted(None, is_web)
+    wanted(Added(WEB))
+    wanted(Rebooted(OTHER, DB))
+    wanted(Removed(DB))
+    assert not wanted._let_in

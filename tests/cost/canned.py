@@ -6,12 +6,14 @@ here waits, and no thread runs: the pass of the watcher is called as the watcher
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
 from domindex.core.reconcile import SPECIAL, name_path
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
+from domindex.errors import StoreError
 from domindex.index import Index
 from domindex.ports import Hypervisor, Row, Watch
 from domindex.xen._privcmd import CData, ffi
@@ -50,7 +52,7 @@ class CannedHypervisor:
     def shut_down(self, domid: int, reason: ShutdownReason | None) -> None:
         self.rows[domid] = row(domid, reason)
 
-    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
+    def confirms(self, domain: Domain) -> bool:
         raise NotImplementedError
 
     def unique_id(self, domid: int) -> int | None:
@@ -97,21 +99,28 @@ class CannedPrivcmd(FakePrivcmd):
 class CannedStore:
     """Names by path; each new watch fires once. See `ports.Store`."""
 
-    has_depth = False
     forgets = False
 
     def __init__(self, names: dict[bytes, bytes]) -> None:
         self.names = names
         self.queue: list[Watch] = []
 
-    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
+    def watch(
+        self, watches: Sequence[Watch], *, depth: int | None = None
+    ) -> list[StoreError | None]:
+        if depth is not None:
+            return [StoreError("canned", errno.EINVAL) for _ in watches]
         self.queue += watches
+        return [None] * len(watches)
 
     def unwatch(self, watches: Sequence[Watch]) -> None:
         pass
 
-    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
+    def read(self, paths: Sequence[bytes]) -> list[bytes | StoreError | None]:
         return [self.names.get(path) for path in paths]
+
+    def is_introduced(self, domid: int) -> bool | None:
+        return None
 
     def events(self, *, arrived: bool = False) -> Iterable[Watch]:
         queue, self.queue = self.queue, []

@@ -15,8 +15,8 @@ from uuid import UUID
 import domindex
 from domindex import Lost, Recovered
 from domindex.domain import Domain, OSType, ShutdownReason
+from domindex.options import Timing
 from domindex.ports import Host
-from domindex.watcher import Timing
 from tests.stage import PATIENCE, Heard, believed, eventually
 
 from . import xl

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from domindex.core.snapshot import Snapshot
 from domindex.events import Event, Renamed
+from domindex.options import Timing
 from domindex.testing import SimulatedHost
-from domindex.watcher import Timing
 from tests.figures.measure import Figure, in_turns, seconds
 
 DOMAINS = 300

@@ -195,7 +195,7 @@ def test_destroyed_in_the_order_of_xapi(stage: Stage) -> None:
         assert news(index, heard) == ["+web"]
         stage.toolstack.destroy(domid, order="xapi")
         assert news(index, heard) == ["-web"]
-        stage.toolstack.rename(domid, "ghost")
+        stage.toolstack.leave_node(domid, "ghost")
         assert news(index, heard) == []
         stage.toolstack.clear_node(domid)
         assert news(index, heard) == []

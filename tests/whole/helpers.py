@@ -9,11 +9,12 @@ from dataclasses import replace
 from typing import Final
 
 from domindex.domain import Domain, DomainInfo
+from domindex.errors import StoreError
 from domindex.events import DuplicateName, DuplicateUuid, Event, Synced
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
-from domindex.watcher import Timing
 from tests.histories import Believer
 
 LIMIT: Final = 5.0
@@ -152,9 +153,9 @@ class _Hypervisor:
         self._host.happens("look")
         return row
 
-    def confirms(self, domain: Domain, uuid: bool = False) -> bool:
+    def confirms(self, domain: Domain) -> bool:
         self._host.happens("before look")
-        confirmed = self._behind.confirms(domain, uuid)
+        confirmed = self._behind.confirms(domain)
         self._host.happens("confirms")
         self._host.happens("look")
         return confirmed
@@ -175,26 +176,34 @@ class _Hypervisor:
 class _Line:
     def __init__(self, host: Meddler, behind: Store) -> None:
         self._host, self._behind = host, behind
-        self.has_depth, self.forgets = behind.has_depth, behind.forgets
+        self.forgets = behind.forgets
         self.watched: set[Watch] = set()
         self.waiting = False
         self.closed = 0
 
-    def watch(self, watches: Sequence[Watch], *, depth: int | None = None) -> None:
-        self._behind.watch(watches, depth=depth)
-        self.watched |= set(watches)
+    def watch(
+        self, watches: Sequence[Watch], *, depth: int | None = None
+    ) -> list[StoreError | None]:
+        answers = self._behind.watch(watches, depth=depth)
+        self.watched |= {
+            watch for watch, error in zip(watches, answers, strict=True) if error is None
+        }
         self._host.happens("watch")
+        return answers
 
     def unwatch(self, watches: Sequence[Watch]) -> None:
         self._behind.unwatch(watches)
         self.watched -= set(watches)
         self._host.happens("unwatch")
 
-    def read(self, paths: Sequence[bytes]) -> list[bytes | None]:
+    def read(self, paths: Sequence[bytes]) -> list[bytes | StoreError | None]:
         self._host.happens("before read")
         values = self._behind.read(paths)
         self._host.happens("read")
         return values
+
+    def is_introduced(self, domid: int) -> bool | None:
+        return self._behind.is_introduced(domid)
 
     def barrier(self) -> None:
         self._behind.barrier()

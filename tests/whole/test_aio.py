@@ -41,9 +41,9 @@ from domindex.events import (
     ShutDown,
     Synced,
 )
+from domindex.options import Timing
 from domindex.ports import Host
 from domindex.testing import QUICK, SimulatedHost
-from domindex.watcher import Timing
 from tests.whole.helpers import CALM, LIMIT, SHARP, Meddler, eventually, our_threads
 
 P = ParamSpec("P")

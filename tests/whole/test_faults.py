@@ -32,9 +32,9 @@ from domindex.errors import (
 )
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Store, Watch
 from domindex.testing import QUICK, SimulatedHost
-from domindex.watcher import Timing
 from tests.whole.helpers import CALM, LIMIT, SHARP, Ear, Meddler, eventually, our_threads, told
 
 

@@ -61,7 +61,9 @@ def open_store(xenstored: FakeXenstored) -> Iterator[OpenStore]:
     opened: list[XenStore] = []
 
     def open_one(timeout: float = LIMIT) -> XenStore:
+        known = len(xenstored.clients)
         opened.append(XenStore("socket", xenstored.path, timeout))
+        xenstored.wait_until(lambda: len(xenstored.clients) > known)  # nothing is asked yet
         return opened[-1]
 
     yield open_one

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from domindex.xen import _privcmd
+from domindex import forking
 from domindex.xen._privcmd import CData, Privcmd, ffi
 
 ABI: Final[dict[str, Any]] = json.loads(Path(__file__).with_name("abi.json").read_text())
@@ -77,6 +77,8 @@ class FakeXen:
 
     guest: the caller is a domU: EPERM for sysctl and domctl.
     restricted: IOCTL_PRIVCMD_RESTRICT was used: EPERM for everything.
+    hidden: domids that a policy does not let the caller see: not listed, EACCES for each.
+    secret: errno of each get_domain_state, as where a policy refuses it, by domid.
     flask: a policy denies sysctl and domctl: EACCES, as for a wrong version.
     versions: (domctl, sysctl) other than the release has; says: what xen_version says.
     extra: bytes more in each entry, as a vendor's patch would add them.
@@ -101,6 +103,8 @@ class FakeXen:
         self.domains = {domain.domid: domain for domain in domains}
         self.domains.setdefault(0, FakeDomain(0))
         self.guest = self.restricted = self.flask = False
+        self.hidden: set[int] = set()
+        self.secret: dict[int, int] = {}
         self.extra = self.excess = self.spurious = self.failing = 0
         self.arrange: Callable[[list[FakeDomain]], list[FakeDomain]] = list
         self.padding = GARBAGE
@@ -164,7 +168,8 @@ class FakeXen:
         if command != 6:
             return -errno.ENOSYS
         first, most, buffer = _int(at, 8, 2), _int(at, 12, 4), _int(at, 16, 8)
-        rest = [self.domains[d] for d in sorted(self.domains) if d >= first]
+        seen = sorted(self.domains.keys() - self.hidden)
+        rest = [self.domains[d] for d in seen if d >= first]
         listed = self.arrange(rest)[:most]
         raw = b"".join(self.entry(domain) for domain in listed)
         _bytes(buffer, len(raw))[:] = raw
@@ -188,6 +193,8 @@ class FakeXen:
             candidates = [d for d in sorted(self.domains) if d >= domid]
             if not candidates or (self.number >= (4, 18) and candidates[0] != domid):
                 return -errno.ESRCH
+            if candidates[0] in self.hidden:
+                return -errno.EACCES
             raw = self.entry(self.domains[candidates[0]])
             at[16 : 16 + min(len(raw), 128)] = raw[:128]
             at[8:10] = candidates[0].to_bytes(2, "little")
@@ -196,6 +203,8 @@ class FakeXen:
             assert at[20:24] == bytes(4), "the padding of get_domain_state is to be zero"
             if domid not in self.domains:
                 return -errno.ESRCH
+            if domid in self.hidden or domid in self.secret:
+                return -self.secret.get(domid, errno.EACCES)
             domain = self.domains[domid]
             at[16:18] = domain.state.to_bytes(2, "little")
             at[18:20] = (3 if domid == 0 else 0).to_bytes(2, "little")
@@ -214,7 +223,7 @@ class FakePrivcmd(Privcmd):
         self.xen = xen
         self._fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._buffers = None if plain else os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)
-        _privcmd._open.add(self)
+        forking.register(self)
 
     def call(self, prepared: CData) -> int:
         self.check_open()

@@ -46,6 +46,7 @@ class Op(enum.IntEnum):
     RM = 13
     EVENT = 15
     ERROR = 16
+    IS_DOMAIN_INTRODUCED = 17
     GET_FEATURE = 23
 
 
@@ -117,6 +118,8 @@ class FakeXenstored:
     features: what GET_FEATURE answers; None: as a xenstored that does not know the request.
     merges: an event that is still unsent is not queued again (C xenstored from 4.17 on).
     doubles: every event is sent twice.
+    oxenstored: as it is from 25.2 on: no GET_FEATURE, and a depth is taken on paths alone.
+    introduced: domids that it was told of and that have not gone.
     event_first: the event of a fresh watch overtakes its acknowledgement (only a bus may).
     old_bus: watches and their ends are acknowledged there without the request's id, as Linux
         before 4.11 does it.
@@ -128,6 +131,8 @@ class FakeXenstored:
         self.merges = self.doubles = self.event_first = False
         self.fires_at_start = True
         self.accepts = self.old_bus = True
+        self.oxenstored = False
+        self.introduced = {0}
         self.nodes: dict[bytes, bytes] = {b"/": b""}
         self.clients: list[Client] = []
         self.requests: list[Request] = []
@@ -227,10 +232,13 @@ class FakeXenstored:
 
     def introduce(self, domid: int) -> None:
         """As after INTRODUCE by the toolstack."""
+        self.introduced.add(domid)
         self._fire_special(b"@introduceDomain", domid)
 
-    def release(self, domid: int) -> None:
-        """As when a domain stopped or died."""
+    def release(self, domid: int, *, gone: bool = True) -> None:
+        """As when a domain died, or merely stopped."""
+        if gone:
+            self.introduced.discard(domid)
         self._fire_special(b"@releaseDomain", domid)
 
     def fire(self, path: bytes, below: Iterable[bytes] = ()) -> None:
@@ -450,7 +458,9 @@ class FakeXenstored:
                 return [request.reply()]
             case Op.GET_DOMAIN_PATH:
                 return [request.reply(b"/local/domain/%d\0" % int(first))]
-            case Op.GET_FEATURE if self.features is not None:
+            case Op.IS_DOMAIN_INTRODUCED:
+                return [request.reply(b"T\0" if int(first) in self.introduced else b"F\0")]
+            case Op.GET_FEATURE if self.features is not None and not self.oxenstored:
                 return [request.reply(b"%d\0" % self.features)]
         return [request.error(b"ENOSYS")]
 
@@ -458,7 +468,8 @@ class FakeXenstored:
         token, *more = rest[:-1] or [b""]
         client, depth = request.client, None
         if more and not client.bus:
-            if self.features is None or not self.features & 4 or not more[0].isdigit():
+            knows = not path.startswith(b"@") if self.oxenstored else (self.features or 0) & 4
+            if not knows or not more[0].isdigit():
                 return [request.error(b"EINVAL")]
             depth = int(more[0])
         if not client.bus and (path, token) in [watch[:2] for watch in client.watches]:

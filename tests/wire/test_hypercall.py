@@ -7,6 +7,7 @@ tested in `test_layouts.py`.
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import faulthandler
 import gc
@@ -24,7 +25,7 @@ from uuid import UUID
 import pytest
 
 import domindex.xen.hypercall
-from domindex.domain import DomainInfo, OSType, ShutdownReason
+from domindex.domain import Domain, DomainInfo, Life, OSType, ShutdownReason
 from domindex.errors import (
     AccessDenied,
     Closed,
@@ -395,7 +396,6 @@ def test_what_is_remembered_of_one_domain_is_not_told_of_another(
         lambda domains: [domains[0], *domains],
         lambda domains: [domains[0], domains[2], domains[1]],
         lambda domains: [*domains, domains[1]],
-        lambda domains: domains[1:],
         lambda domains: [],
         lambda domains: [*domains, FakeDomain(0x7FF0)],
         lambda domains: [*domains, FakeDomain(0x7FFF)],
@@ -406,7 +406,6 @@ def test_what_is_remembered_of_one_domain_is_not_told_of_another(
         "dom0 twice",
         "disordered",
         "one again",
-        "no dom0",
         "nothing",
         "DOMID_SELF",
         "DOMID_IDLE",
@@ -416,7 +415,7 @@ def test_what_is_remembered_of_one_domain_is_not_told_of_another(
 def test_a_list_that_cannot_be_whole_is_refused(
     open_on: Open, arrange: Callable[[list[FakeDomain]], list[FakeDomain]]
 ) -> None:
-    """P4: out of order, doubled, without dom0, or with domids that are nobody's."""
+    """P4: out of order, doubled, empty, or with domids that are nobody's."""
     xen = FakeXen("4.17", domains=[FakeDomain(1), FakeDomain(2)])
     hypervisor = open_on(xen)
     xen.arrange = arrange
@@ -570,16 +569,158 @@ def test_arm_runs_no_release_before_it_was_there() -> None:
     assert isinstance(refusal(xen), AccessDenied)
 
 
-@pytest.mark.parametrize(
-    "arrange", [lambda domains: domains[1:], lambda domains: [], lambda domains: domains[1:2]]
-)
-def test_a_list_without_dom0_is_not_opened(
-    arrange: Callable[[list[FakeDomain]], list[FakeDomain]],
+@pytest.mark.parametrize(("release", "machine"), PAIRS)
+@pytest.mark.parametrize("why", ["absent", "hidden"])
+def test_a_host_without_domain_0_is_served(
+    open_on: Open, release: str, machine: str, why: str
 ) -> None:
-    """Every known Xen begins with it: else the entry is not what it is taken for."""
-    xen = FakeXen("4.17", domains=[FakeDomain(1)])
-    xen.arrange = arrange
-    assert isinstance(refusal(xen), UnknownXen)
+    """P4: a control domain need not be domain 0, and a policy may hide that one: the versions and
+    the size of an entry are found out all the same."""
+    xen = FakeXen(release, machine, [FakeDomain(1), FakeDomain(7)])
+    if why == "hidden":
+        xen.hidden = {0}
+    else:
+        xen.remove(0)
+    hypervisor = open_on(xen)
+    facts = ABI["releases"][release]
+    assert hypervisor.version.endswith(
+        f"(domctl {facts['domctl']:#x}, sysctl {facts['sysctl']:#x})"
+    )
+    assert [row.domid for row in hypervisor.list()] == [1, 7]
+    assert hypervisor.get(0) is None
+    assert hypervisor.has_unique_ids is (xen.number >= (4, 21))
+    if hypervisor.has_unique_ids:
+        assert hypervisor.unique_id(7) == xen.domains[7].unique_id
+
+
+@pytest.mark.parametrize("release", ["4.14", "4.17", "4.20", "4.22"])
+def test_a_policy_that_hides_every_domain_is_named(release: str) -> None:
+    """AccessDenied, in one sentence: an empty list is no host without domains."""
+    xen = FakeXen(release, domains=[FakeDomain(1)])
+    xen.hidden = {0, 1}
+    error = refusal(xen)
+    assert isinstance(error, AccessDenied)
+    assert "Flask" in str(error)
+
+
+def test_the_highest_domid_may_be_in_use(open_on: Open) -> None:
+    """What the version is tried on may exist; it is not changed."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(0x7FEF)])
+    assert [row.domid for row in open_on(xen).list()] == [0, 0x7FEF]
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM])
+def test_a_state_that_a_policy_refuses_concerns_that_domain_alone(
+    open_on: Open, error: int
+) -> None:
+    """P9: HypercallFailed with its number; the others have theirs."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(1), FakeDomain(2)])
+    xen.secret[1] = error
+    hypervisor = open_on(xen)
+    with pytest.raises(HypercallFailed) as caught:
+        hypervisor.unique_id(1)
+    assert caught.value.errno == error
+    assert hypervisor.unique_id(2) == xen.domains[2].unique_id
+
+
+# -- confirming a record ---------------------------------------------------------------------
+
+
+def record(hypervisor: PrivcmdHypervisor, domid: int) -> Domain:
+    """What an index would hold of it."""
+    row = hypervisor.get(domid)
+    assert row is not None
+    unique_id = hypervisor.unique_id(domid) if hypervisor.has_unique_ids else None
+    uuid = UUID(bytes=row.handle)
+    return Domain(
+        domid, uuid, "web", row.type, Life(domid, unique_id, uuid, 0.0), 0.0, row.shutdown
+    )
+
+
+CHANGES: dict[str, Callable[[FakeXen], object]] = {
+    "gone": lambda xen: xen.remove(3),
+    "another uuid": lambda xen: xen.domains[3].fields.update(handle=b"another"),
+    "another type": lambda xen: xen.domains[3].fields.update(flags=0x2),
+    "shut down": lambda xen: xen.domains[3].fields.update(flags=0x4 | 3 << 16),
+    "dying": lambda xen: xen.domains[3].fields.update(flags=0x1),
+}
+
+
+@pytest.mark.parametrize("release", ["4.14", "4.17", "4.20", "4.22"])
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_record_is_confirmed_in_all_that_it_takes_from_here(
+    open_on: Open, release: str, change: str
+) -> None:
+    """P7: life, uuid, type and shutdown, on every Xen."""
+    xen = FakeXen(release, domains=[FakeDomain(3), FakeDomain(4)])
+    hypervisor = open_on(xen)
+    domain, other = record(hypervisor, 3), record(hypervisor, 4)
+    assert hypervisor.confirms(domain)
+    CHANGES[change](xen)
+    assert not hypervisor.confirms(domain)
+    assert hypervisor.confirms(other)
+
+
+@pytest.mark.parametrize("release", ["4.14", "4.17", "4.20", "4.22"])
+def test_a_resumed_or_equal_record_is_told_apart(open_on: Open, release: str) -> None:
+    """P7: one that runs again, and, by its unique id, another life that looks the same."""
+    xen = FakeXen(release, domains=[FakeDomain(3, {"flags": 0x4 | 2 << 16})])
+    hypervisor = open_on(xen)
+    domain = record(hypervisor, 3)
+    assert hypervisor.confirms(domain)
+    xen.domains[3].fields["flags"] = 0
+    assert not hypervisor.confirms(domain)
+    domain = record(hypervisor, 3)
+    xen.domains[3].unique_id += 1
+    assert hypervisor.confirms(domain) is not hypervisor.has_unique_ids
+
+
+def test_confirming_costs_one_call_or_two(open_on: Open) -> None:
+    """P7: the entry; where the life has an id, the state after it."""
+    for release, calls in (("4.20", [(35, 6)]), (NEWEST, [(35, 6), (36, 90)])):
+        xen = FakeXen(release, domains=[FakeDomain(3)])
+        hypervisor = open_on(xen)
+        domain = record(hypervisor, 3)
+        xen.calls.clear()
+        assert hypervisor.confirms(domain)
+        assert xen.calls == calls
+
+
+@pytest.mark.parametrize("error", [errno.EACCES, errno.EPERM, errno.EIO])
+def test_where_the_state_is_refused_the_entry_decides(open_on: Open, error: int) -> None:
+    """P7: also for a record without an id. Another error is one."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(3)])
+    hypervisor = open_on(xen)
+    domain = record(hypervisor, 3)
+    xen.secret[3] = error
+    without = dataclasses.replace(domain, life=Life(3, None, domain.uuid, 0.0))
+    assert hypervisor.confirms(without)
+    if error == errno.EIO:
+        with pytest.raises(HypercallFailed):
+            hypervisor.confirms(domain)
+    else:
+        assert hypervisor.confirms(domain)
+    xen.domains[3].fields["handle"] = b"another"
+    assert not hypervisor.confirms(domain)
+    assert not hypervisor.confirms(without)
+
+
+def test_a_life_that_follows_between_the_two_calls_is_not_confirmed(open_on: Open) -> None:
+    """P7: the entry is read first, so that an id that still is its own says whose it was."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(3)])
+    hypervisor = open_on(xen)
+    domain = record(hypervisor, 3)
+
+    def end(domains: list[FakeDomain]) -> list[FakeDomain]:
+        listed = list(domains)
+        xen.domains[3] = FakeDomain(3, dict(xen.domains[3].fields), 12345)
+        return listed
+
+    xen.arrange = end
+    assert not hypervisor.confirms(domain)
+
+
+# -- numbers that are refused ----------------------------------------------------------------
 
 
 def test_a_count_that_is_too_high_is_not_opened() -> None:
@@ -753,6 +894,112 @@ def test_closing_under_the_hands_of_other_threads_is_safe() -> None:
             return " ".join(sorted({done.result(10) for done in asking}))
 
     assert in_a_child(report) == Closed.__name__
+
+
+class Interrupting(FakePrivcmd):
+    """Something happens amid a call: before Xen fills the caller's memory, or after."""
+
+    amid: Callable[[], object] | None = None
+    late = False
+
+    def call(self, prepared: Any) -> int:
+        amid, self.amid = self.amid, None
+        if amid is not None and not self.late:
+            amid()
+        result = super().call(prepared)
+        if amid is not None and self.late:
+            amid()
+        return result
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("inner", CALLS)
+@pytest.mark.parametrize("outer", CALLS)
+def test_a_call_amid_a_call_of_the_same_thread_disturbs_it_not(
+    outer: str, inner: str, late: bool
+) -> None:
+    """P1: a signal's handler, or `__del__`, asks of others; each has its own answer."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(3), FakeDomain(5)])
+    privcmd = Interrupting(xen)
+    privcmd.late = late
+    hypervisor = PrivcmdHypervisor(privcmd, xen.machine)
+    calls: dict[str, Callable[[int], object]] = {
+        "list": lambda _: hypervisor.list(),
+        "get": hypervisor.get,
+        "info": hypervisor.info,
+        "unique_id": hypervisor.unique_id,
+    }
+    expected = calls[outer](3), calls[inner](5)
+    told: list[object] = []
+    privcmd.amid = lambda: told.append(calls[inner](5))
+    assert (calls[outer](3), told) == (expected[0], [expected[1]])
+    hypervisor.close()
+
+
+def test_a_list_amid_the_decoding_of_a_list_is_right() -> None:
+    """P1: what is kept of the last list is only used by whoever has it alone."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(domid) for domid in range(100)])
+    hypervisor = PrivcmdHypervisor(FakePrivcmd(xen), xen.machine)
+    usual = hypervisor._decode
+    told: list[object] = []
+
+    def decode(entry: tuple[Any, ...]) -> Row:
+        if not told:
+            told.append(None)
+            xen.remove(7)
+            told[0] = [row.domid for row in hypervisor.list()]
+        return usual(entry)
+
+    (listing,) = hypervisor._listings
+    listing._decode = decode
+    assert [row.domid for row in hypervisor.list()] == [*range(100)]
+    assert told == [[d for d in range(100) if d != 7]]
+    assert [row.domid for row in hypervisor.list()] == told[0]
+    hypervisor.close()
+
+
+def test_a_call_that_was_broken_off_leaves_nothing_half_done() -> None:
+    """P1: Ctrl-C amid a list, and the next one is right."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(domid) for domid in range(100)])
+    privcmd = Interrupting(xen)
+    hypervisor = PrivcmdHypervisor(privcmd, xen.machine)
+    before = hypervisor.list()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    for call in CALLS.values():
+        privcmd.amid = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            call(hypervisor)
+        call(hypervisor)
+    assert hypervisor.list() == before
+    hypervisor.close()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_closing_waits_for_no_other_threads_call(call: str) -> None:
+    """P9: descriptors are given back at once, whatever Xen keeps the other thread for."""
+    xen = FakeXen(NEWEST, domains=[FakeDomain(3)])
+    privcmd = Interrupting(xen)
+    hypervisor = PrivcmdHypervisor(privcmd, xen.machine)
+    inside, go_on = threading.Event(), threading.Event()
+
+    def amid() -> None:
+        inside.set()
+        assert go_on.wait(10)
+
+    privcmd.amid = amid
+    with ThreadPoolExecutor() as pool:
+        asking = pool.submit(tried, hypervisor, CALLS[call])
+        assert inside.wait(10)
+        closing = pool.submit(hypervisor.close)
+        try:
+            closing.result(5)
+            assert privcmd.closed
+        finally:
+            go_on.set()
+        assert asking.result(10) == Closed.__name__
 
 
 # -- the device ------------------------------------------------------------------------------

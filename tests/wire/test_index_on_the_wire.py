@@ -35,8 +35,8 @@ from domindex.errors import (
 )
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed, ShutDown
 from domindex.index import Index
+from domindex.options import Timing
 from domindex.ports import Hypervisor, Store
-from domindex.watcher import Timing
 from domindex.xen.hypercall import PrivcmdHypervisor
 from domindex.xen.xenstore import XenStore
 from tests.stage import LIVES
@@ -75,7 +75,7 @@ class WireHost:
 
     def shut_down(self, domid: int, reason: int) -> None:
         self.xen.domains[domid].fields["flags"] = 0x4 | reason << 16
-        self.xenstored.release(domid)
+        self.xenstored.release(domid, gone=False)
 
     def destroy(self, domid: int) -> None:
         """As libxl: the nodes go first."""

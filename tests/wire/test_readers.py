@@ -81,12 +81,18 @@ def test_replies_in_any_order_and_in_pieces(
 
 
 def test_a_refusal_is_of_that_read_alone(xenstored: FakeXenstored, store: XenStore) -> None:
-    """As on the line: the first that is no missing node is raised, and the line goes on."""
-    fill(xenstored)
-    xenstored.rule(refuse(b"EIO"), op=Op.READ, times=1)
-    with pytest.raises(StoreError, match="EIO") as caught:
-        store.read(PATHS)
-    assert not isinstance(caught.value, StoreLost)
+    """P9: as on the line, it is given in its place, and the others have their values."""
+    values = fill(xenstored)
+    for name in (b"EIO", b"EACCES", b"ENOMEM", b"EINVAL", b"E2BIG", b"EQUOTA", b"ENOSPC", b"?"):
+        xenstored.rule(refuse(name), op=Op.READ, times=1)
+        given = store.read(PATHS)
+        (place,) = [n for n, value in enumerate(given) if isinstance(value, StoreError)]
+        refusal = given[place]
+        assert isinstance(refusal, StoreError)
+        assert not isinstance(refusal, StoreLost)
+        assert (refusal.operation, refusal.path) == ("READ", PATHS[place].decode())
+        assert name.decode() in str(refusal)
+        assert given[:place] + given[place + 1 :] == values[:place] + values[place + 1 :]
     store.barrier()
 
 
@@ -129,8 +135,10 @@ def test_silence_is_limited(xenstored: FakeXenstored, open_store: OpenStore) -> 
     """P9: no call blocks without a time limit."""
     store = open_store(LIMIT)
     xenstored.rule(silent, op=Op.READ, times=1)
-    with pytest.raises(StoreLost, match="silent"):
+    with pytest.raises(StoreLost, match=r"silent.*READ of /n/") as caught:
         store.read(PATHS)
+    assert caught.value.operation == "READ"
+    assert caught.value.path in [path.decode() for path in PATHS]
 
 
 def test_interrupted_from_another_thread(xenstored: FakeXenstored, store: XenStore) -> None:

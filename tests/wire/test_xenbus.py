@@ -6,6 +6,8 @@ in any relative order.
 
 from __future__ import annotations
 
+import errno
+import os
 import socket
 from collections.abc import Iterator
 
@@ -38,6 +40,9 @@ class Line:
     def fileno(self) -> int:
         return self._end.fileno()
 
+    def write(self, data: bytes | bytearray, /) -> int:
+        return os.write(self.fileno(), data)
+
 
 @pytest.fixture(params=["Linux before 4.11", "Linux"])
 def old_bus(request: pytest.FixtureRequest, xenstored: FakeXenstored) -> bool:
@@ -57,10 +62,37 @@ def bus(
     store.close()
 
 
-def test_no_feature_is_asked_for(xenstored: FakeXenstored, bus: XenStore) -> None:
+def test_depth_is_refused_without_asking(xenstored: FakeXenstored, bus: XenStore) -> None:
     """The device drops the third argument of a watch without a word: there is no depth."""
-    assert not bus.has_depth
+    for refusal in bus.watch([WEB, RELEASE], depth=1):
+        assert isinstance(refusal, StoreError)
+        assert (refusal.errno, refusal.operation) == (errno.EINVAL, "WATCH")
     assert xenstored.requests == []
+    assert bus.watch([WEB]) == [None]
+
+
+def test_a_watch_that_the_kernel_refuses_concerns_itself_alone(
+    xenstored: FakeXenstored, bus: XenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: it asks xenstored within the write, which fails with the errno of the refusal."""
+    usual = Line.write
+
+    def write(line: Line, data: bytes | bytearray, /) -> int:
+        if NAME in data and data[0] == Op.WATCH:
+            raise OSError(errno.ENOSPC, "no more watches")
+        return usual(line, data)
+
+    monkeypatch.setattr(Line, "write", write)
+    with within(0):
+        refusal, other = bus.watch([WEB, RELEASE])
+    assert isinstance(refusal, StoreError)
+    assert (refusal.errno, refusal.path) == (errno.ENOSPC, NAME.decode())
+    assert other is None
+    assert list(bus.events()) == [RELEASE]
+    assert bus.read([NAME]) == [None]
+    monkeypatch.setattr(Line, "write", lambda *_: os.write(-1, b""))
+    with pytest.raises(StoreLost):
+        bus.read([NAME])
 
 
 def test_values_come_back_in_the_order_of_their_paths(
@@ -190,8 +222,9 @@ def test_a_message_that_comes_in_pieces_is_put_together(
 def test_a_refusal_is_an_error_and_the_line_works(xenstored: FakeXenstored, bus: XenStore) -> None:
     """Replies of xenstored come through with their ids."""
     xenstored.rule(refuse(b"EIO"), op=Op.READ, times=1)
-    with pytest.raises(StoreError, match="EIO"):
-        bus.read([NAME, b"/other"])
+    refusal, other = bus.read([NAME, b"/other"])
+    assert isinstance(refusal, StoreError)
+    assert (refusal.errno, other) == (errno.EIO, None)
     assert bus.read([NAME]) == [None]
 
 

@@ -23,13 +23,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pyxs.connection
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import domindex.xen._pyxs
+import domindex.xen.polling
 import domindex.xen.xenstore
+from domindex.connect import XenHost
 from domindex.errors import AccessDenied, HostError, InvalidKey, StoreError, StoreLost
 from domindex.ports import Watch
+from domindex.xen.readers import read_all
 from domindex.xen.xenstore import XenStore
 
 from .conftest import LIMIT, OpenStore, descriptors
@@ -310,29 +314,134 @@ def test_a_closed_line_can_be_woken(store: XenStore) -> None:
 # -- what the server can do ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("features", "depth"),
-    [(None, False), (0, False), (2, False), (10, False), (4, True), (14, True)],
-)
-def test_watch_depth_is_found_out(
-    xenstored: FakeXenstored, open_store: OpenStore, features: int | None, depth: bool
-) -> None:
-    """Bit 4 of GET_FEATURE says so; a xenstored that does not know the request has none."""
-    xenstored.features = features
-    assert open_store().has_depth is depth
+def test_opening_asks_for_nothing(xenstored: FakeXenstored, store: XenStore) -> None:
+    """P11: what the server can do is found out by trying."""
+    assert store.transport == "socket"
+    assert xenstored.requests == []
+
+
+NAMES = Watch(b"/local/domain", b"names")
 
 
 @pytest.mark.parametrize(
-    "answer", [b"", b"\0", b"yes\0", b"-4\0", b"4.0\0", b"9" * 5000, "٤".encode(), b"4\n\0"]
+    ("features", "oxenstored", "path", "known"),
+    [
+        (None, False, NAMES, False),
+        (None, False, RELEASE, False),
+        (10, False, NAMES, False),
+        (10, False, RELEASE, False),
+        (14, False, NAMES, True),
+        (14, False, RELEASE, True),
+        (None, True, NAMES, True),
+        (14, True, RELEASE, False),
+    ],
 )
-def test_nonsense_features_are_none(
-    xenstored: FakeXenstored, open_store: OpenStore, answer: bytes
+def test_watch_depth_is_found_out_by_trying(
+    xenstored: FakeXenstored,
+    store: XenStore,
+    features: int | None,
+    oxenstored: bool,
+    path: Watch,
+    known: bool,
 ) -> None:
-    """What is not a number says nothing, and the line works."""
-    xenstored.rule(value(answer), op=Op.GET_FEATURE)
-    store = open_store()
-    assert not store.has_depth
-    assert store.read([NAME]) == [None]
+    """EINVAL where it is not known, as oxenstored's special watches; and the line goes on."""
+    xenstored.features, xenstored.oxenstored = features, oxenstored
+    (refusal,) = store.watch([path], depth=2)
+    if known:
+        assert refusal is None
+        assert list(store.events()) == [path]
+    else:
+        assert refusal is not None
+        assert refusal.errno == errno.EINVAL
+        assert list(store.events()) == []
+        assert store.watch([path]) == [None]
+
+
+def test_a_refused_watch_is_forgotten_and_the_others_are_set(
+    xenstored: FakeXenstored, store: XenStore
+) -> None:
+    """P9: nothing is waited for or taken in under its token; the rest fire at their start."""
+    xenstored.rule(refuse(b"ENOSPC"), op=Op.WATCH, times=1)
+    with within(0):
+        refusal, other = store.watch([WEB, RELEASE])
+    assert other is None
+    assert refusal is not None
+    assert refusal.errno == errno.ENOSPC
+    assert list(store.events()) == [RELEASE]
+    xenstored.send(event(*WEB))
+    store.barrier()
+    assert list(store.events()) == []
+    assert store.watch([WEB]) == [None]
+    assert list(store.events()) == [WEB]
+
+
+def test_the_watch_of_all_names_tells_which_path_changed(
+    xenstored: FakeXenstored, store: XenStore
+) -> None:
+    """Two levels deep and no deeper."""
+    store.watch([NAMES], depth=2)
+    store.events()
+    for path in (NAME, b"/local/domain/7/memory/target", b"/local/domain/7/vm", NAME):
+        xenstored.write(path, b"x")
+    store.barrier()
+    assert list(store.events()) == [Watch(NAME, b"names"), Watch(b"/local/domain/7/vm", b"names")]
+
+
+def test_whatever_changes_below_a_followed_node_is_one_event(
+    xenstored: FakeXenstored, store: XenStore
+) -> None:
+    """P9: a guest that makes ever other nodes there neither breaks the line nor takes memory."""
+    data = Watch(b"/local/domain/1/data", b"node/1/1")
+    store.watch([data, WEB])
+    store.events()
+    blob = b"".join(event(b"/local/domain/1/data/%d" % n, data.token) for n in range(140_000))
+    xenstored.rule(before(blob), op=Op.GET_DOMAIN_PATH, times=1)
+    store.barrier()
+    assert len(store._queue) == 1
+    assert list(store.events()) == [data]
+    xenstored.write(b"/local/domain/1/data/x", b"x")
+    store.barrier()
+    assert list(store.events()) == [data]
+
+
+@pytest.mark.parametrize("long", [False, True])
+def test_more_paths_than_there_is_room_for_are_told_as_the_watch_s_own(
+    xenstored: FakeXenstored, store: XenStore, long: bool
+) -> None:
+    """P9: then anything below may have changed. No number of events, no path, ends the line."""
+    store.watch([NAMES, RELEASE], depth=2)
+    store.events()
+    room = domindex.xen.xenstore._ROOM
+    paths = [b"/local/domain/1/" + b"x" * 5000] if long else []
+    paths += [b"/local/domain/%d/name" % n for n in range(10 if long else 140_000)]
+    blob = b"".join(event(path, NAMES.token) for path in paths)
+    xenstored.rule(before(blob, event(b"@releaseDomain/7", RELEASE.token)), times=1)
+    store.barrier()
+    assert set(store.events()) == {NAMES, Watch(b"@releaseDomain/7", RELEASE.token)}
+    fit = paths[-10:] if long else paths[-room:]
+    few = b"".join(event(path, NAMES.token) for path in fit)
+    xenstored.rule(before(few), op=Op.GET_DOMAIN_PATH, times=1)
+    store.barrier()
+    assert [path for path, _ in store.events()] == fit
+
+
+@pytest.mark.parametrize("introduced", [True, False])
+def test_xenstored_says_of_which_domains_it_was_told(
+    xenstored: FakeXenstored, store: XenStore, introduced: bool
+) -> None:
+    """True, False, or None where it does not say; the line goes on."""
+    xenstored.introduce(7)
+    if not introduced:
+        xenstored.release(7)
+    assert store.is_introduced(7) is introduced
+    for said in (
+        refuse(b"EACCES"),
+        refuse(b"ENOSYS"),
+        *(value(v) for v in (b"", b"\0", b"X\0", b"TF\0")),
+    ):
+        xenstored.rule(said, op=Op.IS_DOMAIN_INTRODUCED, times=1)
+        assert store.is_introduced(7) is None
+    assert store.is_introduced(0) is True
 
 
 def test_special_watches_with_depth_name_the_domain(
@@ -349,102 +458,126 @@ def test_special_watches_with_depth_name_the_domain(
     assert list(store.events()) == told
 
 
-def test_depth_is_refused_by_an_older_server(
-    xenstored: FakeXenstored, open_store: OpenStore
-) -> None:
-    """EINVAL, and the line goes on."""
-    xenstored.features = None
-    store = open_store()
-    with pytest.raises(StoreError) as caught:
-        store.watch([RELEASE], depth=1)
-    assert caught.value.errno == errno.EINVAL
-    store.watch([RELEASE])
-
-
 # -- refusals --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("op", CALLS)
-@pytest.mark.parametrize(
-    ("name", "number"),
-    [
-        (b"EACCES", errno.EACCES),
-        (b"EAGAIN", errno.EAGAIN),
-        (b"EIO", errno.EIO),
-        (b"EINVAL", errno.EINVAL),
-        (b"EEXIST", errno.EEXIST),
-        (b"ENOSYS", errno.ENOSYS),
-        (b"EQUOTA", None),
-        (b"ENONSENSE", None),
-        (b"\xc3\x9cBEL", None),
-        (b"\xff\xfe", None),
-        (b"", None),
-        (b"E" * 4000, None),
-    ],
-    ids=lambda name: repr(name)[:14],
-)
-def test_a_refusal_is_an_error_and_the_line_works(
+ERRORS = [
+    (b"EACCES", errno.EACCES),
+    (b"EAGAIN", errno.EAGAIN),
+    (b"EIO", errno.EIO),
+    (b"EINVAL", errno.EINVAL),
+    (b"EEXIST", errno.EEXIST),
+    (b"ENOSYS", errno.ENOSYS),
+    (b"ENOMEM", errno.ENOMEM),
+    (b"E2BIG", errno.E2BIG),
+    (b"ENOSPC", errno.ENOSPC),
+    (b"EQUOTA", None),
+    (b"ENONSENSE", None),
+    (b"\xc3\x9cBEL", None),
+    (b"\xff\xfe", None),
+    (b"", None),
+    (b"E" * 4000, None),
+]
+
+
+@pytest.mark.parametrize(("name", "number"), ERRORS, ids=lambda name: repr(name)[:14])
+@pytest.mark.parametrize("op", [Op.READ, Op.WATCH])
+def test_a_refusal_is_given_in_its_place_and_the_line_works(
     xenstored: FakeXenstored, store: XenStore, op: Op, name: bytes, number: int | None
 ) -> None:
-    """StoreError with the number of the name, where it has one; never StoreLost."""
+    """P9: with the number of its name, where it has one, and with what was asked for."""
+    xenstored.write(b"/other", b"value")
     xenstored.rule(refuse(name), op=op, times=1)
-    with pytest.raises(StoreError) as caught:
-        CALLS[op](store)
-    assert not isinstance(caught.value, StoreLost)
-    assert caught.value.errno == number
-    assert "xenstored refuses" in str(caught.value)
-    assert len(str(caught.value)) < 200
+    given: list[Any]
+    if op == Op.READ:
+        given, others = store.read([NAME, b"/other", b"/none"]), [b"value", None]
+    else:
+        given, others = store.watch([WEB, RELEASE]), [None]
+    refusal = given[0]
+    assert given[1:] == others
+    assert isinstance(refusal, StoreError)
+    assert not isinstance(refusal, StoreLost)
+    assert (refusal.errno, refusal.operation, refusal.path) == (number, op.name, NAME.decode())
+    said = str(refusal)
+    assert said.startswith(f"xenstored refuses {op.name} of {NAME.decode()}: ")
+    assert len(said) < 200
+    assert said.isprintable()
+    if number is not None:
+        assert said.endswith(f": {name.decode()} ({os.strerror(number)})")
     xenstored.write(NAME, b"web")
     assert store.read([NAME]) == [b"web"]
 
 
-def test_a_server_that_answers_an_empty_request_with_the_next(
-    xenstored: FakeXenstored, open_store: OpenStore
+@pytest.mark.parametrize(("name", "number"), ERRORS, ids=lambda name: repr(name)[:14])
+def test_a_refused_barrier_or_unwatch_is_done(
+    xenstored: FakeXenstored, store: XenStore, name: bytes, number: int | None
 ) -> None:
-    """As oxenstored does: the question for the features has no payload, and must not wait alone."""
-    held: list[bytes] = []
-
-    def later(_: object, answer: Callable[[], list[bytes]]) -> list[bytes]:
-        held.extend(answer())
-        return []
-
-    def with_it(_: object, answer: Callable[[], list[bytes]]) -> list[bytes]:
-        ready = held.copy()
-        held.clear()
-        return [*ready, *answer()]
-
-    xenstored.rule(later, op=Op.GET_FEATURE)
-    xenstored.rule(with_it, op=Op.GET_DOMAIN_PATH)
-    assert open_store().read([NAME]) == [None]
+    """P9: a refusal comes after every earlier event, too; and an unwatched token is deaf."""
+    store.watch([WEB, RELEASE])
+    store.events()
+    xenstored.rule(refuse(name), op=Op.GET_DOMAIN_PATH)
+    xenstored.rule(refuse(name), op=Op.UNWATCH)
+    store.unwatch([WEB])
+    xenstored.write(NAME, b"web")
+    xenstored.release(7)
+    store.barrier()
+    assert list(store.events()) == [RELEASE]
+    assert store.read([NAME]) == [b"web"]
 
 
 def test_one_refusal_among_many_leaves_no_reply_behind(
     xenstored: FakeXenstored, store: XenStore
 ) -> None:
-    """The error is raised once every other reply has come: the next answers are the right ones."""
+    """P9: each of the others has its value, and the next answers are the right ones."""
+    store._alone = True
     paths = [b"/n/%d" % number for number in range(150)]
+    for path in paths:
+        xenstored.write(path, path)
     xenstored.rule(refuse(b"EIO"), times=1)
-    with pytest.raises(StoreError):
-        store.read(paths)
-    assert len(xenstored.requests) == 2 + len(paths)  # two at the opening
+    refusal, *others = store.read(paths)
+    assert isinstance(refusal, StoreError)
+    assert refusal.path == "/n/0"
+    assert others == paths[1:]
+    assert len(xenstored.requests) == len(paths)
     xenstored.write(NAME, b"web")
     assert store.read([NAME]) == [b"web"]
 
 
-def test_a_watch_that_exists_is_refused(xenstored: FakeXenstored, store: XenStore) -> None:
+def test_a_watch_that_exists_is_refused_and_goes_on(
+    xenstored: FakeXenstored, store: XenStore
+) -> None:
     """EEXIST: the same path under the same token."""
     store.watch([WEB])
-    with pytest.raises(StoreError) as caught:
-        store.watch([WEB])
-    assert caught.value.errno == errno.EEXIST
+    store.events()
+    (refusal,) = store.watch([WEB])
+    assert refusal is not None
+    assert refusal.errno == errno.EEXIST
+    xenstored.write(NAME, b"web")
+    store.barrier()
+    assert list(store.events()) == [WEB]
+
+
+@pytest.mark.parametrize("op", [Op.READ, Op.WATCH, Op.UNWATCH])
+@pytest.mark.parametrize("fault", ["silence", "the end", "garbage", "an unknown type"])
+def test_a_lost_line_says_what_it_was_asked_for(
+    xenstored: FakeXenstored, open_store: OpenStore, op: Op, fault: str
+) -> None:
+    """P9: operation and path, for people and for programs."""
+    store = open_store()
+    xenstored.rule(FATAL[fault], op=op)
+    with pytest.raises(StoreLost, match=f"asked for {op.name} of {NAME.decode()}") as caught:
+        CALLS[op](store)
+    assert (caught.value.operation, caught.value.path) == (op.name, NAME.decode())
 
 
 def test_a_refusal_forges_no_log_line(xenstored: FakeXenstored, store: XenStore) -> None:
     """What the server calls the error is escaped before people see it."""
     xenstored.rule(refuse(b"E\x1b[2J\nall is well"), times=1)
-    with pytest.raises(StoreError) as caught:
-        store.read([NAME])
-    assert str(caught.value).isprintable()
+    (refusal,) = store.read([b"/x\x1b[2J\n\xff"])
+    assert isinstance(refusal, StoreError)
+    assert str(refusal).isprintable()
+    assert refusal.path is not None
+    assert refusal.path.isprintable()
 
 
 # -- a xenstored that does not behave --------------------------------------------------------
@@ -462,17 +595,6 @@ def test_what_cannot_be_trusted_ends_the_line(
         CALLS[op](store)
     assert xenstored.path in str(caught.value)
     assert_unusable(store)
-
-
-@pytest.mark.parametrize("fault", FATAL)
-def test_a_line_that_is_broken_from_the_start_does_not_open(
-    xenstored: FakeXenstored, open_store: OpenStore, fault: str
-) -> None:
-    """The first request is made on opening: what it meets is raised there, and all is closed."""
-    xenstored.rule(FATAL[fault])
-    with within(LIMIT), pytest.raises(StoreLost):
-        open_store()
-    xenstored.wait_until(lambda: not xenstored.clients)
 
 
 @pytest.mark.parametrize("op", CALLS)
@@ -496,6 +618,7 @@ def test_garbage_is_noticed_while_waiting(xenstored: FakeXenstored, store: XenSt
     """Nothing was asked: what comes and is no event ends the line, in `wait` as in `events`."""
     for packets in ([b"\xff" * 16], [packet(Op.READ, b"x", 1)], [packet(Op.EVENT, b"x")]):
         other = XenStore("socket", xenstored.path, 10.0)
+        other.barrier()
         xenstored.send(*packets)
         with pytest.raises(StoreLost):
             other.wait(10)
@@ -665,18 +788,6 @@ def test_a_storm_nobody_asked_for_wakes_nobody(xenstored: FakeXenstored, store: 
         store.wait(0.1)
     assert list(store.events()) == []
     store.barrier()
-
-
-def test_more_kinds_of_events_than_there_can_be_domains_end_the_line(
-    xenstored: FakeXenstored, store: XenStore
-) -> None:
-    """Memory is bounded whatever the server sends."""
-    store.watch([RELEASE])
-    flood = b"".join(event(b"@releaseDomain/%d" % number, b"release") for number in range(140_000))
-    xenstored.rule(before(flood), op=Op.GET_DOMAIN_PATH)
-    with pytest.raises(StoreLost, match="garbage"):
-        store.barrier()
-    assert_unusable(store)
 
 
 def test_never_more_than_a_window_is_under_way(xenstored: FakeXenstored, store: XenStore) -> None:
@@ -981,11 +1092,8 @@ def test_a_path_that_names_a_device_is_taken_for_the_bus(monkeypatch: pytest.Mon
     """As libxenstore does; /dev/null then ends at once, as no bus would."""
     for path in (None, "/dev/null"):
         monkeypatch.setenv("XENSTORED_PATH", "/dev/null" if path is None else "/nowhere")
-        store = XenStore(None, path, LIMIT)
-        assert not store.has_depth
         with pytest.raises(StoreLost, match="/dev/null"):
-            store.read([NAME])
-        store.close()
+            XenStore(None, path, LIMIT)
 
 
 def test_nobody_there(directory: Path) -> None:
@@ -1001,6 +1109,223 @@ def test_nobody_there(directory: Path) -> None:
     for transport in ("socket", None, "xenbus"):
         with pytest.raises(StoreLost):
             XenStore(transport, f"{directory}/nothing", LIMIT)
+
+
+@pytest.fixture
+def device(
+    xenstored: FakeXenstored, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
+    """A xenbus device through which `xenstored` answers; it is where pyxs looks for it."""
+    path = directory / "xenbus"
+    path.touch()
+    monkeypatch.setattr(pyxs.connection, "_get_xenbus_path", lambda: str(path))
+    ends: list[socket.socket] = []
+
+    class Transport:
+        def __init__(self) -> None:
+            ends.append(xenstored.plug())
+            self.fileno, self.close = ends[-1].fileno, ends[-1].close
+
+    monkeypatch.setattr(
+        domindex.xen._pyxs._BusConnection, "create_transport", lambda _: Transport()
+    )
+    yield path
+    for end in ends:
+        end.close()
+
+
+@pytest.fixture(params=["dead", "plain", "directory", "missing"])
+def unserved(
+    request: pytest.FixtureRequest, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> Path:
+    """Where the socket is expected, and no xenstored serves."""
+    path = directory / "unserved"
+    if request.param == "dead":
+        with socket.socket(socket.AF_UNIX) as dead:
+            dead.bind(str(path))
+    elif request.param == "plain":
+        path.touch()
+    elif request.param == "directory":
+        path.mkdir()
+    monkeypatch.setenv("XENSTORED_PATH", str(path))
+    return path
+
+
+def test_where_nobody_serves_the_socket_the_bus_is_used(
+    xenstored: FakeXenstored, device: Path, unserved: Path
+) -> None:
+    """As libxenstore does; it has answered before the line is given out."""
+    xenstored.write(NAME, b"web")
+    store = XenStore(None, None, 10.0)
+    assert store.transport == "xenbus"
+    assert [request.op for request in xenstored.requests] == [Op.GET_DOMAIN_PATH]
+    assert store.read([NAME]) == [b"web"]
+    store.close()
+
+
+def test_a_bus_that_nobody_answers_through_is_not_used(
+    xenstored: FakeXenstored, device: Path, unserved: Path
+) -> None:
+    """Within the time limit, with both that were tried, and nothing is left open."""
+    xenstored.rule(silent)
+    with within(LIMIT), pytest.raises(StoreLost, match="is xenstored running") as caught:
+        XenStore(None, None, LIMIT)
+    for tried in (unserved, device):
+        assert str(tried) in str(caught.value)
+    xenstored.wait_until(lambda: not xenstored.clients)
+
+
+def test_without_a_device_it_is_said(
+    unserved: Path, directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was looked for, and what was found in its place."""
+    monkeypatch.setattr(pyxs.connection, "_get_xenbus_path", lambda: f"{directory}/nothing")
+    with pytest.raises(StoreLost, match="is xenstored running") as caught:
+        XenStore(None, None, LIMIT)
+    assert str(unserved) in str(caught.value)
+    assert f"there is no {directory}/nothing" in str(caught.value)
+    if unserved.is_socket():
+        assert "nobody serves" in str(caught.value)
+
+
+def test_a_path_that_is_given_is_not_left(device: Path, unserved: Path) -> None:
+    """Nor is a transport: the caller has said where xenstored is."""
+    for transport, path in ((None, str(unserved)), ("socket", None), ("socket", str(unserved))):
+        with pytest.raises(StoreLost, match=str(unserved)):
+            XenStore(transport, path, LIMIT)
+
+
+def test_a_socket_that_is_busy_or_closed_to_us_is_no_cause_for_the_bus(
+    xenstored: FakeXenstored, device: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """xenstored is there: it is waited for, and its word is taken."""
+    monkeypatch.setenv("XENSTORED_PATH", xenstored.path)
+    with xenstored.full_backlog(), pytest.raises(StoreLost) as caught:
+        XenStore(None, None, LIMIT)
+    assert caught.value.errno == errno.EAGAIN
+    store = XenStore(None, None, 10.0)
+    assert store.transport == "socket"
+    store.close()
+
+
+def test_a_host_comes_back_to_the_socket_that_was_not_there_yet(
+    xenstored: FakeXenstored, device: Path, unserved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The bus that was chosen without being asked for is no decision for ever; the socket is."""
+    host = XenHost()
+    for _ in range(2):
+        store = host.open_store(10.0)
+        assert isinstance(store, XenStore)
+        assert store.transport == "xenbus"
+        store.close()
+    monkeypatch.setenv("XENSTORED_PATH", xenstored.path)
+    store = host.open_store(10.0)
+    assert isinstance(store, XenStore)
+    assert store.transport == "socket"
+    store.close()
+    monkeypatch.setenv("XENSTORED_PATH", str(unserved))
+    with pytest.raises(StoreLost):
+        host.open_store(LIMIT)
+
+
+# -- the program around it -------------------------------------------------------------------
+
+
+def in_a_child(report: Callable[[], str]) -> str:
+    """What `report` says in a forked child, or the signal that killed it."""
+    readable, writable = os.pipe()
+    if (child := os.fork()) == 0:
+        try:
+            said = report()
+        except BaseException as error:
+            said = repr(error)
+        os.write(writable, said.encode())
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable, encoding="utf-8") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    return signal.Signals(os.WTERMSIG(status)).name if os.WIFSIGNALED(status) else said
+
+
+@pytest.mark.parametrize("many", [False, True])
+def test_a_xenstored_that_goes_kills_no_program(
+    directory: Path, many: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: whatever is done on SIGPIPE, also on the connections beside the line."""
+
+    def report() -> str:
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+        with FakeXenstored(f"{directory}/s") as server:
+            store = XenStore("socket", server.path, 10.0)
+            if many:
+
+                def cut_first(connections: Any, *others: Any) -> Any:
+                    server.wait_until(lambda: len(server.clients) == len(connections) + 1)
+                    server.cut()
+                    return read_all(connections, *others)
+
+                monkeypatch.setattr(domindex.xen.xenstore, "read_all", cut_first)
+            else:
+                store.barrier()
+                server.cut()
+            try:
+                store.read([b"/n/%d" % number for number in range(300 if many else 1)])
+            except StoreLost as error:
+                return f"lost: {error}"
+            finally:
+                store.close()
+        return "an answer"
+
+    assert in_a_child(report).startswith("lost: ")
+
+
+def test_a_child_keeps_no_connection_open(xenstored: FakeXenstored, store: XenStore) -> None:
+    """P9: neither the line nor those beside it, so that their end in the parent is their end."""
+    hold = Hold(xenstored)
+    xenstored.rule(hold, op=Op.READ)
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit(store.read, [b"/n/%d" % number for number in range(300)])
+        xenstored.wait_until(lambda: hold.seen == 300)
+        served = {client.socket.fileno() for client in xenstored.clients}
+
+        def report() -> str:
+            names = [(number, name) for number, name in descriptors() if "socket" in name]
+            theirs = {xenstored._listener.fileno()} if xenstored._listener else set()
+            return str([number for number, _ in names if number not in served | theirs])
+
+        left = in_a_child(report)
+        hold.let_go()
+        reading.result(10)
+    assert left == "[]"
+
+
+def test_a_program_without_poll_is_served(
+    xenstored: FakeXenstored, open_store: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """eventlet takes it out of `select`: select() then stands in for it."""
+    xenstored.write(b"/n/7", b"x" * 100_000)
+
+    class Select:
+        select = staticmethod(select.select)
+
+    monkeypatch.setattr(domindex.xen.polling, "select", Select)
+    store = open_store(10.0)
+    store.watch([WEB])
+    assert list(store.events()) == [WEB]
+    for count in (10, 300):
+        values = store.read([b"/n/%d" % number for number in range(count)])
+        assert values == [b"x" * 100_000 if n == 7 else None for n in range(count)]
+    store.wake()
+    store.wait(30)
+    store.wait(0.01)
+    xenstored.write(NAME, b"web")
+    store.wait(30)
+    assert list(store.events()) == [WEB]
+    short = open_store(LIMIT)
+    xenstored.rule(silent)
+    with within(LIMIT), pytest.raises(StoreLost, match="silent"):
+        short.barrier()
 
 
 def test_an_unknown_transport_is_the_callers_mistake() -> None:
