@@ -27,7 +27,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from . import init, qemu
+from . import dom0less, init, qemu
 from .cpio import Archive
 from .debian import cache_directory, cache_lock, dependencies_of, package_set, partial_of
 from .machine import ARM, PC, Machine
@@ -50,14 +50,20 @@ class Release:
     python: str
     store: str = "xenstored"  # or "oxenstored"
     machine: Machine = PC
+    dom0less: bool = False  # with guests that Xen has started itself
 
     @property
     def name(self) -> str:
+        return f"{self.xen}-dom0less" if self.dom0less else self.image
+
+    @property
+    def image(self) -> str:
+        """The name of what is built for it."""
         kind = "" if self.machine is PC else f"-{self.machine.debian}"
         return f"{self.xen}{kind}{'' if self.store == 'xenstored' else '-ox'}"
 
 
-_PLAIN = (
+_PCS = (
     Release("4.14", suite="bullseye", userland="bookworm", python="3.11"),
     Release("4.17", suite="bookworm", userland="bookworm", python="3.11"),
     Release("4.20", suite="trixie", userland="trixie", python="3.13"),
@@ -65,8 +71,9 @@ _PLAIN = (
 RELEASES: Mapping[str, Release] = {
     release.name: release
     for release in (
-        *(replace(plain, store=store) for plain in _PLAIN for store in ("xenstored", "oxenstored")),
-        replace(_PLAIN[-1], machine=ARM),
+        *(replace(plain, store=store) for plain in _PCS for store in ("xenstored", "oxenstored")),
+        replace(_PCS[-1], machine=ARM),
+        replace(_PCS[-1], machine=ARM, dom0less=True),
     )
 }
 
@@ -112,9 +119,9 @@ class BootResult:
 
 def build(release: Release) -> Image:
     """The image of `release`, from the cache if it is there. Raises HostUnavailable."""
-    home = cache_directory() / "images" / f"{release.name}-{_recipe()}"
+    home = cache_directory() / "images" / f"{release.image}-{_recipe()}"
     if not home.is_dir():
-        with cache_lock(f"image-{release.name}"):
+        with cache_lock(f"image-{release.image}"):
             if not home.is_dir():
                 _build(release, home)
     return Image(release, home / "xen", home / "linux", home / "initrd")
@@ -159,8 +166,8 @@ def _build(release: Release, home: Path) -> None:
         ),
     }
     # Images of this release that other code made are of no more use, and each is 120 MB.
-    for old in home.parent.glob(f"{release.name}-*"):
-        if re.fullmatch(r"[0-9a-f]{12}", old.name.removeprefix(f"{release.name}-")):
+    for old in home.parent.glob(f"{release.image}-*"):
+        if re.fullmatch(r"[0-9a-f]{12}", old.name.removeprefix(f"{release.image}-")):
             shutil.rmtree(old, ignore_errors=True)
     unfinished = partial_of(home)
     unfinished.mkdir(parents=True)
@@ -231,7 +238,11 @@ def boot(
         _write_initrd(run / "initrd", image.initrd, overlay, command, word)
         (run / "log").touch()
         report = Report(word, on_line)
-        arguments = machine.arguments(memory, processor or machine.processor)
+        processor = processor or machine.processor
+        if image.release.dom0less:
+            arguments = dom0less.arguments(emulator, run, memory, processor)
+        else:
+            arguments = machine.arguments(memory, processor)
         with _running(emulator, run, arguments) as process:
             started = time.monotonic()
             _listen(process, report, started, deadline)

@@ -81,12 +81,16 @@ def _pc(memory: int, processor: str) -> list[str]:
 
 
 def arm_board(memory: int, processor: str) -> list[str]:
-    """An Arm machine that can run Xen. Its own serial port is the log's, the other one a card's."""
+    """An Arm machine that can run Xen."""
     return [
         *("-M", "virt,virtualization=on,gic-version=3"),
-        *("-cpu", processor, "-m", str(GUESTS + memory), "-serial", "file:log"),
-        *("-device", "pci-serial,chardev=line"),
+        *("-cpu", processor, "-m", str(GUESTS + memory)),
     ]
+
+
+def arm_lines() -> list[str]:
+    """Its two lines to the outside: it has one serial port itself, so the other one is a card's."""
+    return ["-serial", "file:log", "-device", "pci-serial,chardev=line"]
 
 
 def arm_options(memory: int) -> str:
@@ -98,6 +102,7 @@ def _arm(memory: int, processor: str) -> list[str]:
     linux = f"guest-loader,addr={KERNEL_AT:#x},kernel=linux,bootargs={quoted(LINUX_OPTIONS)}"
     return [
         *arm_board(memory, processor),
+        *arm_lines(),
         *("-kernel", "xen", "-append", arm_options(memory)),
         *("-device", linux, "-device", f"guest-loader,addr={INITRD_AT:#x},initrd=initrd"),
     ]
