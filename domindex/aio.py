@@ -33,7 +33,7 @@ from domindex.index import Index
 from domindex.listening.delivery import Opener
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
 from domindex.listening.waiting import Look, last
-from domindex.listening.watch import NodeHandler, NodeWatch
+from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.options import Timing
 from domindex.ports import Host
 from domindex.stats import Capabilities, Stats
@@ -51,6 +51,7 @@ def connect(
     timing: Timing | None = None,
     timeout: float = 60.0,
     stale: Prompt = "serve",
+    wait: bool = True,
 ) -> Connecting:
     """`domindex.connect` to await, or to enter with `async with`, which closes it at the end.
 
@@ -64,16 +65,23 @@ def connect(
     >>> asyncio.run(main(SimulatedHost()))
     'Domain-0'
     """
-    return Connecting(host, timing, timeout, _prompt(stale))
+    return Connecting(host, timing, timeout, _prompt(stale), wait)
 
 
 class Connecting:
     """An index that is still to be opened: `await` it, or enter it with `async with`."""
 
     def __init__(
-        self, host: Host | None, timing: Timing | None, timeout: float, stale: Prompt
+        self,
+        host: Host | None,
+        timing: Timing | None,
+        timeout: float,
+        stale: Prompt,
+        wait: bool,
     ) -> None:
-        self._open = functools.partial(_connect, host, timing=timing, timeout=timeout, stale=stale)
+        self._open = functools.partial(
+            _connect, host, timing=timing, timeout=timeout, stale=stale, wait=wait
+        )
         self._opened: AsyncIndex | None = None
 
     def __await__(self) -> Generator[object, None, AsyncIndex]:
@@ -237,28 +245,35 @@ class AsyncIndex:
         opener = self._index._opener(replay, queue, reboot_grace)
         return AsyncEventStream(opener, Wanted(events, where), self._index._forget)
 
-    def watch(self, domain: Domain, path: str, handler: NodeHandler) -> NodeWatch:
+    def watch(
+        self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
+    ) -> NodeWatch:
         """As `Index.watch`; `handler(domain, value)` is called in the loop, and so must be quick.
 
-        Of values that come while the loop is busy it is told the last.
+        So is `on_error`. Of values that come while the loop is busy it is told the last.
         """
         ring, lock = _Ring(), threading.Lock()
-        latest: list[tuple[Domain, bytes | None]] = []
+        latest: list[Callable[[], object]] = []
 
         def run() -> None:
             with lock:
-                told = latest.pop()
+                tell = latest.pop()
             if not watch.closed:
-                handler(*told)
+                tell()
 
-        def hear(holder: Domain, value: bytes | None) -> None:
+        def hear(call: Callable[[Domain, T], object], holder: Domain, value: T) -> None:
             with lock:
                 waiting = bool(latest)
-                latest[:] = [(holder, value)]
+                latest[:] = [functools.partial(call, holder, value)]
             if not waiting:
                 ring.tell(run)
 
-        watch = self._index.watch(domain, path, hear)
+        watch = self._index.watch(
+            domain,
+            path,
+            functools.partial(hear, handler),
+            on_error=functools.partial(hear, on_error or _nothing),
+        )
         return watch
 
     # -- waiting -----------------------------------------------------------------------------

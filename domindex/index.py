@@ -24,7 +24,7 @@ from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener,
 from domindex.listening.dispatch import Dispatcher
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
 from domindex.listening.waiting import Bell
-from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, run_handler
+from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, Refusal, run_handler
 from domindex.options import Timing
 from domindex.ports import Host, Hypervisor
 from domindex.stats import Capabilities, Stats
@@ -258,7 +258,13 @@ class Index(Waits):
         return loop.dispatch()
 
     def watch(
-        self, domain: Domain, path: str, handler: NodeHandler, *, threaded: bool = True
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        *,
+        threaded: bool = True,
+        on_error: Refusal | None = None,
     ) -> NodeWatch:
         """Call `handler(domain, value)` with what a node of `domain` holds, and at each change.
 
@@ -269,6 +275,10 @@ class Index(Waits):
         later than the index holds the domain's end. The record is the latest. Handlers of all
         nodes share one thread, or run in `dispatch` with `threaded=False`; one that raises is
         logged and called again for the next value.
+
+        on_error: called in the handler's place, with the record and a StoreError, when xenstored
+            refuses the node; `error` of the result has it too. It is asked for again at its next
+            event and at each audit, and once it is given the handler is told.
 
         Raises NoSuchDomain if that life is not held any more, InvalidKey, Closed.
         Cost: a watch; at each change a read, and two hypercalls that prove whose it was.
@@ -290,7 +300,7 @@ class Index(Waits):
             held = self._table.get(domain.domid)
             if held is None or held.life != domain.life:
                 raise NoSuchDomain("life", domain.life)
-            return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox)
+            return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox, on_error)
 
     # -- state -------------------------------------------------------------------------------
 

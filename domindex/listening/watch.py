@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
-from domindex.core.nodes import Node
+from domindex.core.nodes import Node, Value
 from domindex.domain import Domain
-from domindex.errors import InvalidKey
+from domindex.errors import InvalidKey, StoreError
 from domindex.events import Event
 from domindex.listening.mailbox import Mailbox
 
 NodeHandler = Callable[[Domain, bytes | None], object]
+Refusal = Callable[[Domain, StoreError], object]
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
 _LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
@@ -31,6 +32,7 @@ class NodeWatch:
         handler: NodeHandler,
         record: Callable[[Domain], Domain],
         forget: Callable[[NodeWatch], None],
+        on_error: Refusal | None = None,
     ) -> None:
         self.domain = domain
         """The record it was made with."""
@@ -41,13 +43,19 @@ class NodeWatch:
         self._handler = handler
         self._record = record
         self._forget = forget
-        self._latest: bytes | None = None
+        self._on_error = on_error
+        self._latest: Value = None
         self._told: object = _NOTHING
         self._queued = False
 
     @property
     def _node(self) -> Node:
         return Node(self.domain.domid, f"/local/domain/{self.domain.domid}/{self.path}".encode())
+
+    @property
+    def error(self) -> StoreError | None:
+        """Why xenstored does not give the node, if it was refused when it was last read."""
+        return self._latest if isinstance(self._latest, StoreError) else None
 
     def close(self) -> None:
         """Stop. After this returns the handler is not called again, but for a call under way."""
@@ -60,7 +68,7 @@ class NodeWatch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _news(self, value: bytes | None) -> bool:
+    def _news(self, value: Value) -> bool:
         """Take a value in, under the index's lock; whether the handler has to be called anew."""
         self._latest = value
         queued, self._queued = self._queued, True
@@ -70,7 +78,13 @@ class NodeWatch:
         """Call the handler, with the latest of all values that came meanwhile."""
         self._queued = False  # before the value is taken: what comes now is queued again
         value = self._latest
-        if not self.closed and value != self._told:
+        if isinstance(value, StoreError):
+            refusal = StoreError, value.errno  # each read makes an error of its own
+            if not self.closed and refusal != self._told:
+                self._told = refusal
+                if self._on_error is not None:
+                    self._on_error(self._record(self.domain), value)
+        elif not self.closed and value != self._told:
             self._told = value
             self._handler(self._record(self.domain), value)
 
@@ -104,19 +118,26 @@ class NodeWatches:
         self._follow, self._drop, self._record = follow, drop, record
         self._watches: dict[Node, dict[NodeWatch, Mailbox]] = {}
 
-    def add(self, domain: Domain, path: str, handler: NodeHandler, mailbox: Mailbox) -> NodeWatch:
+    def add(
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        mailbox: Mailbox,
+        on_error: Refusal | None = None,
+    ) -> NodeWatch:
         """Follow a node of a domain that is held. Raises InvalidKey."""
         if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _LONGEST:
             raise InvalidKey(
                 f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
             )
-        watch = NodeWatch(domain, path, handler, self._record, self._forget)
+        watch = NodeWatch(domain, path, handler, self._record, self._forget, on_error)
         with self._lock:
             self._watches.setdefault(watch._node, {})[watch] = mailbox
         self._follow(domain, watch._node)
         return watch
 
-    def told(self, values: Iterable[tuple[Node, bytes | None]]) -> None:
+    def told(self, values: Iterable[tuple[Node, Value]]) -> None:
         """Nodes have these values."""
         for node, value in values:
             for watch, mailbox in self._watches.get(node, {}).items():
