@@ -256,6 +256,8 @@ class AsyncIndex:
         So is `on_error`. Of values that come while the loop is busy it is told the last.
         """
         check_callable("a handler", handler)
+        if on_error is not None:
+            check_callable("on_error=", on_error)
         ring, lock = _Ring(), threading.Lock()
         latest: list[Callable[[], object]] = []
 
