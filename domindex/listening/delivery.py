@@ -31,7 +31,7 @@ Opener = Callable[[Callable[[], object]], Mailbox]
 log = logging.getLogger("domindex")
 
 _A_LOOK: Final = 16
-"""Events that are looked at although the time is up: a limit of 0 is to find what is there."""
+"""Events that are looked at with a limit of 0, which is to find what is there."""
 
 
 class Loop(Protocol):
@@ -78,8 +78,8 @@ class EventStream:
     def get(self, timeout: float | None = None) -> Event:
         """The next event; waits for it, at most `timeout` seconds. Raises TimedOut, Closed.
 
-        What is there and not wanted is passed over, within that time: a limit of 0 is a look at
-        up to 16 events, and the next call goes on behind them.
+        What is there and not wanted is passed over within that time, and the next call goes on
+        behind it. A limit of 0 is a look at what is there, at up to 16 events.
         """
         deadline = _deadline(timeout)
         for looked in itertools.count(1):
@@ -87,7 +87,9 @@ class EventStream:
                 break
             if (wanted := self._wanted(event)) is not None:
                 return wanted
-            if deadline is not None and looked >= _A_LOOK and time.monotonic() >= deadline:
+            if deadline is None or time.monotonic() < deadline:
+                continue
+            if (timeout or 0) > 0 or looked >= _A_LOOK:
                 break
         if self._mailbox.closed:
             raise Closed("this stream of events is closed")

@@ -274,7 +274,7 @@ def test_to_put_something_in_never_fails(broken: bool) -> None:
         def fail() -> None:
             raise MemoryError
 
-        box._wake = fail  # type: ignore[method-assign]
+        box._wake = fail
         box.fill(event(2))
         assert box.all() == [event(1), event(2)]
     else:
