@@ -34,9 +34,10 @@ from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain, Life, OSType, ShutdownReason, decode_name
 from domindex.errors import HostError
 from domindex.events import Added, Changed, Event, Removed, Renamed, ShutDown, about
+from domindex.options import Timing
 from domindex.ports import Row, Watch
 from domindex.testing import SimulatedHost
-from domindex.watcher import Timing, Watcher
+from domindex.watcher import Watcher
 from tests.orders.choices import Choices
 
 ONE, TWO, THREE = UUID(int=1), UUID(int=2), UUID(int=3)
@@ -59,6 +60,10 @@ class Step(NamedTuple):
     def __str__(self) -> str:
         options = (f"{name}={value!r}" for name, value in self.options.items())
         return f"{self.name}({', '.join([*map(repr, self.args), *options])})"
+
+
+IDLE: Final = Step("idle", (), {})
+"""What comes after it is done when the watcher waits, and no sooner."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +222,8 @@ class Play:
 
     def before_call(self) -> None:
         if self.started and self.steps and self.interruptions:
-            chosen = self.choices.choose(len(self.steps) + 1)
+            ahead = self.steps.index(IDLE) if IDLE in self.steps else len(self.steps)
+            chosen = self.choices.choose(ahead + 1)
             self.interruptions -= chosen > 0
             for _ in range(chosen):
                 self.next_step()
@@ -243,6 +249,9 @@ class Play:
         self.probe()
 
     # -- steps that are not the host's -------------------------------------------------------
+
+    def idle(self) -> None:
+        """The watcher waits."""
 
     def probe(self) -> None:
         """Time passes: the next probe is due."""
@@ -282,7 +291,8 @@ class Play:
         )
 
     def note_call(self, name: str, args: Sequence[Any], result: Any) -> None:
-        self.trace.append((name, args, result))
+        # The list is the caller's to keep, and to change.
+        self.trace.append((name, args, result.copy() if isinstance(result, list) else result))
         if name == "list":
             self.seen = {row.domid for row in result if not row.dying}
         elif name == "get" and result is not None and not result.dying:
@@ -296,24 +306,26 @@ class Play:
     # -- what is published -------------------------------------------------------------------
 
     def take(self, changes: Sequence[Change], events: Sequence[Event], _inferred: bool) -> None:
+        for _, new in changes:
+            if new is not None:
+                self.record(new)
         told = self.table.apply(changes)
         added = {event.domain.domid for event in told if isinstance(event, Added)}
         for event in told:
             self.trace.append(("told", event))
             match event:
                 case Removed(domain):
+                    promise(self.heard.pop(domain.domid) == domain, "P3:", event, "of another")
                     self.ended(domain, replaced=domain.domid in added)
-                    promise(
-                        self.heard.pop(domain.domid) == domain, "P3:", event, "of another record"
-                    )
                 case Added(domain):
-                    promise(domain.domid not in self.heard, "P3:", event, "which is there already")
-                    self.record(domain)
+                    promise(domain.domid not in self.heard, "P3:", event, "beside another")
+                    self.heard[domain.domid] = domain
                 case Renamed(old, new) | Changed(old, new):
+                    promise(self.heard[old.domid] == old, "P3:", event, "of another")
                     promise(old.life == new.life, "P3:", event, "of two lives")
-                    self.record(new)
+                    self.heard[new.domid] = new
                 case ShutDown(domain):
-                    self.record(domain)
+                    self.heard[domain.domid] = domain
         if told:
             table = {domain.domid: domain for domain in self.table}
             promise(self.heard == table, "P3: the events do not make the table")
@@ -322,7 +334,6 @@ class Play:
                 self.refreshed(asked)
 
     def record(self, domain: Domain) -> None:
-        self.heard[domain.domid] = domain
         moments = self.moments(domain.domid)
         lives = {moment.life for moment in moments if fits(domain, moment)}
         promise(lives, "P1:", domain, "never was")
