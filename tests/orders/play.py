@@ -341,7 +341,7 @@ class Play:
             lives &= self.meant.get(domain.life, lives)
             promise(lives, "P1:", domain, "joins two lives")
         self.meant[domain.life] = lives
-        states = {moment.shutdown for moment in moments if moment.life in lives}
+        states = {m.shutdown for m in moments if m.life in lives or not self.sure}
         promise(domain.shutdown in states, "P1:", domain, "never was stopped so")
 
     def ended(self, domain: Domain, *, replaced: bool) -> None:

@@ -60,6 +60,9 @@ SCRIPTS = {
     "nameless, replaced": Script([*LIBXL, NEXT[0], NEXT[2], DIE, *NEXT], unsure=REUSED),
     "shut down, then reborn": Script([do.shutdown(1, 1), *LIBXL, *AGAIN], unsure=REUSED),
     "reborn, then shut down": Script([*LIBXL, *AGAIN, do.shutdown(1)], unsure=REUSED),
+    "reborn to stop, by XAPI": Script(
+        [*XAPI, AGAIN[0], do.shutdown(1)], silent=True, unsure=REUSED
+    ),
     # a handle changed
     "a handle": Script([do.change_handle(1, TWO)], silent=True),
     "handles and names by turns": Script(
@@ -136,7 +139,7 @@ SCRIPTS = {
     "a cut and a handle": Script(
         [do.cut_line(), do.rename(1, "b"), do.change_handle(1, TWO)], silent=True, unsure=UNWATCHED
     ),
-    "a list cut in half": Script([do.halve_lists(), *BESIDE, do.rename(2, "c")], silent=True),
+    "a list cut in half": Script([*BESIDE, do.halve_lists(), do.shutdown(2)], silent=True),
     # asked for
     "refresh": Script([do.rename(1, "b"), do.refresh(), do.rename(1, "c"), do.refresh()]),
     "refresh of what is silent": Script(
@@ -145,5 +148,8 @@ SCRIPTS = {
     "refresh as one is replaced": Script([*LIBXL, do.refresh(), *NEXT, do.refresh()]),
     "refresh of a handle": Script(
         [do.change_handle(1, TWO), do.refresh(), IDLE, do.rename(1, "b")], silent=True
+    ),
+    "refresh of a handle, another beside": Script(
+        [do.change_handle(1, TWO), do.refresh(), *born(THREE, domid=2)], unsure=UNPROVEN
     ),
 }

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 import pytest
 
 from tests.orders.choices import Choices, every
+from tests.orders.mutants import MUTANTS, Mutant
 from tests.orders.play import Play
 from tests.orders.scripts import SCRIPTS
 
-ALL = os.environ.get("DOMINDEX_ORDERS") == "all"
-INTERRUPTIONS = float("inf") if ALL else 2
-pytestmark = pytest.mark.timeout(0 if ALL else 60)
+DEEPER = os.environ.get("DOMINDEX_INTERRUPTIONS")  # "inf" for every order
+SHORT = 4
+"""Steps of a script up to which two interruptions are tried in the daily run."""
+pytestmark = pytest.mark.timeout(0 if DEEPER else 60)
 
 
 @pytest.fixture(autouse=True)
@@ -25,7 +27,7 @@ def _quiet() -> Iterator[None]:
     logging.disable(logging.NOTSET)
 
 
-def first_fault(script: str, kind: str, interruptions: float = INTERRUPTIONS) -> str | None:
+def first_fault(script: str, kind: str, interruptions: float) -> str | None:
     """Of all orders the first that breaks a promise, and how."""
 
     def play(choices: Choices) -> str | None:
@@ -39,8 +41,16 @@ def first_fault(script: str, kind: str, interruptions: float = INTERRUPTIONS) ->
 )
 def test_in_every_order(script: str, kind: str) -> None:
     """P1, P2, P3, P4, P6: kept at each step, whatever the toolstack does between two calls."""
-    fault = first_fault(script, kind)
+    interruptions = float(DEEPER or (2 if len(SCRIPTS[script].steps) <= SHORT else 1))
+    fault = first_fault(script, kind, interruptions)
     assert fault is None, f"\n{fault}\nagain: python -m tests.orders {script!r} {kind!r} ORDER"
+
+
+@pytest.mark.parametrize("mutant", MUTANTS.values(), ids=MUTANTS)
+def test_what_breaks_a_rule_is_noticed(mutant: Mutant, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule left out breaks a promise in some order, with a single interruption."""
+    monkeypatch.setattr(mutant.of, mutant.name, mutant.instead)
+    assert first_fault(mutant.script, mutant.kind, interruptions=1) is not None
 
 
 def test_every_way_to_choose_is_played_once() -> None:
