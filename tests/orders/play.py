@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 from uuid import UUID
@@ -315,7 +315,12 @@ class Play:
             self.trace.append(("told", event))
             match event:
                 case Removed(domain):
-                    promise(self.heard.pop(domain.domid) == domain, "P3:", event, "of another")
+                    was = self.heard.pop(
+                        domain.domid
+                    )  # told under its last name, if it had lost it
+                    same = replace(domain, name=was.name) == was
+                    named = was.name in (domain.name, None)
+                    promise(same and named, "P3:", event, "of another")
                     self.ended(domain, replaced=domain.domid in added)
                 case Added(domain):
                     promise(domain.domid not in self.heard, "P3:", event, "beside another")
