@@ -159,7 +159,7 @@ def test_a_policy_refuses_a_state_or_hides_a_domain() -> None:
     host.hide(0)
     host.hide(db)
     assert [row.domid for row in hypervisor.list()] == [web]
-    assert hypervisor.get(db) is hypervisor.info(db) is hypervisor.unique_id(db) is None
+    assert (hypervisor.get(db), hypervisor.info(db), hypervisor.unique_id(db)) == (None,) * 3
     host.hide(db, False)
     assert [row.domid for row in hypervisor.list()] == [web, db]
 
