@@ -1,10 +1,11 @@
 """Xen's own libraries as far as the tests' toolstack uses them, for any release from 4.14 on.
 
 Their sonames carry the release, so the file that is there says which release it is. The only
-thing that differs between releases here is what describes a new domain.
+thing that differs between releases here is what describes a new domain; its end differs between
+machines too.
 
 Sources: tools/include/xenctrl.h, xenguest.h, xenstore.h, xenforeignmemory.h;
-xen/include/public/domctl.h (struct xen_domctl_createdomain) and arch-x86/xen.h.
+xen/include/public/domctl.h (struct xen_domctl_createdomain) and arch-x86/xen.h, arch-arm.h.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import Any
 
 from cffi import FFI
 
-_DIRECTORY = Path("/usr/lib/x86_64-linux-gnu")
+from .kinds import MACHINE
+
+_DIRECTORY = Path(f"/usr/lib/{MACHINE}-linux-gnu")
 
 _DECLARATIONS = """
 typedef uint64_t xen_pfn_t;
@@ -24,6 +27,7 @@ void *xc_interface_open(void *logger, void *builder_logger, unsigned flags);
 int xc_interface_close(void *xch);
 int xc_domain_create(void *xch, uint32_t *domid, void *config);
 int xc_domain_max_vcpus(void *xch, uint32_t domid, unsigned max);
+int xc_set_paging_mempool_size(void *xch, uint32_t domid, uint64_t size);
 int xc_domain_setmaxmem(void *xch, uint32_t domid, uint64_t max_kib);
 int xc_domain_populate_physmap_exact(void *xch, uint32_t domid, unsigned long extents,
                                      unsigned order, unsigned flags, xen_pfn_t *frames);
@@ -71,9 +75,17 @@ _CREATE = (
     (20, "uint32_t altp2m_opts"),
     (15, "uint32_t vmtrace_size"),
     (15, "uint32_t cpupool_id"),
-    (0, "uint32_t emulation_flags"),
-    (15, "uint32_t misc_flags"),
 )
+_CREATE_MACHINE = {
+    "x86_64": ((0, "uint32_t emulation_flags"), (15, "uint32_t misc_flags")),
+    "aarch64": (
+        (0, "uint8_t gic_version"),  # 0: the machine's own
+        (18, "uint8_t sve_vl"),
+        (13, "uint16_t tee_type"),
+        (0, "uint32_t nr_spis"),
+        (0, "uint32_t clock_frequency"),
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +104,8 @@ def load() -> Libraries:
     """Open the libraries of the release that is installed."""
     control = max(_DIRECTORY.glob("libxenctrl.so.4.*"))
     minor = int(control.name.split(".")[3])
-    members = "; ".join(text for since, text in _CREATE if minor >= since)
+    known = (*_CREATE, *_CREATE_MACHINE[MACHINE])
+    members = "; ".join(text for since, text in known if minor >= since)
     ffi = FFI()
     ffi.cdef(f"{_DECLARATIONS} struct create {{ {members}; }};")
     store = max(_DIRECTORY.glob("libxenstore.so.*"))

@@ -10,6 +10,8 @@ from domindex import Removed, Renamed
 from tests.stage import PATIENCE
 from tests.stage import stage as stage_by
 
+from .kinds import KINDS
+
 NOBODY = 65534
 
 DROPPED = f"""
@@ -88,4 +90,4 @@ def test_a_listener_hears_what_direct_sees() -> None:
                 assert (held.name, held.uuid, held.type) == (domain.name, domain.uuid, domain.type)
             assert look.by_name("b").domid == made[1]
             assert look.by_uuid(index.by_id(made[0]).uuid).name == "a"
-            assert look.os_type(made[2]) is domindex.OSType.PV
+            assert look.os_type(made[2]) is domindex.OSType(KINDS[0])

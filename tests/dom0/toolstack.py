@@ -18,10 +18,12 @@ from uuid import UUID, uuid4
 
 from ._libxen import failed, load
 from ._store import Name, StoreWriter
+from .kinds import MACHINE, kind, only_x86
 
 _PAGES = 8
 _STORE_PAGE, _CONSOLE_PAGE, _SPARE_PAGE = 0, 1, 5  # which of its pages is which
 _MEMORY_KIB = 1024
+_PAGE_TABLES = 1 << 20  # bytes for them; on x86 Xen has a pool for a start
 _SHUTDOWN_CRASH = 3  # sched.h
 _DYING = 1  # flag in a domain's list entry: all that is left is what others hold
 _READABLE = 1  # PROT_READ
@@ -64,18 +66,19 @@ class RealHost:
         name: Name | None = None,
         *,
         uuid: UUID | None = None,
-        type: str = "pv",
+        type: str | None = None,
         domid: int | None = None,
         introduce: bool = True,
     ) -> int:
         """Make a paused domain and return its domid.
 
         name: None leaves it without a name.
-        type: "pv", "pvh" or "hvm".
+        type: "pv", "pvh" or "hvm", if the machine has it; None is the usual one.
         domid: a free one to use; None takes the next.
         introduce: False leaves it unknown to xenstored, which then tells of neither its birth
             nor its death.
         """
+        type = kind(type)
         made = _Made(uuid or uuid4(), hardware=type != "pv")
         domid = self._new_domain(made.uuid, type, domid)
         self._made[domid] = made
@@ -145,6 +148,7 @@ class RealHost:
 
     def soft_reset(self, domid: int) -> None:
         """Start a stopped PVH or HVM domain again, in the order of libxl_create.c."""
+        only_x86("Xen has no soft reset")
         made = self._made[domid]
         self.release(domid)
         self.clear_node(domid)
@@ -228,8 +232,6 @@ class RealHost:
         self._xen.xc_interface_close(self._xch)
 
     def _new_domain(self, uuid: UUID, type: str, domid: int | None) -> int:
-        lapic, all_devices = 1, 0x1FF if self._minor >= 20 else 0x3FF
-        emulated = {"pv": 0, "pvh": lapic, "hvm": all_devices}[type]
         config: Any = self._ffi.new("struct create *")
         config.handle = uuid.bytes
         config.flags = 0 if type == "pv" else _HARDWARE
@@ -238,7 +240,9 @@ class RealHost:
         config.max_grant_frames = 4
         if self._minor >= 16:
             config.grant_opts = 1  # the version of grant tables
-        config.emulation_flags = emulated
+        if MACHINE == "x86_64":
+            lapic, all_devices = 1, 0x1FF if self._minor >= 20 else 0x3FF
+            config.emulation_flags = {"pv": 0, "pvh": lapic, "hvm": all_devices}[type]
         number = self._ffi.new("uint32_t *", domid or 0)
         if self._xen.xc_domain_create(self._xch, number, config):
             raise failed(self._ffi, f"xc_domain_create({domid})")
@@ -247,6 +251,8 @@ class RealHost:
     def _populate(self, domid: int) -> list[int]:
         self._call("xc_domain_max_vcpus", domid, 1)
         self._call("xc_domain_setmaxmem", domid, _MEMORY_KIB)
+        if MACHINE == "aarch64":
+            self._call("xc_set_paging_mempool_size", domid, _PAGE_TABLES)
         frames = self._ffi.new("xen_pfn_t[]", list(range(_PAGES)))
         # For PV the numbers of the pages that Xen chose come back in the same array.
         self._call("xc_domain_populate_physmap_exact", domid, _PAGES, 0, 0, frames)

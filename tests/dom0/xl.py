@@ -20,6 +20,8 @@ from uuid import UUID
 
 from tests.stage import eventually
 
+from .kinds import kind, only_x86
+
 TIME_LIMIT = 60.0  # seconds for one command; `create` takes about one
 _CONFIGURATION = Path("/etc/xen/xl.conf")
 # Name, domid, memory, processors, state, time, uuid and more; a name may be empty or have spaces.
@@ -35,7 +37,7 @@ class XlFailed(Exception):
 
 def create(
     name: str,
-    type: str = "pv",
+    type: str | None = None,
     *,
     uuid: UUID | None = None,
     guest: str = "idle",
@@ -45,7 +47,8 @@ def create(
     memory: int | None = None,
     paused: bool = True,
 ) -> int:
-    """Make a domain and return its domid."""
+    """Make a domain and return its domid. type: None is the usual one of this machine."""
+    type = kind(type)
     settings: dict[str, str | int | None] = {
         "name": name,
         "type": type,
@@ -119,6 +122,7 @@ def unpause(domain: int | str) -> None:
 
 def save(domain: int | str, file: Path, *, stay: str | None = None) -> None:
     """Save it to a file. It ends, unless `stay` says how it goes on: "run" or "paused"."""
+    only_x86("libxl cannot save a domain")
     run("save", *({"run": ["-c"], "paused": ["-p"]}[stay] if stay else []), str(domain), str(file))
 
 
@@ -129,6 +133,7 @@ def restore(file: Path) -> None:
 
 def migrate(domain: int | str) -> None:
     """Migrate it to this very host: the receiver is started here, and no ssh in between."""
+    only_x86("libxl cannot migrate a domain")
     run("migrate", "-s", "", str(domain), "xl migrate-receive")
 
 

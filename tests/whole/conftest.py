@@ -22,8 +22,8 @@ KINDS: list[tuple[bool, Depth]] = [
 def name_of(kind: tuple[bool, Depth]) -> str:
     """As it stands in the report: what such a host can do."""
     unique_ids, watch_depth = kind
-    depth = {False: [], True: ["depth"]}.get(watch_depth, ["paths"])
-    return "+".join(["ids"] * unique_ids + depth) or "plain"
+    depth = "paths" if watch_depth == "paths" else "depth" if watch_depth else ""
+    return "+".join(filter(None, ["ids" if unique_ids else "", depth])) or "plain"
 
 
 @pytest.fixture(params=KINDS, ids=name_of)

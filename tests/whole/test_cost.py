@@ -209,7 +209,9 @@ def test_opening_costs_what_it_says(host: SimulatedHost) -> None:
         assert domains == GUESTS + 1
         ids = 2 * domains if index.capabilities.unique_ids else 0
         assert host.hypercalls == 2 + ids
-        assert host.requests == (domains + 3 if index.capabilities.one_watch else 2 * domains + 5)
+        offers = index.capabilities
+        special = 2 if offers.watch_depth else 4
+        assert host.requests == special + 1 + domains * (1 if offers.one_watch else 2)
         assert index.stats.lists == 2
         assert index.stats.reads == domains
 

@@ -58,13 +58,14 @@ def table(hosts: list[Run]) -> list[str]:
     rows.append(("contract of the ports: passed", counts, set()))
     rows.append(("contract of the ports: failed", failed, set()))
     wide = max(len(name) for name, _, _ in rows)
-    head = f"{'':<{wide}} " + "".join(f"{run.host:>8}" for run in hosts)
+    widths = [max(8, len(run.host) + 2) for run in hosts]
+    head = f"{'':<{wide}} " + _row([run.host for run in hosts], widths)
     lines = [head]
     for name, cells, reasons in rows:
         why = "; ".join(sorted(reason for reason in reasons if reason))
-        lines.append(
-            f"{name:<{wide}} "
-            + "".join(f"{cell:>8}" for cell in cells)
-            + (f"  {why}" if why else "")
-        )
+        lines.append(f"{name:<{wide}} " + _row(cells, widths) + (f"  {why}" if why else ""))
     return [*lines, *LEGEND.splitlines(), *(f"{run.host}: {run.times}" for run in hosts)]
+
+
+def _row(cells: list[str], widths: list[int]) -> str:
+    return "".join(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))

@@ -24,7 +24,7 @@ import pytest
 from tests.dom0.results import MARK
 from tests.xenhost.debian import HostUnavailable
 from tests.xenhost.dependencies import site, wheel
-from tests.xenhost.host import PROCESSOR, RELEASES, BootFailed, boot, build
+from tests.xenhost.host import RELEASES, BootFailed, boot, build
 from tests.xenhost.root import Content
 
 PROJECT = Path(__file__).resolve().parents[2]
@@ -38,6 +38,8 @@ ONLY: dict[str, tuple[str, ...]] = {
     "tests/dom0/test_line_faults.py": ("4.17", "4.17-ox"),
 }
 """What takes a minute or more in dom0 and asks nothing of the version of Xen."""
+INSTEAD: dict[str, tuple[str, ...]] = {"4.20-dom0less": ("tests/dom0/test_dom0less.py",)}
+"""What runs on a host in place of all else: tests of what is there before them, and of its end."""
 WALK = {"4.17": {"DOMINDEX_STEPS": "300"}}
 """Settings of a host's own. The longest walk is on the host that was walked on most."""
 TIME_LIMIT = 1200.0
@@ -151,7 +153,9 @@ def run_of(host: str) -> Run:
 
 def _run(host: str) -> Run:
     run = Run(host)
-    what = [*SUITES, *(f"--ignore={path}" for path in ONLY if not runs_on(host, path))]
+    files = {*ONLY, *(path for paths in INSTEAD.values() for path in paths)}
+    others = sorted(path for path in files if not runs_on(host, path))
+    what = INSTEAD.get(host) or [*SUITES, *(f"--ignore={path}" for path in others)]
     command = f"python3 -m pytest -q -p no:cacheprovider -p tests.dom0.results {' '.join(what)}"
     for line in in_dom0(host, command, WALK.get(host)):
         run.line(line)
@@ -164,7 +168,7 @@ def in_dom0(
     settings: Mapping[str, str] | None = None,
     *,
     overlay: Mapping[str, Content] | None = None,
-    processor: str = PROCESSOR,
+    processor: str | None = None,
     memory: int = 768,
     time_limit: float = TIME_LIMIT,
     on_line: Callable[[str], None] | None = None,
@@ -241,7 +245,11 @@ def build_wheel() -> Path:
 
 def runs_on(host: str, test: str) -> bool:
     """Whether `host` is to run that test, or that file."""
-    return host in ONLY.get(test.partition("::")[0], (host,))
+    file = test.partition("::")[0]
+    for other, files in INSTEAD.items():
+        if host == other or file in files:
+            return host == other and file in files
+    return host in ONLY.get(file, (host,))
 
 
 @functools.cache

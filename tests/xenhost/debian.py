@@ -28,6 +28,9 @@ from pathlib import Path
 MIRROR_VARIABLE = "DOMINDEX_DEBIAN_MIRROR"
 CACHE_VARIABLE = "DOMINDEX_CACHE"
 
+HERE = "amd64"
+"""The machine that the tests run on; what is emulated may be another."""
+
 _SUITES = re.compile(r"(oldoldstable|oldstable|stable|testing|unstable|sid|[a-z]+)(-updates)?")
 _KEYRINGS = (
     Path("/usr/share/keyrings/debian-archive-keyring.pgp"),
@@ -71,30 +74,33 @@ def partial_of(home: Path) -> Path:
     return partial
 
 
-def package_set(suite: str, packages: Sequence[str], *, only: str | None = None) -> Path:
+def package_set(
+    suite: str, packages: Sequence[str], *, only: str | None = None, machine: str = HERE
+) -> Path:
     """A directory with `packages` of `suite` unpacked, and what they depend on.
 
     only: a pattern for paths like `boot/vmlinuz`. If it is given, nothing else is unpacked and
         dependencies are left out: a kernel package has 400 MB of modules and draws in a boot
         loader's worth of tools, of which six files are wanted.
+    machine: whose packages, as Debian calls it: "amd64" or "arm64".
     Cost: nothing but a look at the cache if the set was fetched before.
     Raises HostUnavailable if it was not and cannot be.
     """
     names = sorted(set(packages))
-    identity = json.dumps([suite, names, only])
+    identity = json.dumps([suite, names, only, machine])
     key = hashlib.sha256(identity.encode()).hexdigest()[:12]
     home = cache_directory() / "packages" / f"{suite}-{names[0]}-{key}"
     if not home.is_dir():
         with cache_lock("packages"):
             if not home.is_dir():  # another run may have built it while this one waited
-                _build(home, suite, names, only)
+                _build(home, _Apt(suite, machine), names, only)
     return home / "root"
 
 
-def dependencies_of(suite: str, package: str) -> list[str]:
+def dependencies_of(suite: str, package: str, machine: str = HERE) -> list[str]:
     """What `package` depends on directly: how a metapackage is followed to the real one."""
     with cache_lock("packages"):
-        apt = _Apt(suite)
+        apt = _Apt(suite, machine)
         apt.update_once()
         shown = apt.run("apt-cache", "depends", "--important", package)
     return re.findall(r"^\s*(?:Pre)?Depends: ([^<\s]+)$", shown, re.MULTILINE)
@@ -151,18 +157,19 @@ def _deb822(text: str) -> Iterator[_Entry]:
 
 
 class _Apt:
-    """apt for one suite, with every file it reads or writes inside the cache."""
+    """apt for one suite and machine, with every file it reads or writes inside the cache."""
 
-    def __init__(self, suite: str) -> None:
+    def __init__(self, suite: str, machine: str) -> None:
         for tool in ("apt-get", "apt-cache", "apt-config", "dpkg-deb"):
             if shutil.which(tool) is None:
                 raise HostUnavailable(f"{tool} is needed to fetch Debian packages")
-        self.home = cache_directory() / "apt" / suite
+        self.suite, self.machine = suite, machine
+        self.home = cache_directory() / "apt" / f"{suite}-{machine}"
         for name in ("lists/partial", "archives/partial", "parts", "state"):
             (self.home / name).mkdir(parents=True, exist_ok=True)
         (self.home / "state" / "status").touch()
         uri, keyring = mirror()
-        line = f"deb [arch=amd64 signed-by={keyring}] {uri} {suite} main\n"
+        line = f"deb [arch={machine} signed-by={keyring}] {uri} {suite} main\n"
         sources = self.home / "sources.list"
         if not sources.is_file() or sources.read_text() != line:
             self._stamp.unlink(missing_ok=True)
@@ -177,8 +184,8 @@ class _Apt:
     def _settings(self) -> str:
         home, parts = self.home, self.home / "parts"
         settings = {
-            "APT::Architecture": "amd64",
-            "APT::Architectures": "amd64",
+            "APT::Architecture": self.machine,
+            "APT::Architectures": self.machine,
             "APT::Sandbox::User": pwd.getpwuid(os.getuid()).pw_name,
             "APT::Get::Assume-Yes": "true",
             "APT::Install-Recommends": "false",
@@ -239,8 +246,7 @@ class _Apt:
         self._stamp.touch()
 
 
-def _build(home: Path, suite: str, names: list[str], only: str | None) -> None:
-    apt = _Apt(suite)
+def _build(home: Path, apt: _Apt, names: list[str], only: str | None) -> None:
     partial = partial_of(home)
     try:
         apt.update_once()
@@ -256,7 +262,8 @@ def _build(home: Path, suite: str, names: list[str], only: str | None) -> None:
         else:
             _unpack_only(deb, partial / "root", re.compile(only))
     shutil.rmtree(partial / "debs")
-    manifest = {"suite": suite, "asked": names, "packages": [deb.stem for deb in debs]}
+    asked = {"suite": apt.suite, "machine": apt.machine, "asked": names}
+    manifest = {**asked, "packages": [deb.stem for deb in debs]}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     partial.rename(home)
 

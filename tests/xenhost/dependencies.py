@@ -17,8 +17,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .debian import HostUnavailable, cache_directory, cache_lock, package_set, partial_of
-from .host import Release, userland_packages
+from .debian import HostUnavailable, cache_directory, cache_lock, partial_of
+from .host import Release, userland_here
 from .python import compile_tree
 from .root import Content
 
@@ -27,7 +27,7 @@ SITE = "/site"  # is on PYTHONPATH in dom0
 # pytest 8.4 and later import pygments at every start, which takes seconds in emulation.
 _WHEELS = (*("cffi>=1.16", "sortedcontainers>=2.4", "pytest>=8.2,<8.4", "prometheus_client>=0.16"),)
 _SOURCES = ("pyxs==0.4.1",)  # pure Python, and published as source only
-_PLATFORMS = ("manylinux2014_x86_64", "manylinux_2_17_x86_64", "manylinux_2_28_x86_64")
+_PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _TIME_LIMIT = 600.0
 
 
@@ -44,7 +44,7 @@ def wheel(release: Release, path: Path) -> Mapping[str, Content]:
 
     With byte code: dom0 would need seconds to compile it, in each process again.
     """
-    userland = package_set(release.userland, userland_packages(release))
+    userland = userland_here(release)
     with tempfile.TemporaryDirectory() as scratch:
         unpacked = Path(scratch)
         with zipfile.ZipFile(path) as archive:
@@ -58,15 +58,17 @@ def wheel(release: Release, path: Path) -> Mapping[str, Content]:
 
 
 def _unpacked(release: Release, wheels: Sequence[str], sources: Sequence[str]) -> Path:
-    key = hashlib.sha256(json.dumps([release.python, wheels, sources]).encode()).hexdigest()[:12]
+    key = hashlib.sha256(
+        json.dumps([release.machine.name, release.python, wheels, sources]).encode()
+    ).hexdigest()[:12]
     home = cache_directory() / "site" / f"{release.python}-{key}"
     if not home.is_dir():
-        userland = package_set(release.userland, userland_packages(release))
+        userland = userland_here(release)
         with cache_lock("site"):
             if not home.is_dir():
                 partial = partial_of(home)
                 fetched = partial.with_name(f"{home.name}.wheels")
-                _fetch(fetched, release.python, wheels, sources)
+                _fetch(fetched, release, wheels, sources)
                 for path in sorted(fetched.glob("*.whl")):
                     with zipfile.ZipFile(path) as archive:
                         archive.extractall(partial)
@@ -76,15 +78,16 @@ def _unpacked(release: Release, wheels: Sequence[str], sources: Sequence[str]) -
     return home
 
 
-def _fetch(into: Path, python: str, wheels: Sequence[str], sources: Sequence[str]) -> None:
+def _fetch(into: Path, release: Release, wheels: Sequence[str], sources: Sequence[str]) -> None:
     if into.exists():
         shutil.rmtree(into)
     into.mkdir(parents=True)
-    where = [option for name in _PLATFORMS for option in ("--platform", name)]
+    platforms = [f"{name}_{release.machine.name}" for name in _PLATFORMS]
+    where = [option for name in platforms for option in ("--platform", name)]
     _pip("wheel", "--no-deps", "--wheel-dir", str(into), *sources)
     _pip(
         *("download", "--dest", str(into), "--only-binary=:all:"),
-        *("--implementation", "cp", "--python-version", python, *where, *wheels),
+        *("--implementation", "cp", "--python-version", release.python, *where, *wheels),
     )
 
 

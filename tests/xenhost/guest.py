@@ -1,10 +1,13 @@
-"""Guest kernels of one page, made by hand: they sit still, or end as they are told.
+"""Guest kernels made by hand: they sit still, or end as they are told.
 
-The same file starts as PV and as PVH. As PV it enters in 64-bit mode with a stack and a page of
-hypercalls; as PVH in 32-bit protected mode with paging off, where `vmmcall` is a hypercall on
-AMD processors, which is what the emulated machine has.
+For x86 it is one page, and the same file starts as PV and as PVH. As PV it enters in 64-bit mode
+with a stack and a page of hypercalls; as PVH in 32-bit protected mode with paging off, where
+`vmmcall` is a hypercall on AMD processors, which is what the emulated machine has.
 
-Sources: xen/include/public/elfnote.h, .../sched.h (SCHEDOP_*), docs/misc/pvh.pandoc in Xen.
+For Arm it is a kernel image as Linux has them, entered with paging off.
+
+Sources: xen/include/public/elfnote.h, .../sched.h (SCHEDOP_*), .../arch-arm.h, docs/misc/pvh.pandoc
+in Xen; Documentation/arch/arm64/booting.rst in Linux.
 """
 
 from __future__ import annotations
@@ -107,3 +110,31 @@ def _notes() -> bytes:
         padding = b"\0" * (-len(value) % 4)
         notes += struct.pack("<III4s", 4, len(value), kind, b"Xen\0") + value + padding
     return notes
+
+
+_ARM_SIZE = 0x10000
+_ARM_HEADER = "<IIQQQQQQ4sI"
+_ARM_ANYWHERE = 1 << 3  # flag: it may be loaded at any place in memory
+
+
+def arm_kernel(end: Reason | None = None) -> bytes:
+    """The same for Arm: an image for `kernel=`, of the least size that Xen's toolstack takes."""
+    header = struct.calcsize(_ARM_HEADER)
+    code = _arm_code(end)
+    jump = 0x14000000 | header // 4  # b to what follows the header
+    image = struct.pack(_ARM_HEADER, jump, 0, 0, _ARM_SIZE, _ARM_ANYWHERE, 0, 0, 0, b"ARMd", 0)
+    return (image + code).ljust(_ARM_SIZE, b"\0")
+
+
+def _arm_code(end: Reason | None) -> bytes:
+    if end is None:
+        return struct.pack("<II", 0xD503207F, 0x17FFFFFF)  # wfi; b to the wfi
+    return struct.pack(
+        "<6I",
+        0xD2800010 | _SCHED_OP << 5,  # mov x16, the hypercall
+        0xD2800000 | _SHUTDOWN << 5,  # mov x0, operation
+        0x10000061,  # adr x1, argument: three instructions on
+        0xD4000002 | 0xEA1 << 5,  # hvc, as Xen numbers it
+        0x14000000,  # b here: not reached
+        end,  # the argument
+    )

@@ -20,36 +20,24 @@ import struct
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import partial
 from pathlib import Path
 
-from . import init, qemu
+from . import dom0less, init, qemu
 from .cpio import Archive
 from .debian import cache_directory, cache_lock, dependencies_of, package_set, partial_of
+from .machine import ARM, PC, Machine
 from .report import Report
 from .root import Content, Root, fill, normal
 
+_HYPERVISOR = r"boot/xen-[0-9.]+-(amd64\.gz|arm64)"
+_GZIP = b"\x1f\x8b"
 LOG_TAIL = 4000  # characters of the log that go into an error
 _READY_WITHIN = 120.0  # seconds; a boot takes 10, on a machine with other work some more
-
-# AMD's virtualisation is what this emulator can emulate, with nested paging. `max` would offer
-# the dom0 kernel features that Xen then faults on.
-PROCESSOR = "qemu64,+svm,+npt,+rdtscp"
-_GUESTS = 2304
-"""MiB that are left to Xen and its guests."""
-_XEN_OPTIONS = (
-    "console=com1 com1=115200 loglvl=warning dom0_mem={memory}M,max:{memory}M dom0_max_vcpus=1 "
-    # Time goes into these only; there is no one to be protected from in the emulated machine.
-    "bootscrub=0 spec-ctrl=no xpti=no watchdog=0 cpufreq=none"
-)
-_LINUX_OPTIONS = (
-    "console=hvc0 rdinit=/init loglevel=3 "
-    # As above; each of these saves part of a second or more at boot.
-    "mitigations=off audit=0 apparmor=0 selinux=0 rodata=off cryptomgr.notests random.trust_cpu=on"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,23 +49,31 @@ class Release:
     userland: str  # suite of the kernel, Python and busybox
     python: str
     store: str = "xenstored"  # or "oxenstored"
+    machine: Machine = PC
+    dom0less: bool = False  # with guests that Xen has started itself
 
     @property
     def name(self) -> str:
-        return self.xen if self.store == "xenstored" else f"{self.xen}-ox"
+        return f"{self.xen}-dom0less" if self.dom0less else self.image
+
+    @property
+    def image(self) -> str:
+        """The name of what is built for it."""
+        kind = "" if self.machine is PC else f"-{self.machine.debian}"
+        return f"{self.xen}{kind}{'' if self.store == 'xenstored' else '-ox'}"
 
 
-_RELEASES = (
+_PCS = (
     Release("4.14", suite="bullseye", userland="bookworm", python="3.11"),
     Release("4.17", suite="bookworm", userland="bookworm", python="3.11"),
     Release("4.20", suite="trixie", userland="trixie", python="3.13"),
 )
 RELEASES: Mapping[str, Release] = {
     release.name: release
-    for plain in _RELEASES
     for release in (
-        plain,
-        Release(plain.xen, plain.suite, plain.userland, plain.python, "oxenstored"),
+        *(replace(plain, store=store) for plain in _PCS for store in ("xenstored", "oxenstored")),
+        replace(_PCS[-1], machine=ARM),
+        replace(_PCS[-1], machine=ARM, dom0less=True),
     )
 }
 
@@ -123,9 +119,9 @@ class BootResult:
 
 def build(release: Release) -> Image:
     """The image of `release`, from the cache if it is there. Raises HostUnavailable."""
-    home = cache_directory() / "images" / f"{release.name}-{_recipe()}"
+    home = cache_directory() / "images" / f"{release.image}-{_recipe()}"
     if not home.is_dir():
-        with cache_lock(f"image-{release.name}"):
+        with cache_lock(f"image-{release.image}"):
             if not home.is_dir():
                 _build(release, home)
     return Image(release, home / "xen", home / "linux", home / "initrd")
@@ -137,6 +133,11 @@ def userland_packages(release: Release) -> list[str]:
     return ["busybox-static", "libgcc-s1", f"libpython{python}-stdlib", f"python{python}-minimal"]
 
 
+def userland_here(release: Release) -> Path:
+    """The same for the machine that this runs on: its programs do for dom0's what can be done."""
+    return package_set(release.userland, userland_packages(release))
+
+
 def _recipe() -> str:
     """Changes when the code here does, so that an image is never older than what made it."""
     digest = hashlib.sha256()
@@ -146,36 +147,46 @@ def _recipe() -> str:
 
 
 def _build(release: Release, home: Path) -> None:
-    hypervisor = f"xen-hypervisor-{release.xen}-amd64"
+    machine = release.machine.debian
+    hypervisor = f"xen-hypervisor-{release.xen}-{machine}"
     kernels = [
         name
-        for name in dependencies_of(release.userland, "linux-image-amd64")
+        for name in dependencies_of(release.userland, f"linux-image-{machine}", machine)
         if name.startswith("linux-image-")
     ]
     modules = "|".join(init.module_names())
+    packages = partial(package_set, machine=machine)
     sets = {
-        "hypervisor": package_set(release.suite, [hypervisor], only=r"boot/xen-.*\.gz"),
-        "xen": package_set(release.suite, [f"xen-utils-{release.xen}", "xenstore-utils"]),
-        "userland": package_set(release.userland, userland_packages(release)),
-        "kernel": package_set(
+        "hypervisor": packages(release.suite, [hypervisor], only=_HYPERVISOR),
+        "xen": packages(release.suite, [f"xen-utils-{release.xen}", "xenstore-utils"]),
+        "userland": packages(release.userland, userland_packages(release)),
+        "here": userland_here(release),
+        "kernel": packages(
             release.userland, kernels, only=rf"boot/vmlinuz-.*|.*/({modules})\.ko(\.xz)?"
         ),
     }
     # Images of this release that other code made are of no more use, and each is 120 MB.
-    for old in home.parent.glob(f"{release.name}-*"):
-        if re.fullmatch(r"[0-9a-f]{12}", old.name.removeprefix(f"{release.name}-")):
+    for old in home.parent.glob(f"{release.image}-*"):
+        if re.fullmatch(r"[0-9a-f]{12}", old.name.removeprefix(f"{release.image}-")):
             shutil.rmtree(old, ignore_errors=True)
-    partial = partial_of(home)
-    partial.mkdir(parents=True)
-    xen = max(sets["hypervisor"].glob("boot/xen-*.gz"))
-    (partial / "xen").write_bytes(gzip.decompress(xen.read_bytes()))
+    unfinished = partial_of(home)
+    unfinished.mkdir(parents=True)
+    xen = max(sets["hypervisor"].glob("boot/xen-*")).read_bytes()
+    (unfinished / "xen").write_bytes(gzip.decompress(xen) if xen.startswith(_GZIP) else xen)
     linux = next(sets["kernel"].glob("boot/vmlinuz-*"))
-    (partial / "linux").write_bytes(_unpacked_kernel(linux.read_bytes()))
+    (unfinished / "linux").write_bytes(_unpacked_kernel(linux.read_bytes()))
     root = Root()
-    fill(root, xen=release.xen, store=release.store, python=release.python, sets=sets)
-    with (partial / "initrd").open("wb") as file:
+    fill(
+        root,
+        release.machine,
+        xen=release.xen,
+        store=release.store,
+        python=release.python,
+        sets=sets,
+    )
+    with (unfinished / "initrd").open("wb") as file:
         root.write(file)
-    partial.rename(home)
+    unfinished.rename(home)
 
 
 def _unpacked_kernel(image: bytes) -> bytes:
@@ -184,6 +195,8 @@ def _unpacked_kernel(image: bytes) -> bytes:
     Xen would unpack it too, on the emulated processor, in seconds.
     Source: Documentation/arch/x86/boot.rst in Linux (setup_sects, payload_offset).
     """
+    if image[0x202:0x206] != b"HdrS":
+        return image
     sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (sectors + 1) * 512 + offset
@@ -200,7 +213,7 @@ def boot(
     command: str,
     timeout: float,
     on_line: Callable[[str], None],
-    processor: str = PROCESSOR,
+    processor: str | None = None,
     memory: int = 768,
 ) -> BootResult:
     """Run the shell command `command` in a fresh dom0 and say how it ended.
@@ -213,7 +226,8 @@ def boot(
 
     Raises HostUnavailable without an emulator, BootFailed if the command was never started.
     """
-    emulator = qemu.find()
+    machine = image.release.machine
+    emulator = qemu.find(machine)
     word = secrets.token_hex(8)
     deadline = time.monotonic() + timeout
     with tempfile.TemporaryDirectory(prefix="domindex-xenhost-") as name:
@@ -224,7 +238,12 @@ def boot(
         _write_initrd(run / "initrd", image.initrd, overlay, command, word)
         (run / "log").touch()
         report = Report(word, on_line)
-        with _running(emulator, run, processor, memory) as process:
+        processor = processor or machine.processor
+        if image.release.dom0less:
+            arguments = dom0less.arguments(emulator, run, memory, processor)
+        else:
+            arguments = machine.arguments(memory, processor)
+        with _running(emulator, run, arguments) as process:
             started = time.monotonic()
             _listen(process, report, started, deadline)
             ended = time.monotonic()
@@ -279,7 +298,7 @@ def _each_file(name: str, content: Content) -> Iterator[tuple[str, Content]]:
 
 @contextmanager
 def _running(
-    emulator: qemu.Emulator, run: Path, processor: str, memory: int
+    emulator: qemu.Emulator, run: Path, arguments: Sequence[str]
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The emulator, in a process group of its own that is gone when the block is left."""
     command = [
@@ -287,12 +306,8 @@ def _running(
         *(["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []),
         *emulator.argv,
         *("-no-user-config", "-nodefaults", "-display", "none", "-no-reboot"),
-        *("-accel", "tcg,tb-size=512", "-cpu", processor, "-smp", "1"),
-        *("-m", str(_GUESTS + memory)),
-        *("-serial", "file:log"),
-        *("-chardev", "stdio,id=line,signal=off", "-serial", "chardev:line"),
-        *("-kernel", "xen", "-append", _XEN_OPTIONS.format(memory=memory)),
-        *("-initrd", "linux " + _LINUX_OPTIONS.replace(",", ",,") + ",initrd"),
+        *("-accel", "tcg,tb-size=512", "-smp", "1", "-chardev", "stdio,id=line,signal=off"),
+        *arguments,
     ]
     with (run / "errors").open("wb") as errors:
         process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """What dom0 runs: its /init, small helpers, and how it tells the outside what happened.
 
 dom0 has two lines to the outside. The kernel and Xen share the first serial port, the log. The
-second belongs to the command, with a few lines of our own in between; those begin with MARK and
+other one belongs to the command, with a few lines of our own in between; those begin with MARK and
 a word that only this boot knows, so that nothing a command prints is taken for one of them:
 
     MARK WORD ready           the host is up; the command starts
@@ -12,10 +12,11 @@ a word that only this boot knows, so that nothing a command prints is taken for 
 
 from __future__ import annotations
 
+from .machine import Machine
+
 MARK = "\x01domindex"
 COMMAND_FILE = "etc/domindex/command"
 WORD_FILE = "etc/domindex/word"
-LINE_TO_OUTSIDE = "/dev/ttyS1"
 
 _MODULES = ("xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs")
 
@@ -25,7 +26,7 @@ def module_names() -> tuple[str, ...]:
     return _MODULES
 
 
-def init_script(*, xen: str) -> str:
+def init_script(machine: Machine, *, xen: str) -> str:
     """/init for Xen's release `xen`."""
     return f"""#!/bin/sh
 export PATH=/usr/local/bin:/usr/sbin:/usr/bin:/usr/lib/xen-{xen}/bin
@@ -45,13 +46,13 @@ xenstored-start || poweroff -f
 xen-init-dom0
 
 word=$(cat /{WORD_FILE})
-stty -F {LINE_TO_OUTSIDE} raw -echo
-exec 3>{LINE_TO_OUTSIDE}
+exec 3>{machine.line}
+stty raw -echo <&3
 printf '{_shell(MARK)} %s ready\\n' $word >&3
 export HOME=/root TERM=dumb LC_ALL=C.UTF-8 DOMINDEX_XEN={xen}
 export PYTHONPATH=/site PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1
 cd /root
-(exec 3>&-; exec sh /{COMMAND_FILE}) </dev/null >{LINE_TO_OUTSIDE} 2>&1
+sh /{COMMAND_FILE} </dev/null >&3 2>&1 3>&-
 status=$?
 # A command may end in the middle of a line.
 printf '\\n{_shell(MARK)} %s exit %d\\n' $word $status >&3
@@ -70,7 +71,9 @@ def _shell(text: str) -> str:
 
 def helpers(*, xen: str, store: str) -> dict[str, str]:
     """Scripts for dom0's /usr/local/bin. store: "xenstored" or "oxenstored"."""
-    daemon = "xenstored --internal-db" if store == "xenstored" else "oxenstored"
+    # Its file would be written at each change; from 4.20 on there is none.
+    memory_only = "" if xen >= "4.20" else " --internal-db"
+    daemon = f"xenstored{memory_only}" if store == "xenstored" else "oxenstored"
     return {
         "xenstored-start": f"""#!/bin/sh
 # Starts xenstored and returns when it listens. A second run starts it with an empty store.

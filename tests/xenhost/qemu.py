@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .debian import package_set
+from .machine import Machine
 
-PROGRAM = "qemu-system-x86_64"
 _SUITE = "bookworm"
 _LIBRARIES = "usr/lib/x86_64-linux-gnu"
 
@@ -23,16 +23,16 @@ class Emulator:
     environment: Mapping[str, str]
 
 
-def find() -> Emulator:
-    """QEMU from PATH, or fetched. Raises HostUnavailable if neither can be had."""
-    installed = shutil.which(PROGRAM)
+def find(machine: Machine) -> Emulator:
+    """QEMU for it from PATH, or fetched. Raises HostUnavailable if neither can be had."""
+    installed = shutil.which(machine.program)
     if installed:
         return Emulator((installed,), dict(os.environ))
-    root = package_set(_SUITE, ["qemu-system-x86", "seabios"])
+    root = package_set(_SUITE, machine.packages)
     # An unpacked program would look for its loader, libraries, modules and firmware in the
     # places where they are installed: each has to be named.
     firmware = [root / "usr/share/qemu", root / "usr/share/seabios"]
-    argv = [*run_unpacked(root, f"usr/bin/{PROGRAM}")]
+    argv = [*run_unpacked(root, f"usr/bin/{machine.program}")]
     for path in firmware:
         argv += ["-L", str(path)]
     modules = str(root / _LIBRARIES / "qemu")

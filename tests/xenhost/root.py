@@ -16,9 +16,9 @@ from typing import BinaryIO
 from . import guest, init
 from .cpio import Archive
 from .libraries import closure
+from .machine import Machine
 from .python import compile_tree
 
-_LIBRARIES = "usr/lib/x86_64-linux-gnu"
 _MERGED = ("bin", "sbin", "lib", "lib64")  # links into /usr
 
 # Parts of Python's library that no test run needs; the first is larger than all the rest.
@@ -34,7 +34,7 @@ _LOADED_BY_NAME = (
 
 _XEN_PROGRAMS = (
     *("xl", "xenstored", "oxenstored", "xenconsoled", "xen-init-dom0", "xenstore-control"),
-    *("libxl-save-helper", "xen-hvmcrash", "xenlockprof"),
+    *("libxl-save-helper", "xen-hvmcrash", "xenlockprof", "init-dom0less"),
 )
 
 Content = bytes | Path
@@ -80,38 +80,43 @@ def normal(path: str) -> str:
     return f"usr/{path}" if path.split("/", 1)[0] in _MERGED else path
 
 
-def fill(root: Root, *, xen: str, store: str, python: str, sets: Mapping[str, Path]) -> None:
-    """Put a dom0 for Xen `xen` into `root`. sets: unpacked packages "xen", "userland", "kernel"."""
-    userland, tools = sets["userland"], sets["xen"]
+def fill(
+    root: Root, machine: Machine, *, xen: str, store: str, python: str, sets: Mapping[str, Path]
+) -> None:
+    """Put a dom0 for Xen `xen` into `root`.
+
+    sets: unpacked packages "xen", "userland" and "kernel"; and "here", which is "userland" for
+        the machine that this runs on.
+    """
+    userland, tools, here = sets["userland"], sets["xen"], sets["here"]
     _skeleton(root)
     programs = [
-        *_busybox(root, userland),
+        *_busybox(root, userland, here),
         *_xen(root, tools, xen),
-        *_python(root, userland, python),
+        *_python(root, userland, here, python),
     ]
     # The userland's libraries come first: with older Xen packages on it, it has the newer libc.
-    search = [
-        place / path for place in (userland, tools) for path in ("lib/x86_64-linux-gnu", _LIBRARIES)
-    ]
+    usual = (machine.libraries.removeprefix("usr/"), machine.libraries)
+    search = [place / path for place in (userland, tools) for path in usual]
     # These no header names: libgcc_s is loaded when a thread ends, the empty shells of glibc are
     # wanted by wheels made for older ones, and a test may load any of Xen's.
     by_name = [
         next(path for d in search if (path := d / name).exists()) for name in _LOADED_BY_NAME
     ]
-    by_name += sorted((tools / _LIBRARIES).glob("libxen*.so.*"))
+    by_name += sorted((tools / machine.libraries).glob("libxen*.so.*"))
     libraries = {path.name: path for path in by_name}
     libraries |= closure([*programs, *by_name], search)
     for name, path in libraries.items():
-        if name.startswith("ld-linux"):
-            root.add(f"usr/lib64/{name}", path, 0o755)
-        root.add(f"{_LIBRARIES}/{name}", path, 0o755)
+        if machine.loader.endswith(name):
+            root.add(machine.loader, path, 0o755)
+        root.add(f"{machine.libraries}/{name}", path, 0o755)
     _modules(root, sets["kernel"])
-    root.add("init", init.init_script(xen=xen).encode(), 0o755)
+    root.add("init", init.init_script(machine, xen=xen).encode(), 0o755)
     for name, text in init.helpers(xen=xen, store=store).items():
         root.add(f"usr/local/bin/{name}", text.encode(), 0o755)
-    root.add("guests/idle", guest.kernel())
+    root.add("guests/idle", machine.guest(None))
     for reason in guest.Reason:
-        root.add(f"guests/{reason.name.lower()}", guest.kernel(reason))
+        root.add(f"guests/{reason.name.lower()}", machine.guest(reason))
 
 
 def _skeleton(root: Root) -> None:
@@ -132,10 +137,10 @@ def _skeleton(root: Root) -> None:
     root.add("etc/xen/xl.conf", b'autoballoon="off"\n')
 
 
-def _busybox(root: Root, userland: Path) -> list[Path]:
-    program = next(userland.glob("**/bin/busybox"))
+def _busybox(root: Root, userland: Path, here: Path) -> list[Path]:
+    program, runs = (next(packages.glob("**/bin/busybox")) for packages in (userland, here))
     listed = subprocess.run(
-        [program, "--list"], capture_output=True, text=True, check=True, timeout=60
+        [runs, "--list"], capture_output=True, text=True, check=True, timeout=60
     )
     for applet in listed.stdout.split():
         root.link(f"usr/bin/{applet}", "busybox")
@@ -164,17 +169,18 @@ def _xen(root: Root, tools: Path, xen: str) -> list[Path]:
     for path in sorted((tools / private / "ocaml").rglob("*.cmxs")):
         root.add(str(path.relative_to(tools)), path)
         programs.append(path)
-    root.add(f"{private}/boot/hvmloader", tools / private / "boot/hvmloader")
+    if (loader := tools / private / "boot/hvmloader").exists():
+        root.add(f"{private}/boot/hvmloader", loader)
     root.add("etc/xen/oxenstored.conf", tools / "etc/xen/oxenstored.conf")
     return programs
 
 
-def _python(root: Root, userland: Path, python: str) -> list[Path]:
+def _python(root: Root, userland: Path, here: Path, python: str) -> list[Path]:
     program = userland / f"usr/bin/python{python}"
     root.add(f"usr/bin/python{python}", program, 0o755)
     root.link("usr/bin/python3", f"python{python}")
     library = userland / f"usr/lib/python{python}"
-    compile_tree(userland, python, library, f"/usr/lib/python{python}")
+    compile_tree(here, python, library, f"/usr/lib/python{python}")
     extensions: list[Path] = []
     for path in sorted(library.rglob("*")):
         inside = path.relative_to(library)
