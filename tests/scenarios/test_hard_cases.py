@@ -105,9 +105,10 @@ def test_domid_taken_over_many_times(stage: Stage) -> None:
 def test_create_that_fails_unseen(stage: Stage) -> None:
     """P2: made, named, unnamed and ended before the introduction: not a single event."""
     with stage.index() as (index, heard):
-        domid = stage.toolstack.create("web", introduce=False)
-        stage.toolstack.rename(domid, None)
-        stage.toolstack.destroy(domid)
+        with stage.unseen():  # with watch depth the nodes would tell of it
+            domid = stage.toolstack.create("web", introduce=False)
+            stage.toolstack.rename(domid, None)
+            stage.toolstack.destroy(domid)
         assert news(index, heard) == []
         with pytest.raises(NoSuchDomain):
             index.by_name("web", verify=True)
