@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol, TypeVar
 from uuid import UUID
 
@@ -241,8 +241,7 @@ def tale(events: Sequence[Event]) -> list[str]:
                 why = "" if reason is None else f" ({reason.name.lower()})"
                 text, life = f"-{_called(domain)}{why}", domain.life
                 place, before = latest.get(life, (0, None))
-                if isinstance(before, Renamed) and domain.name is None:
-                    text = f"-{_called(before.old)}{why}"
+                if isinstance(before, Renamed) and before.new.name is None:
                     told[place] = ""
             case _:
                 text, life = type(event).__name__, None
@@ -265,7 +264,8 @@ def believed(events: list[Event], start: list[Domain]) -> dict[int, Domain]:
                 assert domain.domid not in held
                 held[domain.domid] = domain
             case domindex.Removed(domain):
-                assert held.pop(domain.domid) == domain
+                last = held.pop(domain.domid)  # it is told under the last name that it had
+                assert domain == (replace(last, name=domain.name) if last.name is None else last)
             case domindex.Renamed(old, new) | domindex.Changed(old, new):
                 assert held[old.domid] == old
                 held[new.domid] = new
