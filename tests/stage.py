@@ -184,9 +184,11 @@ class Stage:
             yield
 
     @contextmanager
-    def index(self) -> Iterator[tuple[domindex.Index, Heard]]:
+    def index(
+        self, timing: domindex.Timing | None = None
+    ) -> Iterator[tuple[domindex.Index, Heard]]:
         """The live index, and a listener that has heard of all that was there before."""
-        with domindex.connect(self._eyelid, timeout=PATIENCE) as index:
+        with domindex.connect(self._eyelid, timing=timing, timeout=PATIENCE) as index:
             heard = Heard()
             present = len(index)
             with index.subscribe(heard, events=LIVES) as heard.subscription:
@@ -259,8 +261,7 @@ def tale(events: Sequence[Event]) -> list[str]:
                 why = "" if reason is None else f" ({reason.name.lower()})"
                 text, life = f"-{_called(domain)}{why}", domain.life
                 place, before = latest.get(life, (0, None))
-                if isinstance(before, Renamed) and domain.name is None:
-                    text = f"-{_called(before.old)}{why}"
+                if isinstance(before, Renamed) and before.new.name is None:
                     told[place] = ""
             case _:
                 text, life = type(event).__name__, None
