@@ -241,8 +241,7 @@ def tale(events: Sequence[Event]) -> list[str]:
                 why = "" if reason is None else f" ({reason.name.lower()})"
                 text, life = f"-{_called(domain)}{why}", domain.life
                 place, before = latest.get(life, (0, None))
-                if isinstance(before, Renamed) and domain.name is None:
-                    text = f"-{_called(before.old)}{why}"
+                if isinstance(before, Renamed) and before.new.name is None:
                     told[place] = ""
             case _:
                 text, life = type(event).__name__, None

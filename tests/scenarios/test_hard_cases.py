@@ -121,7 +121,7 @@ def test_create_that_fails_seen(stage: Stage) -> None:
         stage.toolstack.rename(domid, None)
         assert news(index, heard) == ["web>?"]
         stage.toolstack.destroy(domid)
-        assert news(index, heard) == ["-?"]
+        assert news(index, heard) == ["-web"]
 
 
 def test_failed_create_and_the_next_try(stage: Stage) -> None:
@@ -175,7 +175,7 @@ def test_the_introduction_alone_tells_of_a_domain(stage: Stage) -> None:
 
 
 def test_destroyed_in_the_order_of_libxl(stage: Stage) -> None:
-    """P1: its node goes first: it runs on without a name, and ends without one."""
+    """P1: its node goes first: it runs on without a name, and its end is told under the last."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
         assert news(index, heard) == ["+web"]
@@ -185,7 +185,7 @@ def test_destroyed_in_the_order_of_libxl(stage: Stage) -> None:
             index.by_name("web", verify=True)
         assert index.by_id(domid, verify=True).name is None
         stage.toolstack.destroy(domid)
-        assert news(index, heard) == ["-?"]
+        assert news(index, heard) == ["-web"]
 
 
 def test_destroyed_in_the_order_of_xapi(stage: Stage) -> None:
