@@ -17,6 +17,7 @@ import contextlib
 import functools
 import threading
 import time
+import weakref
 from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Concatenate, Literal, ParamSpec, Self, TypeAlias, TypeVar
@@ -30,6 +31,7 @@ from domindex.domain import Domain, DomainInfo, OSType
 from domindex.errors import InvalidKey, NoEventLoop
 from domindex.events import Event, Removed
 from domindex.index import Index
+from domindex.listening.callbacks import check_callable
 from domindex.listening.delivery import Opener
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
 from domindex.listening.waiting import Look, last
@@ -168,6 +170,7 @@ class AsyncIndex:
     add_index = _plain(Answers.add_index)
     by = _plain(Answers.by)
     recent = _plain(Answers.recent)
+    __contains__ = _plain(Answers.__contains__)
     __iter__ = _plain(Answers.__iter__)
     __len__ = _plain(Answers.__len__)
 
@@ -252,6 +255,9 @@ class AsyncIndex:
 
         So is `on_error`. Of values that come while the loop is busy it is told the last.
         """
+        check_callable("a handler", handler)
+        if on_error is not None:
+            check_callable("on_error=", on_error)
         ring, lock = _Ring(), threading.Lock()
         latest: list[Callable[[], object]] = []
 
@@ -343,7 +349,7 @@ class AsyncEventStream:
     Iterating ends when it is closed, or its index. A task that is cancelled while it waits for
     an event has missed none. Others get their turn between any two events. Close it, or use it
     in an `async with`: while it is open it keeps what nobody has asked for, up to its bound. One
-    that is let go unclosed, as by `break`, is closed by the loop.
+    that is let go unclosed, as by `break`, is forgotten.
     """
 
     def __init__(self, opener: Opener, wanted: Wanted, forget: Callable[[Mailbox], None]) -> None:
@@ -351,6 +357,8 @@ class AsyncEventStream:
         self._ring = _Ring()
         self._forget = forget
         self._mailbox = opener(self._ring)
+        self._let_go = weakref.finalize(self, self._mailbox.abandon)
+        self._let_go.atexit = False
 
     @property
     def pending(self) -> int:
@@ -382,24 +390,15 @@ class AsyncEventStream:
 
     def close(self) -> None:
         """Stop; what nobody asked for is dropped. May be called twice, and from any thread."""
-        _close(self._mailbox, self._forget)
+        self._let_go.detach()
+        self._forget(self._mailbox)
+        self._mailbox.close()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
-
-    def __del__(self) -> None:
-        # Not here: this may be the index's thread, amid what the lock guards.
-        mailbox: Mailbox | None = getattr(self, "_mailbox", None)
-        if mailbox is not None and not mailbox.closed:
-            self._ring.tell(functools.partial(_close, mailbox, self._forget))
-
-
-def _close(mailbox: Mailbox, forget: Callable[[Mailbox], None]) -> None:
-    forget(mailbox)
-    mailbox.close()
 
 
 class _Ring:
@@ -418,7 +417,11 @@ class _Ring:
     def __call__(self) -> None:
         if not self._on_its_way:
             self._on_its_way = True
-            self.tell(self._arrive)
+            try:
+                self.tell(self._arrive)
+            except BaseException:  # no memory for it: the next ring must not believe that it went
+                self._on_its_way = False
+                raise
 
     def tell(self, call: Callable[[], object]) -> None:
         """Have the loop call this; nothing happens if it is closed, for nobody waits in it."""

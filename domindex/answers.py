@@ -18,9 +18,10 @@ from uuid import UUID
 from domindex.core.past import Past
 from domindex.core.snapshot import Snapshot
 from domindex.core.table import DomainTable, Keyed, View, ordered
-from domindex.domain import Domain, OSType, as_domid, as_name, as_uuid
+from domindex.domain import Domain, OSType, as_domid, as_name, as_text, as_uuid
 from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive, StoreError
 from domindex.events import Removed
+from domindex.listening.callbacks import check_callable
 from domindex.listening.waiting import Bell
 
 K = TypeVar("K", bound=Any)
@@ -148,7 +149,7 @@ class Answers(ABC):
             return self.by_id(int(rest))
         with self._lock:
             self._check()
-            found = self._table.names.holders(text)
+            found = self._table.names.holders(as_name(text))
             self._check_names(found)
             if text.isascii() and text.isdigit() and len(text) <= 5:
                 found |= self._table.domids.holders(int(text))
@@ -176,25 +177,31 @@ class Answers(ABC):
         prefix: str | bytes = "",
         glob: str | bytes | None = None,
         regex: str | re.Pattern[str] | None = None,
-        type: OSType | None = None,
+        type: OSType | str | None = None,
         where: Callable[[Domain], object] | None = None,
     ) -> tuple[Domain, ...]:
         """Domains of which all that is given holds, in name order, then by domid.
 
         prefix: how the name starts. glob: a pattern for all of it, as shells have them; case
-            counts. regex: found anywhere in it. where: called with each that passed the rest.
+            counts. regex: found anywhere in it. type: an OSType, or its word, as "pvh".
+            where: called with each that passed the rest.
 
         Those without a name come last, and only where nothing is asked of the name.
-        Raises InvalidKey, re.error, Closed; while the line is down it finds what was last known,
+        Raises InvalidKey, re.error, Closed, TypeError for what cannot be called or is `async def`;
+        while the line is down it finds what was last known,
         unless `connect(stale=)` says otherwise.
         Cost: one search among the sorted names for the prefix, or for what comes before the
         first special character of the glob, and a step for each domain from there.
         """
-        pattern = None if glob is None else as_name(glob)
+        pattern = None if glob is None else as_text(glob)
         tests = [] if pattern is None else [re.compile(fnmatch.translate(pattern)).match]
         if regex is not None:
             tests.append(re.compile(regex).search)
-        start = as_name(prefix)
+        start = as_text(prefix)
+        if type is not None:
+            type = _as_type(type)
+        if where is not None:
+            check_callable("where=", where)
         if pattern is not None and not start:
             start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=1)[0]
         with self._lock:
@@ -219,8 +226,8 @@ class Answers(ABC):
         Raises InvalidKey, Closed. Cost: one search among the sorted names and a step for each
         domain found.
         """
-        low = None if first is None else as_name(first)
-        high = None if end is None else as_name(end)
+        low = None if first is None else as_text(first)
+        high = None if end is None else as_text(end)
         with self._lock:
             self._check()
             self._check_names()
@@ -231,9 +238,11 @@ class Answers(ABC):
 
         It is called once for each record, under the index's lock: for those that are held now, and
         later by the thread that keeps the index true. It must be quick, and ask nobody. None puts
-        a domain nowhere, and so does an exception, which is logged.
+        a domain nowhere, and so does an exception, which is logged. What is to end the program,
+        as Ctrl-C, ends this call, and there is no such index then.
 
-        Raises ValueError if there is such an index, Closed.
+        Raises ValueError if there is such an index, TypeError for what cannot be called or is
+        `async def`, Closed.
 
         >>> from domindex.testing import SimulatedHost
         >>> with SimulatedHost() as host:
@@ -243,6 +252,7 @@ class Answers(ABC):
         ...         [domain.name for domain in index.by("owner", "db")]
         ['db-1', 'db-2']
         """
+        check_callable("the key function", key_function)
         with self._lock:
             self._check("serve")
             self._table.group(name, key_function)
@@ -313,6 +323,21 @@ class Answers(ABC):
         with self._lock:
             self._check()
             return iter(list(self._table))
+
+    def __contains__(self, domain: object) -> bool:
+        """Whether that very life is held, of which `domain` is a record. Raises Closed.
+
+        Raises InvalidKey, which is a TypeError, for a key: ask `"web" in index.names`.
+        """
+        if not isinstance(domain, Domain):
+            raise InvalidKey(
+                f"{domain!r} is no record of a domain: a name is asked for in index.names, a uuid "
+                "in index.uuids, a domid in index.domids"
+            )
+        with self._lock:
+            self._check()
+            held = self._table.get(domain.domid)
+            return held is not None and held.life == domain.life
 
     def __len__(self) -> int:
         with self._lock:
@@ -447,6 +472,13 @@ class Answers(ABC):
     def _check_open(self) -> None:
         if self._ended:
             raise Closed(self._ended)
+
+
+def _as_type(type: str) -> OSType:
+    try:
+        return OSType(type)
+    except ValueError:
+        raise InvalidKey(f"a type is one of {', '.join(OSType)}, not {type!r}") from None
 
 
 def _checked(stale: Stale) -> Stale:

@@ -16,7 +16,7 @@ from typing import Any, TextIO, TypeAlias
 
 from domindex import direct
 from domindex.connect import XenHost, connect
-from domindex.domain import Domain, printable
+from domindex.domain import Domain, fit_for_terminal
 from domindex.errors import Ambiguous, DomindexError, InvalidKey, NoSuchDomain, TimedOut
 from domindex.events import (
     Added,
@@ -160,7 +160,7 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
         print(json.dumps(rows, indent=2), file=out)
     else:
         for what, works, text in findings:
-            print(f"{what:<11} {'ok ' if works else 'NO '} {printable(text)}", file=out)
+            print(f"{what:<11} {'ok ' if works else 'NO '} {fit_for_terminal(text)}", file=out)
     return 0 if all(works for _, works, _ in findings) else 1
 
 
@@ -231,7 +231,7 @@ def event_line(event: Event) -> str:
             told = ", ".join(f"{field}: {getattr(event.new, field)}" for field in event.fields)
             return f"{word:<9} {event.new.domid:>5} {event.new.printable} ({told})"
         case Lost():
-            return f"{word:<9}     - {printable(str(event.cause))}"
+            return f"{word:<9}     - {fit_for_terminal(str(event.cause))}"
         case Recovered():
             return f"{word:<9}     - after {event.downtime:.1f} s"
         case DuplicateName(_, domains) | DuplicateUuid(_, domains) | Resync(domains):
@@ -269,8 +269,18 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _pause(text: str) -> float:
+    try:
+        seconds = _seconds(text)
+    except ValueError:
+        seconds = math.inf
+    if seconds > threading.TIMEOUT_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds that come to an end")
+    return seconds
+
+
 def _fail(error: Exception, status: int) -> int:
-    print(f"domindex: {printable(str(error))}", file=sys.stderr)
+    print(f"domindex: {fit_for_terminal(str(error))}", file=sys.stderr)
     return status
 
 
@@ -314,8 +324,8 @@ def _bench_arguments(parser: Parser) -> None:
     add = parser.add_argument
     add("--rounds", type=_at_least(3), default=15, help="samples of each way (default: 15)")
     add("--budget", type=_seconds, default=2.0, help="seconds for each way (default: 2)")
-    add("--pause", type=_seconds, default=0.01, help="seconds before a sample (default: 0.01)")
-    add("--idle", type=_seconds, default=10.0, help="seconds to watch it idle (default: 10)")
+    add("--pause", type=_pause, default=0.01, help="seconds before a sample (default: 0.01)")
+    add("--idle", type=_pause, default=10.0, help="seconds to watch it idle (default: 10)")
     add("--write", action="store_true", help="allow one node of its own to be written to xenstore")
     add("--label", default="", help="what to say of this host")
     add("--relative", action="store_true", help="tell no times, as of an emulated machine")

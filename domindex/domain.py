@@ -72,8 +72,9 @@ class Domain:
         names a domain only together with its `life`.
     uuid: the hypervisor's handle, set by the toolstack. May repeat (local migration) and
         may change (XAPI); all zero for dom0.
-    name: from xenstore, bytes decoded as UTF-8 with surrogateescape; None while there is
-        none. May be empty, may repeat, may hold any character: use `printable` to show it.
+    name: from xenstore, bytes decoded as UTF-8 with surrogateescape, without NULs at its end
+        (some tools write the C string whole); None while there is none. May be empty, may
+        repeat, may hold any character: use `printable` to show it.
     type: PV, HVM, PVH, or UNKNOWN where the hypervisor cannot tell.
     life: equal for two records of one index exactly when they are of the same running domain.
         `domindex.direct` keeps nothing: there each record has another.
@@ -130,33 +131,49 @@ class DomainInfo(NamedTuple):
 
 
 def printable(text: str) -> str:
-    r"""`text` with all that could steer a terminal or forge a log line escaped.
+    r"""`text` with all that could steer a terminal or forge a log line escaped, once.
 
     That is what `str.isprintable` refuses, line and direction marks among it, and backslashes.
 
     >>> print(printable("web\x1b[2J\n"))
     web\x1b[2J\n
     """
+    return fit_for_terminal(text.replace("\\", r"\\"))
 
+
+def fit_for_terminal(sentence: str) -> str:
+    r"""A sentence of which the names in it are escaped already: its backslashes are left alone.
+
+    >>> print(fit_for_terminal("no domain has name %r\x1b" % "a\n"))
+    no domain has name 'a\n'\x1b
+    """
     return "".join(
         char
-        if char.isprintable() and char != "\\"
+        if char.isprintable()
         else char.encode("unicode_escape", "surrogatepass").decode("ascii")
-        for char in text
+        for char in sentence
     )
 
 
 def decode_name(raw: bytes) -> str:
-    """A name as xenstore has it, as text. Any bytes will do, and come back by encoding."""
-    return raw.decode("utf-8", "surrogateescape")
+    """A name as xenstore has it, as text. Any bytes will do, and come back by encoding.
+
+    NULs at its end are no part of it: a tool that writes strlen + 1 bytes leaves one.
+    """
+    return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
 
 
 def as_name(name: object) -> str:
     """The name a caller gave, str or bytes, as the index keeps it. Raises InvalidKey."""
+    return as_text(name).rstrip("\0")
+
+
+def as_text(name: object) -> str:
+    """A part of a name that a caller gave, or a bound, as text. Raises InvalidKey."""
     if isinstance(name, str):
         return name
     if isinstance(name, bytes):
-        return decode_name(name)
+        return name.decode("utf-8", "surrogateescape")
     raise InvalidKey(f"a name is str or bytes, not {type(name).__name__}")
 
 

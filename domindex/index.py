@@ -5,11 +5,9 @@ What it answers from memory is in answers.py, what can be waited for in waits.py
 
 from __future__ import annotations
 
-import os
 import sys
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Final, Self
@@ -20,6 +18,7 @@ from domindex.core.table import Change, Keyed
 from domindex.domain import Domain, DomainInfo, Life, as_domid
 from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
+from domindex.forking import register
 from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
 from domindex.listening.dispatch import Dispatcher
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
@@ -62,7 +61,10 @@ class Index(Waits):
             self._latest,
         )
         self._runners: dict[bool, Subscription] = {}  # of handlers of nodes, by `threaded`
-        _open.add(self)
+        self._closing = threading.RLock()  # held while it is closed; an interrupted one may go on
+        self._leaving: list[Subscription] = []  # whose threads `close` has yet to see end
+        self._closed = False
+        register(self)
 
     # -- opening and closing -----------------------------------------------------------------
 
@@ -80,31 +82,38 @@ class Index(Waits):
         """End the watcher and every listener; afterwards each call raises Closed.
 
         Leaves no thread, watch or descriptor; what is stuck in a handler or in the hypervisor
-        for longer than `timeout` seconds, as soon as it returns. May be called twice (the
-        second call does not wait for the first), and from a listener: that listener's own
-        thread then ends as its handler returns.
+        for longer than `timeout` seconds, as soon as it returns. May be called twice (a second
+        call beside the first does not wait for it, one after a first that was interrupted
+        finishes it), and from a listener: that listener's own thread then ends as its handler
+        returns.
         """
-        timeout = min(timeout, threading.TIMEOUT_MAX)
         with self._lock:
-            if self._ended:
-                return
-            self._ended = "this index is closed; connect() opens a new one"
-            subscriptions, mailboxes = list(self._subscriptions), list(self._mailboxes)
-            self._bell.ring()
+            if not self._ended:
+                self._ended = "this index is closed; connect() opens a new one"
+                self._table.clear()  # first of all: a hit asks nobody whether we are closed
+                self._nodes.clear()
+                self._leaving = list(self._subscriptions)
+                self._bell.ring()
+        if not self._closed and self._closing.acquire(blocking=False):
+            try:
+                self._finish(min(timeout, threading.TIMEOUT_MAX))
+                self._closed = True
+            finally:
+                self._closing.release()
+
+    def _finish(self, timeout: float) -> None:
+        """What is left of `close`: each step may be done again."""
         deadline = time.monotonic() + timeout
-        for mailbox in mailboxes:
+        for mailbox in list(self._mailboxes):
             mailbox.close()  # no further call, in any listener
         stopped = self._watcher.close(timeout)
-        for subscription in subscriptions:
+        for subscription in self._leaving:
             subscription.close(max(0.0, deadline - time.monotonic()))
-        with self._lock:
-            self._table.clear()
-            self._nodes.clear()
-            dispatcher = self._dispatcher
-        if dispatcher is not None:
-            dispatcher.close()
+        if self._dispatcher is not None:
+            self._dispatcher.close()
         if stopped:  # else its hypercall still needs the descriptor, and it closes at its end
             self._hypervisor.close()
+        self._leaving = []
 
     def __enter__(self) -> Self:
         return self
@@ -118,8 +127,7 @@ class Index(Waits):
         self._lock = threading.RLock()
         self._bell = Bell(self._lock)
         self._nodes._after_fork(self._lock)
-        for subscription in self._subscriptions:
-            subscription._after_fork()
+        self._closed = True
         for mailbox in self._mailboxes:
             mailbox._after_fork()
         if self._dispatcher is not None:
@@ -188,7 +196,8 @@ class Index(Waits):
         on_error: called with the event and what the handler raised.
         threaded: False leaves the calls to `dispatch`, in the thread that calls it.
 
-        Raises Closed, ValueError. Cost: a thread, unless `threaded=False`.
+        Raises Closed, ValueError; TypeError for what cannot be called, or is `async def`. Cost: a
+        thread, unless `threaded=False`.
         """
         wanted = Wanted(events, where)
         opener = self._opener(replay, queue, reboot_grace)
@@ -280,7 +289,8 @@ class Index(Waits):
             refuses the node; `error` of the result has it too. It is asked for again at its next
             event and at each audit, and once it is given the handler is told.
 
-        Raises NoSuchDomain if that life is not held any more, InvalidKey, Closed.
+        Raises NoSuchDomain if that life is not held any more, InvalidKey, Closed; TypeError for a
+        handler that cannot be called, or is `async def`.
         Cost: a watch; at each change a read, and two hypercalls that prove whose it was.
 
         >>> import queue
@@ -334,6 +344,7 @@ class Index(Waits):
         """The counters now."""
         watcher = self._watcher
         with self._lock:
+            self._drop_abandoned()
             queues = tuple(mailbox.pending for mailbox in self._mailboxes)
             return Stats(
                 domains=len(self._table),
@@ -415,9 +426,15 @@ class Index(Waits):
         if threaded not in self._runners:
             # Its mailbox is not the index's: nothing but what nodes tell comes into it, and of
             # each node one event at most, so that it needs no bound.
+            def opened(wake: Callable[[], object]) -> Mailbox:
+                mailbox = Mailbox(
+                    self._lock, lambda: self._nodes.waiting(mailbox), wake, size=sys.maxsize
+                )
+                return mailbox
+
             self._runners[threaded] = runner = Subscription(
                 run_handler,
-                lambda wake: Mailbox(self._lock, list, wake, size=sys.maxsize),
+                opened,
                 self._forget,
                 loop=None if threaded else self._loop(),
             )
@@ -455,6 +472,7 @@ class Index(Waits):
                     reboot_grace=reboot_grace,
                 )
                 mailbox.begin([*(self._present() if replay else ()), *self._state(Synced())])
+                self._drop_abandoned()
                 self._mailboxes.append(mailbox)
                 return mailbox
 
@@ -469,6 +487,11 @@ class Index(Waits):
                 if subscription._hears(mailbox):
                     self._subscriptions.remove(subscription)
                     self._errors += subscription.errors
+
+    def _drop_abandoned(self) -> None:
+        """Forget the streams that were let go unclosed. The lock is held."""
+        for mailbox in [mailbox for mailbox in self._mailboxes if mailbox.closed]:
+            self._forget(mailbox)
 
     def _loop(self) -> Dispatcher:
         if self._dispatcher is None:
@@ -494,15 +517,3 @@ class Index(Waits):
     @property
     def _unreadable(self) -> Mapping[int, StoreError]:
         return self._watcher.unreadable
-
-
-_open: weakref.WeakSet[Index] = weakref.WeakSet()
-
-
-def _after_fork() -> None:
-    for index in list(_open):
-        index._after_fork()
-    _open.clear()
-
-
-os.register_at_fork(after_in_child=_after_fork)

@@ -21,7 +21,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, Self
+from typing import Final, Literal, Self
 from uuid import UUID, uuid4
 
 from domindex.answers import Stale
@@ -53,6 +53,7 @@ _ORDERS = ("libxl", "xapi", "at once")
 _OPERATIONS = ("READ", "WATCH")
 _LONGEST = threading.TIMEOUT_MAX
 _PATH = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
+_WHOLE_PATH = re.compile(rb"(/[A-Za-z0-9_@-]+)+|/|@[A-Za-z0-9_@-]+")
 
 
 @dataclass
@@ -206,8 +207,7 @@ class SimulatedHost:
         timeout: float = 60.0,
     ) -> Index:
         """`domindex.connect()` on this host. With `timing=QUICK` failures are noticed at once."""
-        given: dict[str, Any] = {} if wait else {"wait": False}
-        return connect(self, timing=timing, stale=stale, timeout=timeout, **given)
+        return connect(self, timing=timing, stale=stale, wait=wait, timeout=timeout)
 
     def close(self) -> None:
         """Cut every line. The simulated host itself needs no closing."""
@@ -605,6 +605,8 @@ class SimulatedHost:
 
     def _refusal(self, operation: str, path: bytes) -> StoreError | None:
         error = self._refused.get((operation, path))
+        if error is None and not _WHOLE_PATH.fullmatch(path):
+            error = "EINVAL"
         return None if error is None else _refused(operation, path, error)
 
 

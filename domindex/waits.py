@@ -13,6 +13,7 @@ from domindex.answers import Answers
 from domindex.domain import Domain, as_domid, as_name, as_uuid
 from domindex.errors import Ambiguous, InvalidKey, TimedOut
 from domindex.events import Removed
+from domindex.listening.callbacks import check_callable
 from domindex.listening.waiting import Look
 from domindex.watcher import Watcher
 
@@ -102,6 +103,8 @@ class Waits(Answers):
         """What `wait_for` waits for."""
         if name is None and uuid is None and domid is None and where is None:
             raise InvalidKey("wait_for needs a name, a uuid, a domid or where=")
+        if where is not None:
+            check_callable("where=", where)
         called = None if name is None else as_name(name)
         handle = None if uuid is None else as_uuid(uuid)
         number = None if domid is None else as_domid(domid)

@@ -13,7 +13,8 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Protocol, TypeVar
+from functools import partial
+from typing import Final, Protocol, TypeVar
 from uuid import UUID
 
 import domindex
@@ -52,9 +53,17 @@ class Toolstack(Protocol):
     def unpause(self, domid: int) -> None: ...
     def change_handle(self, domid: int, uuid: UUID) -> None: ...
     def introduce(self, domid: int) -> None: ...
+    def release(self, domid: int) -> None:
+        """xenstored gives up its connection to a domain that goes on."""
+        ...
+
     def resume(self, domid: int) -> None: ...
     def soft_reset(self, domid: int) -> None: ...
-    def destroy(self, domid: int, *, order: str = "libxl") -> None: ...
+    def destroy(self, domid: int, *, order: str = "libxl") -> None:
+        """End it. Its nodes are removed before, which an index that looks in between sees
+        ("libxl"), or stay until `clear_node` ("xapi")."""
+        ...
+
     def leave_node(self, domid: int, name: str | bytes) -> None: ...
     def clear_node(self, domid: int) -> None: ...
     def zombie(self, domid: int) -> Callable[[], None]: ...
@@ -186,14 +195,23 @@ class Stage:
                 yield index, heard
 
 
+KINDS: Final = {
+    "plain": partial(SimulatedHost, idle=True),
+    "newest": partial(SimulatedHost, unique_ids=True, watch_depth=True, idle=True),
+    "depth": partial(SimulatedHost, watch_depth="paths", idle=True),
+}
+"""The simulated hosts that are played on: as Xen was up to 4.20, with what C xenstored and Xen
+have of the newest, and with a new oxenstored on an older Xen."""
+
+
 @contextmanager
-def stage(transport: str | None = None, *, newest: bool = False) -> Iterator[Stage]:
+def stage(transport: str | None = None, *, kind: str = "plain") -> Iterator[Stage]:
     """The stage of this machine: the real host in a dom0 of the tests, else a simulated one.
 
-    newest: the simulated one with what only the newest Xen has.
+    kind: of the simulated one; see `KINDS`.
     """
     if not IN_DOM0:
-        with SimulatedHost(unique_ids=newest, watch_depth=newest, idle=True) as simulated:
+        with KINDS[kind]() as simulated:
             yield Stage(simulated, simulated, real=False)
         return
     from tests.dom0.toolstack import RealHost

@@ -91,7 +91,7 @@ class BareLine:
         self._must(_RM, path + b"\0")
 
     def _must(self, operation: int, body: bytes) -> None:
-        self._socket.sendall(_HEADER.pack(operation, 1, 0, len(body)) + body)
+        self._send(_HEADER.pack(operation, 1, 0, len(body)) + body)
         kind, said = self._reply()
         if kind == _ERROR:
             raise Refused(said.rstrip(b"\0").decode("ascii", "replace"))
@@ -100,13 +100,16 @@ class BareLine:
         replies: list[bytes] = []
         waiting = iter(requests)
         while some := list(islice(waiting, _AT_ONCE)):
-            self._socket.sendall(
+            self._send(
                 b"".join(
                     _HEADER.pack(operation, 1, 0, len(body)) + body for operation, body in some
                 )
             )
             replies += [self._reply()[1] for _ in some]
         return replies
+
+    def _send(self, data: bytes) -> None:
+        self._socket.sendall(data, socket.MSG_NOSIGNAL)  # no SIGPIPE: it would end the program
 
     def _reply(self) -> tuple[int, bytes]:
         while True:

@@ -22,7 +22,8 @@ class Grouping:
         self._key_of = key_of
         self._where: dict[int, tuple[Hashable, dict[int, Domain]]] = {}
         self._groups: dict[Hashable, dict[int, Domain]] = {}
-        self.apply((), present)
+        # In the caller's thread: what is to end the program does.
+        self._apply((), present, Exception)
 
     def get(self, key: Hashable) -> tuple[Domain, ...]:
         """All under `key`, lowest domid first."""
@@ -30,15 +31,20 @@ class Grouping:
         return tuple(group[domid] for domid in sorted(group))
 
     def apply(self, leaving: Iterable[Domain], coming: Iterable[Domain]) -> None:
-        """Take domains out and in."""
+        """Take domains out and in. Never fails: it keeps the index true, for all others too."""
+        self._apply(leaving, coming, BaseException)
+
+    def _apply(
+        self, leaving: Iterable[Domain], coming: Iterable[Domain], caught: type[BaseException]
+    ) -> None:
         for domain in leaving:
             key, group = self._where.pop(domain.domid, (None, {}))
             group.pop(domain.domid, None)
             if key is not None and not group:
-                with contextlib.suppress(Exception):  # a key that is another one by now
+                with contextlib.suppress(caught):  # a key that is another one by now
                     del self._groups[key]
         for domain in coming:
-            key, group = self._asked(domain)
+            key, group = self._asked(domain, caught)
             if key is not None:
                 group[domain.domid] = domain
                 self._where[domain.domid] = key, group
@@ -48,12 +54,14 @@ class Grouping:
         self._where.clear()
         self._groups.clear()
 
-    def _asked(self, domain: Domain) -> tuple[Hashable, dict[int, Domain]]:
+    def _asked(
+        self, domain: Domain, caught: type[BaseException]
+    ) -> tuple[Hashable, dict[int, Domain]]:
         """The key of that domain, and the group there. (None, ...) for nowhere."""
         try:
             key = self._key_of(domain)
             return key, {} if key is None else self._groups.setdefault(key, {})
-        except (Exception, SystemExit):  # the caller's fault, where the index is kept true
-            with contextlib.suppress(Exception):
+        except caught:
+            with contextlib.suppress(caught):
                 log.exception("the key function of an index failed on domain %d", domain.domid)
             return None, {}

@@ -374,7 +374,8 @@ class Reconciler:
         silent = (
             tracked.name is not None
             and domid not in self._fired
-            and tracked.heard is not None  # an event was lost, if its name is not there any more
+            # An event was lost if what was heard since is another answer; a refusal is none.
+            and (tracked.heard in (UNREAD, tracked.name) or isinstance(tracked.heard, StoreError))
         )
         calm = not self._stirred and domid not in self._told_of
         return goes_on(tracked, row, silent=silent, calm=calm)

@@ -9,14 +9,18 @@ than be called iterates over an `EventStream`.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 from domindex.errors import Closed, TimedOut
 from domindex.events import Event, Synced
+from domindex.forking import register
+from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox, Wanted
 
 Handler = Callable[[Event], object]
@@ -25,6 +29,9 @@ Opener = Callable[[Callable[[], object]], Mailbox]
 """Opens a mailbox of the index, given what wakes its listener."""
 
 log = logging.getLogger("domindex")
+
+_A_LOOK: Final = 16
+"""Events that are looked at with a limit of 0, which is to find what is there."""
 
 
 class Loop(Protocol):
@@ -40,14 +47,23 @@ class EventStream:
     """Events to ask for: iterate over it, or `get` one. Made by `Index.events`.
 
     For one thread at a time. Iterating ends when it is closed, or its index. Close it, or use
-    it in a `with`: while it is open it keeps what nobody has asked for yet, up to its bound.
+    it in a `with`: while it is open it keeps what nobody has asked for yet, up to its bound. One
+    that is let go unclosed, as by `break`, is forgotten.
     """
 
     def __init__(self, opener: Opener, wanted: Wanted, forget: Callable[[Mailbox], None]) -> None:
-        self._changed = threading.Condition()
+        self._changed = changed = threading.Condition()
         self._wanted = wanted
         self._forget = forget
-        self._mailbox = opener(self._wake)
+
+        def wake() -> None:  # no method: the index must not keep a stream that nobody has
+            with changed:
+                changed.notify_all()
+
+        self._mailbox = opener(wake)
+        self._let_go = weakref.finalize(self, self._mailbox.abandon)
+        self._let_go.atexit = False
+        register(self)
 
     @property
     def pending(self) -> int:
@@ -60,11 +76,21 @@ class EventStream:
         return self._mailbox.overflows
 
     def get(self, timeout: float | None = None) -> Event:
-        """The next event; waits for it, at most `timeout` seconds. Raises TimedOut, Closed."""
+        """The next event; waits for it, at most `timeout` seconds. Raises TimedOut, Closed.
+
+        What is there and not wanted is passed over within that time, and the next call goes on
+        behind it. A limit of 0 is a look at what is there, at up to 16 events.
+        """
         deadline = _deadline(timeout)
-        while (event := self._next(deadline)) is not None:
+        for looked in itertools.count(1):
+            if (event := self._next(deadline)) is None:
+                break
             if (wanted := self._wanted(event)) is not None:
                 return wanted
+            if deadline is None or time.monotonic() < deadline:
+                continue
+            if (timeout or 0) > 0 or looked >= _A_LOOK:
+                break
         if self._mailbox.closed:
             raise Closed("this stream of events is closed")
         raise TimedOut(f"no event came within {timeout} s")
@@ -80,6 +106,7 @@ class EventStream:
 
     def close(self) -> None:
         """Stop; what nobody asked for is dropped. May be called twice, and from any thread."""
+        self._let_go.detach()
         self._forget(self._mailbox)
         self._mailbox.close()
 
@@ -104,10 +131,6 @@ class EventStream:
                     self._changed.wait(left)
         return event
 
-    def _wake(self) -> None:
-        with self._changed:
-            self._changed.notify_all()
-
     def _after_fork(self) -> None:
         self._changed = threading.Condition()
         self._mailbox._after_fork()
@@ -130,20 +153,24 @@ class Subscription:
         on_error: ErrorHook | None = None,
         loop: Loop | None = None,
     ) -> None:
+        check_callable("a handler", handler)
+        if on_error is not None:
+            check_callable("on_error=", on_error)
         self._handler = handler
         self._on_error = on_error
         self._wanted = wanted or Wanted(None, None)
         self._synced = False
-        self._settled = threading.Event()  # it is synced, or will never be
         self.errors = 0
         """How often the handler or `where` raised. Each time is logged with its traceback."""
         self._loop = loop
-        self._calling = threading.Lock()  # held while a loop hands an event over
+        # Held while a loop hands an event over. A signal's handler may close us amid that.
+        self._calling = threading.RLock()
         self._runner: int | None = None  # the thread in which the handler runs just now
         self._stream = EventStream(
             opener if loop is None else lambda _: opener(loop.wake), self._wanted, forget
         )
         self._mailbox = self._stream._mailbox
+        register(self)
         self._thread: threading.Thread | None = None
         if loop is None:
             self._thread = threading.Thread(target=self._run, name="domindex-listener", daemon=True)
@@ -171,8 +198,12 @@ class Subscription:
         return self._mailbox.overflows
 
     def wait_synced(self, timeout: float | None = 30.0) -> bool:
-        """Wait until it is `synced` or closed, at most `timeout` seconds; whether it is synced."""
-        self._settled.wait(_limit(timeout))
+        """Wait until it is `synced` or closed, at most `timeout` seconds; whether it is synced.
+
+        Called where its own handler runs it does not wait, as `drain`.
+        """
+        if not self._synced and not self._waits_for_itself():
+            self._mailbox.wait_until(lambda: self._synced, _limit(timeout))
         return self._synced
 
     def drain(self, timeout: float | None = 30.0) -> bool:
@@ -182,13 +213,7 @@ class Subscription:
         its own handler, or any that runs in the same loop, it returns False at once: it would wait
         for itself.
         """
-        if self._runner == threading.get_ident():
-            return False
-        if self._loop is not None and self._loop.runs_here():
-            return False
-        drained = threading.Event()
-        self._mailbox.mark(drained.set)
-        return drained.wait(_limit(timeout)) and not self._mailbox.closed
+        return not self._waits_for_itself() and self._mailbox.drained(_limit(timeout))
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Stop listening; what is still queued is dropped.
@@ -198,11 +223,10 @@ class Subscription:
         wait, and the promise holds from the moment the handler returns. May be called twice.
         """
         self._stream.close()
-        self._settled.set()
         if self._loop is not None:
             self._loop.remove(self)
             limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-            if self._runner != threading.get_ident() and self._calling.acquire(timeout=limit):
+            if self._calling.acquire(timeout=limit):
                 self._calling.release()
         if self._thread is not None and threading.current_thread() is not self._thread:
             self._thread.join(_limit(timeout))
@@ -239,7 +263,8 @@ class Subscription:
     def _tell(self, event: Event) -> None:
         self._runner = threading.get_ident()
         try:
-            if (wanted := self._wanted(event)) is not None:
+            wanted = self._wanted(event)
+            if wanted is not None and not self._mailbox.closed:  # since the event was taken, too
                 self._handler(wanted)
         except BaseException as error:  # SystemExit too: it would end this thread without a word
             if self._loop is not None and not isinstance(error, Exception):
@@ -254,10 +279,17 @@ class Subscription:
             self._runner = None
             if isinstance(event, Synced):
                 self._synced = True
-                self._settled.set()
+                self._mailbox.moved()
+
+    def _waits_for_itself(self) -> bool:
+        """This very thread is the one that would have to go on."""
+        if self._runner == threading.get_ident():
+            return True
+        return self._loop is not None and self._loop.runs_here()
 
     def _after_fork(self) -> None:
         """In a child: the thread is not there, and a lock may be held by nobody."""
+        self._calling = threading.RLock()
         self._stream._after_fork()
 
 

@@ -21,6 +21,7 @@ class Dispatcher:
         self._runner: int | None = None  # the thread that is at it
         self._refused = False  # somebody asked meanwhile
         self._timer: threading.Timer | None = None
+        self._due: float | None = None  # when it rings
         self._closed = False
 
     def add(self, subscription: Subscription) -> None:
@@ -32,8 +33,9 @@ class Dispatcher:
             self._subscriptions.remove(subscription)
 
     def wake(self) -> None:
-        """Make the descriptor readable. From any thread."""
-        with self._lock:
+        """Make the descriptor readable. From any thread, the index's above all: never fails."""
+        # A program that becomes a daemon may have closed every descriptor it does not know.
+        with self._lock, contextlib.suppress(OSError):
             if not self._closed:
                 os.eventfd_write(self.fd, 1)
 
@@ -83,34 +85,49 @@ class Dispatcher:
     def close(self) -> None:
         """Give the descriptor back. May be called twice."""
         with self._lock:
-            timer, self._timer = self._timer, None
+            timer, self._timer, self._due = self._timer, None, None
             if not self._closed:
                 self._closed = True
-                os.close(self.fd)
-        if timer is not None:
+                with contextlib.suppress(OSError):
+                    os.close(self.fd)
+        if timer is not None and timer is not threading.current_thread():
             timer.cancel()
             timer.join(1.0)  # it has nothing more to do
 
     def _after_fork(self) -> None:
         """In a child: the descriptor is a copy of the parent's, the locks may be held by nobody."""
         self._lock = threading.RLock()
-        self._timer = None
+        self._running = threading.Lock()
+        self._timer = self._due = None
         self.close()
 
     def _silence(self) -> None:
-        with self._lock, contextlib.suppress(BlockingIOError):
+        with self._lock, contextlib.suppress(OSError):  # not readable, or not there
             if not self._closed:
                 os.eventfd_read(self.fd)
 
     def _set_timer(self) -> None:
-        """Have the descriptor become readable when a death has been held back for long enough."""
+        """Have the descriptor become readable when a death has been held back for long enough.
+
+        One that is set for an earlier time stays: then it is looked again.
+        """
         due = min((t for s in self._subscriptions if (t := s._due) is not None), default=None)
         with self._lock:
+            if due is not None and self._due is not None and self._due <= due:
+                return
             if self._timer is not None:
                 self._timer.cancel()
-                self._timer = None
+                self._timer = self._due = None
             if due is not None and not self._closed:
-                self._timer = threading.Timer(max(0.0, due - time.monotonic()), self.wake)
-                self._timer.name = "domindex-timer"
-                self._timer.daemon = True
-                self._timer.start()
+                timer = threading.Timer(max(0.0, due - time.monotonic()), self._ring, [due])
+                timer.name = "domindex-timer"
+                timer.daemon = True
+                timer.start()
+                self._timer, self._due = timer, due
+
+    def _ring(self, due: float) -> None:
+        """The timer of that time is done."""
+        with self._lock:
+            if self._due == due:
+                self._timer = self._due = None
+            self.wake()

@@ -14,10 +14,12 @@ import time
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
-from typing import Final, NamedTuple, get_args
+from itertools import repeat
+from typing import Final, get_args
 
 from domindex.domain import Domain, Life
 from domindex.events import Event, Rebooted, Removed, Resync, ShutDown, about
+from domindex.listening.callbacks import check_callable
 from domindex.listening.reboots import Reboots
 
 log = logging.getLogger("domindex")
@@ -36,7 +38,7 @@ class Wanted:
         life that was told of once, the stop and the end are told whatever `where` says by then.
         Only called by the listener's own thread, so that it may be slow, and raise.
 
-    Raises ValueError for what cannot be asked for.
+    Raises ValueError for what cannot be asked for, TypeError for what cannot be called.
     """
 
     def __init__(
@@ -44,8 +46,8 @@ class Wanted:
     ) -> None:
         if isinstance(kinds, type) or not _KINDS.issuperset(kinds or ()):
             raise ValueError(f"events= takes types of events, as (Added, Removed), not {kinds!r}")
-        if where is not None and not callable(where):
-            raise ValueError(f"where= is called with a domain, and {where!r} cannot be")
+        if where is not None:
+            check_callable("where=", where)
         self._kinds = None if kinds is None else (*kinds, Resync)
         self._where = where
         self._let_in: set[Life] = set()  # told of, and their end not yet: `where` chose them
@@ -96,15 +98,6 @@ class Wanted:
             return False
 
 
-class _Put(NamedTuple):
-    event: Event
-    at: float  # time.monotonic()
-
-
-class _Mark(NamedTuple):
-    reached: Callable[[], object]
-
-
 class Mailbox:
     """A bounded queue of events between the index and one listener.
 
@@ -128,58 +121,69 @@ class Mailbox:
         self._present = present
         self._wake = wake
         self._size = size
-        self._queue: deque[_Put | _Mark] = deque()
+        self._queue: deque[tuple[float, Event]] = deque()  # with their time.monotonic()
         self._ready: deque[Event] = deque()  # past the bound and the reboots, to be taken first
-        self._held_marks: list[_Mark] = []  # reached once what stands for the backlog was taken
         self._reboots = Reboots(reboot_grace) if reboot_grace > 0 else None
         self._overflowed = False
         self.closed = False
         self.overflows = 0
         """How often the backlog was dropped."""
+        # Events are counted as they are put in, for `drained`. What stands for dropped ones
+        # stands for all until then, and what was there at the beginning counts as one.
+        self._put = 0  # so many so far
+        self._taken = 0  # so many came out of the queue, but may be half told yet
+        self._handled = 0  # so many were told whole, and the next was asked for
+        self._moved = threading.Condition()  # what somebody waits for may have come about
+        self._waiting = 0  # so many wait for that
 
     # -- for the index, under its lock -------------------------------------------------------
 
     def begin(self, events: Sequence[Event]) -> None:
         """Before all else: what was there already. However much it is, it is no backlog."""
         self._ready.extend(events)
+        self._put = self._taken = 1 if events else 0
 
     def put(self, events: Sequence[Event]) -> None:
-        """Queue events in order. Never waits."""
+        """Queue events in order. Never waits, and never fails: others are still to be told."""
         if self.closed or not events:
             return
+        self._put += len(events)
         if not self._overflowed:
-            if self._has_room(len(events)):
-                now = time.monotonic()
-                self._queue.extend(_Put(event, now) for event in events)
-            else:
-                self._overflowed = True
-                self.overflows += 1
-                self._held_marks += self._emptied()
-        self._wake()
+            try:
+                if len(self._queue) + len(events) <= self._size:
+                    self._queue.extend(zip(repeat(time.monotonic()), events))
+                else:
+                    self._overflow()
+            except BaseException:  # no memory: what came of it would be a change told by half
+                self._overflow()
+        with contextlib.suppress(BaseException):
+            self._wake()
 
     # -- for the listener --------------------------------------------------------------------
 
     def take(self) -> Event | None:
-        """The next event; None if there is nothing to tell now."""
+        """The next event; None if there is nothing to tell now. The last one was handled."""
         while not self.closed:
             try:
                 if self._ready:
                     return self._ready.popleft()
-                waiting = self._queue.popleft()
+                if self._handled != self._taken:
+                    self._handled = self._taken
+                    if self._waiting:
+                        self.moved()
+                at, event = self._queue.popleft()
             except IndexError:
                 if self._overflowed:
                     self._refill()
                 elif not self._expired(time.monotonic()):
                     return None
                 continue
-            if isinstance(waiting, _Mark):
-                waiting.reached()
-            elif self._reboots is None:
-                return waiting.event
-            else:
-                # By the time at which they came, which a slow listener does not stretch.
-                self._expired(waiting.at)
-                self._ready.extend(self._reboots.pass_on(waiting.event, waiting.at))
+            self._taken += 1
+            if self._reboots is None:
+                return event
+            # By the time at which they came, which a slow listener does not stretch.
+            self._expired(at)
+            self._ready.extend(self._reboots.pass_on(event, at))
         return None
 
     @property
@@ -199,42 +203,58 @@ class Mailbox:
 
     # -- for anyone --------------------------------------------------------------------------
 
-    def mark(self, reached: Callable[[], object]) -> None:
-        """Call `reached` once everything put in before was taken, and the next is asked for."""
-        with self._lock:
-            if self.closed:
-                reached()
-            elif self._overflowed:
-                self._held_marks.append(_Mark(reached))
-            else:
-                self._queue.append(_Mark(reached))
-        self._wake()
+    def drained(self, timeout: float | None) -> bool:
+        """Wait until all that was put in by now was handled; False if it is closed, or late.
+
+        It was once the next is asked for. A death that is held back is not waited for.
+        """
+        until = self._put
+        return self.wait_until(lambda: self._handled >= until, timeout) and not self.closed
+
+    def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
+        """Wait for what `moved` is called after, or for the close; whether it came in time."""
+        with self._moved:
+            self._waiting += 1
+            try:
+                return self._moved.wait_for(lambda: self.closed or condition(), timeout)
+            finally:
+                self._waiting -= 1
+
+    def moved(self) -> None:
+        """Whoever waits is to look again."""
+        with self._moved:
+            self._moved.notify_all()
 
     def close(self) -> None:
-        """Drop everything, now and from now on; whoever waits for a mark need not."""
-        with self._lock:
-            self.closed = True
-            marks, self._held_marks = self._held_marks + self._emptied(), []
-            self._ready.clear()
-        for mark in marks:
-            mark.reached()
+        """Drop everything, now and from now on; nobody waits for it any more."""
+        self.abandon()
+        self.moved()
         self._wake()
+
+    def abandon(self) -> None:
+        """Its listener was let go unclosed. May be called amid anything: it takes no lock."""
+        self.closed = True
+        self._queue.clear()
+        self._ready.clear()
 
     def _after_fork(self) -> None:
         """In a child: nobody takes any more, and a lock may be held by a thread that is not."""
-        self.closed = True
         self._lock = threading.RLock()
+        self._moved = threading.Condition()
         self._wake = _nobody
-        self._emptied()
-        self._ready.clear()
+        self.abandon()
+
+    def _overflow(self) -> None:
+        self._overflowed = True
+        self.overflows += 1
+        self._queue.clear()
 
     def _refill(self) -> None:
         with self._lock:
             if self._reboots is not None:
                 self._reboots.forget()
             self._ready.extend(self._present())
-            self._queue.extend(self._held_marks)
-            self._held_marks.clear()
+            self._taken = self._put
             self._overflowed = False
 
     def _expired(self, now: float) -> bool:
@@ -243,23 +263,6 @@ class Mailbox:
             return False
         self._ready.extend(self._reboots.expired(now))
         return bool(self._ready)
-
-    def _has_room(self, count: int) -> bool:
-        """Marks take none. They are counted only where it may matter."""
-        if (over := len(self._queue) + count - self._size) <= 0:
-            return True
-        return over <= sum(isinstance(waiting, _Mark) for waiting in self._queue.copy())
-
-    def _emptied(self) -> list[_Mark]:
-        """Clear the queue, from which the listener may be taking just now; the marks in it."""
-        marks: list[_Mark] = []
-        while True:
-            try:
-                waiting = self._queue.popleft()
-            except IndexError:
-                return marks
-            if isinstance(waiting, _Mark):
-                marks.append(waiting)
 
 
 def _nobody() -> None:

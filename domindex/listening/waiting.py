@@ -33,7 +33,7 @@ class Bell:
         self.count += 1
         self._rung.notify_all()
         for call in tuple(self._calls):  # one may stop itself
-            with contextlib.suppress(Exception):  # the index goes on, whoever is called
+            with contextlib.suppress(BaseException):  # the index goes on, whoever is called
                 call()
 
     def wait_for(self, look: Look[T], timeout: float) -> T:

@@ -12,6 +12,7 @@ from domindex.core.nodes import Node, Value
 from domindex.domain import Domain
 from domindex.errors import InvalidKey, StoreError
 from domindex.events import Event
+from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
 
 NodeHandler = Callable[[Domain, bytes | None], object]
@@ -47,6 +48,7 @@ class NodeWatch:
         self._latest: Value = None
         self._told: object = _NOTHING
         self._queued = False
+        self._fired: tuple[Event] = (cast(Any, Fired(self)),)  # made once: telling takes no memory
 
     @property
     def _node(self) -> Node:
@@ -78,15 +80,17 @@ class NodeWatch:
         """Call the handler, with the latest of all values that came meanwhile."""
         self._queued = False  # before the value is taken: what comes now is queued again
         value = self._latest
-        if isinstance(value, StoreError):
-            refusal = StoreError, value.errno  # each read makes an error of its own
-            if not self.closed and refusal != self._told:
-                self._told = refusal
-                if self._on_error is not None:
-                    self._on_error(self._record(self.domain), value)
-        elif not self.closed and value != self._told:
-            self._told = value
-            self._handler(self._record(self.domain), value)
+        told = (StoreError, value.errno) if isinstance(value, StoreError) else value
+        if told == self._told:
+            return
+        record = self._record(self.domain)
+        if self.closed:
+            return
+        self._told = told
+        if not isinstance(value, StoreError):
+            self._handler(record, value)
+        elif self._on_error is not None:
+            self._on_error(record, value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,11 +130,14 @@ class NodeWatches:
         mailbox: Mailbox,
         on_error: Refusal | None = None,
     ) -> NodeWatch:
-        """Follow a node of a domain that is held. Raises InvalidKey."""
+        """Follow a node of a domain that is held. Raises InvalidKey, TypeError."""
         if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _LONGEST:
             raise InvalidKey(
                 f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
             )
+        check_callable("a handler", handler)
+        if on_error is not None:
+            check_callable("on_error", on_error)
         watch = NodeWatch(domain, path, handler, self._record, self._forget, on_error)
         with self._lock:
             self._watches.setdefault(watch._node, {})[watch] = mailbox
@@ -142,7 +149,16 @@ class NodeWatches:
         for node, value in values:
             for watch, mailbox in self._watches.get(node, {}).items():
                 if watch._news(value):
-                    mailbox.put([cast(Any, Fired(watch))])
+                    mailbox.put(watch._fired)
+
+    def waiting(self, mailbox: Mailbox) -> list[Event]:
+        """For a mailbox that lost what was in it: whose handlers are still to be called."""
+        return [
+            watch._fired[0]
+            for watches in self._watches.values()
+            for watch, told in watches.items()
+            if told is mailbox and watch._queued
+        ]
 
     def ended(self, domid: int) -> None:
         """The life is over: no handler of its nodes is called any more."""

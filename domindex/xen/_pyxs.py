@@ -120,22 +120,22 @@ def connect(transport: str | None, path: str | None, timeout: float) -> tuple[Co
         raise InvalidKey(f"transport is 'socket', 'xenbus' or None, not {transport!r}")
     line: Any = _TimedUnixSocketConnection(path)
     line.timeout = timeout
-    bus: Any = _BusConnection(path)
     if transport != "socket" and _is_character_device(line.path):
         # XENSTORED_PATH may name the device, as it does for libxenstore.
         return _connected(_BusConnection(line.path)), True
     if transport == "xenbus":
-        return _connected(bus), True
-    may_fall_back = not transport and not path
-    hint = ""
-    if may_fall_back and not os.path.exists(bus.path):
-        may_fall_back, hint = False, f", and there is no {bus.path} to reach it through"
+        return _connected(_BusConnection(path)), True
+    usual, hint = _BusConnection(), ""
+    if transport is None and not os.path.exists(usual.path):
+        hint = f", and there is no {usual.path} to reach it through"
+    elif transport is None and path:
+        hint = f", while there is {usual.path}, for which transport='xenbus' asks"
     try:
         return _connected(line, hint), False
     except StoreLost as error:
-        if not may_fall_back or error.errno not in _UNSERVED:
+        if transport or hint or error.errno not in _UNSERVED:
             raise
-    return _connected(bus), True
+    return _connected(usual), True
 
 
 _UNSERVED = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import select
 from typing import Protocol
 
-from domindex.errors import HostError
+from domindex.errors import StoreLost
 
 IN, OUT = 1, 4
 """POLLIN and POLLOUT of Linux."""
@@ -43,7 +43,7 @@ class _BySelect:
         try:
             readable, writable, _ = select.select(wanted[IN], wanted[OUT], [], milliseconds / 1000)
         except ValueError as error:
-            raise HostError(
+            raise StoreLost(
                 f"select.poll is gone, and select.select cannot wait: {error}"
             ) from None
         found = ((fd, IN * (fd in readable) | OUT * (fd in writable)) for fd in self._events)

@@ -136,6 +136,7 @@ class XenStore:
         Many are read over connections that are opened for that and closed again, where they can
         be: see readers.py.
         """
+        self._check()
         replies = self._read_beside(paths) if len(paths) >= _MANY else None
         if replies is None:
             replies = self._exchange([(Op.READ, path + b"\0") for path in paths])

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 
 from domindex.ports import Hypervisor, Store
-from tests.stage import IN_DOM0, PATIENCE, Stage, stage
+from tests.stage import IN_DOM0, KINDS, PATIENCE, Stage, stage
 
 
-@pytest.fixture(scope="module", params=["real"] if IN_DOM0 else ["plain", "newest"])
+@pytest.fixture(scope="module", params=["real"] if IN_DOM0 else [*KINDS])
 def shared(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    with stage(newest=request.param == "newest") as made:
+    with stage(kind=request.param) as made:
         yield made
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from uuid import uuid4
+from dataclasses import replace
+from uuid import UUID, uuid4
 
 import pytest
 
-from domindex.domain import OSType, ShutdownReason
+from domindex.domain import Domain, Life, OSType, ShutdownReason
 from domindex.ports import Hypervisor, Row
 from tests.stage import Stage, eventually
 
@@ -124,6 +125,35 @@ def test_a_unique_id_is_of_one_life(played: Stage, hypervisor: Hypervisor) -> No
     assert hypervisor.unique_id(domid) is None
     played.toolstack.create("web", domid=domid, uuid=uuid)
     assert hypervisor.unique_id(domid) not in (None, first)
+
+
+def recorded(hypervisor: Hypervisor, domid: int) -> Domain:
+    """What an index has of it."""
+    now = row(hypervisor, domid)
+    unique_id = hypervisor.unique_id(domid) if hypervisor.has_unique_ids else None
+    uuid = UUID(bytes=now.handle)
+    life = Life(domid, unique_id, uuid, 1.0)
+    return Domain(domid, uuid, "web", now.type, life, 1.0, now.shutdown)
+
+
+def test_a_domain_is_confirmed_while_all_of_it_holds(played: Stage, hypervisor: Hypervisor) -> None:
+    """P7: uuid, type and shutdown, and the life where it has an id."""
+    domid = played.toolstack.create("web", type="pvh")
+    domain = recorded(hypervisor, domid)
+    assert hypervisor.confirms(domain)
+    assert not hypervisor.confirms(replace(domain, type=OSType.PV))
+    played.toolstack.shutdown(domid)
+    assert not hypervisor.confirms(domain)
+    assert hypervisor.confirms(down := recorded(hypervisor, domid))
+    other = uuid4()
+    played.toolstack.change_handle(domid, other)
+    assert not hypervisor.confirms(down)
+    assert hypervisor.confirms(last := recorded(hypervisor, domid))
+    played.toolstack.destroy(domid)
+    assert not hypervisor.confirms(last)
+    played.toolstack.create("web", uuid=other, type="pvh", domid=domid)
+    played.toolstack.shutdown(domid)
+    assert hypervisor.confirms(last) is not hypervisor.has_unique_ids
 
 
 def test_closing_twice_is_no_error(hypervisor: Hypervisor) -> None:

@@ -9,9 +9,9 @@ import time
 import pytest
 
 from domindex.core.reconcile import SPECIAL, name_path
-from domindex.errors import StoreLost
+from domindex.errors import StoreError, StoreLost
 from domindex.ports import Store, Watch
-from tests.stage import PATIENCE, Stage
+from tests.stage import PATIENCE, Stage, eventually
 
 
 def fired(store: Store) -> set[bytes]:
@@ -46,6 +46,17 @@ def test_many_names_are_read_in_order(played: Stage, store: Store) -> None:
     paths = [name_path(domid), name_path(domid + 1)] * 100
     assert store.read(paths) == [b"web", None] * 100
     assert store.read([]) == []
+
+
+def test_what_is_refused_of_one_path_is_said_in_its_place(played: Stage, store: Store) -> None:
+    """P9: the others are read, and the line goes on."""
+    domid = played.toolstack.create("web")
+    name, bad = name_path(domid), b"/local//domain"
+    first, refusal, last = store.read([name, bad, name])
+    assert (first, last) == (b"web", b"web")
+    assert isinstance(refusal, StoreError)
+    assert (refusal.errno, refusal.operation, refusal.path) == (errno.EINVAL, "READ", bad.decode())
+    assert store.read([name]) == [b"web"]
 
 
 def test_a_watch_fires_once_at_the_start(played: Stage, store: Store) -> None:
@@ -95,6 +106,60 @@ def test_births_and_deaths_fire_and_pausing_does_not(played: Stage, store: Store
     await_token(store, b"release")
     played.toolstack.destroy(domid)
     await_token(store, b"release")
+
+
+def test_a_domain_that_is_released_ends_without_an_event(played: Stage, store: Store) -> None:
+    """The release itself fires."""
+    domid = played.toolstack.create("web")
+    quiet(store, *SPECIAL)
+    played.toolstack.release(domid)
+    await_token(store, b"release")
+    played.toolstack.destroy(domid)
+    assert fired(store) == set()
+
+
+def test_the_server_says_of_which_domains_it_was_told(played: Stage, store: Store) -> None:
+    domid = played.toolstack.create("web", introduce=False)
+    assert store.is_introduced(domid) is False
+    played.toolstack.introduce(domid)
+    assert store.is_introduced(domid) is True
+    released = played.toolstack.create("db")
+    played.toolstack.release(released)
+    assert store.is_introduced(released) is False
+    played.toolstack.destroy(domid)
+    eventually(lambda: store.is_introduced(domid) is False, "an ended domain is forgotten")
+    assert store.is_introduced(30000) is False
+
+
+@pytest.mark.parametrize("special", [False, True])
+def test_a_depth_is_kept_or_refused_and_the_line_goes_on(
+    played: Stage, store: Store, special: bool
+) -> None:
+    """P11: a server without depth says EINVAL, and nothing fires for that watch."""
+    watch = SPECIAL[0] if special else Watch(b"/local/domain", b"names")
+    (answer,) = store.watch([watch], depth=1 if special else 2)
+    domid = played.toolstack.create("web")
+    played.toolstack.write(domid, "memory/target", b"1")
+    store.barrier()
+    heard = {event.path for event in store.events() if event.token == watch.token}
+    if answer is None:
+        assert watch.path in heard  # at the start
+        home = b"/local/domain/%d" % domid
+        named = {b"@introduceDomain/%d" % domid} if special else {home, home + b"/name"}
+        assert named <= heard
+        assert b"%s/memory/target" % home not in heard
+        played.toolstack.destroy(domid)
+        store.barrier()
+        gone = {event.path for event in store.events() if event.token == watch.token}
+        assert (home in gone, home + b"/name" in gone) == (not special, False)
+    else:
+        assert (answer.errno, answer.operation) == (errno.EINVAL, "WATCH")
+        assert answer.path == watch.path.decode()
+        assert heard == set()
+    plain = Watch(name_path(domid), b"plain")
+    quiet(store, plain)
+    played.toolstack.leave_node(domid, "www")
+    assert b"plain" in fired(store)
 
 
 def await_token(store: Store, token: bytes) -> None:

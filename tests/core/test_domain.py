@@ -135,8 +135,15 @@ def test_any_bytes_are_a_name_and_come_back(raw: bytes) -> None:
 
 @given(st.binary(max_size=200))
 def test_every_name_comes_back_byte_for_byte(raw: bytes) -> None:
-    """Decoding is one to one: two names in xenstore are never one name in the index."""
-    assert decode_name(raw).encode("utf-8", "surrogateescape") == raw
+    """Decoding is one to one, but for NULs at the end: those are no part of it."""
+    assert decode_name(raw).encode("utf-8", "surrogateescape") == raw.rstrip(b"\0")
+
+
+@pytest.mark.parametrize("end", ["\0", "\0\0"])
+def test_a_nul_at_the_end_is_no_part_of_a_name(end: str) -> None:
+    """G: a tool that writes a C string whole leaves one, and nobody types it."""
+    assert as_name("web" + end) == as_name(b"web" + end.encode()) == "web"
+    assert decode_name(b"a\0b" + end.encode()) == "a\0b"
 
 
 def test_a_name_given_as_text_is_kept_as_it_is() -> None:

@@ -125,7 +125,7 @@ def test_not_live_carries_what_broke() -> None:
 
 def test_a_host_error_has_the_number_and_its_words() -> None:
     """`errno` is for programs, the words of strerror for people; neither is made up."""
-    error = AccessDenied("the hypervisor lets this domain not list domains", errno.EPERM)
+    error = AccessDenied("the hypervisor does not let this domain list domains", errno.EPERM)
     assert error.errno == errno.EPERM
     assert "Operation not permitted" in str(error)
     bare = StoreLost("the line is cut")

@@ -99,9 +99,16 @@ def test_a_function_that_fails_harms_nobody(
     way. The failure is logged."""
     both = [life(1, "web"), life(2, "db")]
     with caplog.at_level(logging.ERROR, "domindex"):
-        grouping = Grouping(key_of, both)
+        grouping = Grouping(key_of if key_of is not leave else owner, both)
+        grouping._key_of = key_of
         grouping.apply(both, both)
     assert "the key function of an index failed on domain 2" in caplog.text
+
+
+def test_what_is_to_end_the_program_does_in_the_caller_s_thread() -> None:
+    """P9: Ctrl-C may come while the function is asked for the first time."""
+    with pytest.raises(SystemExit):
+        Grouping(leave, [life(1, "web")])
 
 
 def test_a_key_that_changes_harms_nobody() -> None:

@@ -20,7 +20,7 @@ BENCH = [module for module in ALL if module.startswith("bench.")]
 MODULES = [module for module in ALL if module not in BENCH]
 
 PURE = {
-    *("domain", "errors", "stats", "events", "ports", "answers"),
+    *("domain", "errors", "stats", "options", "events", "ports", "answers"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch"}  # it has a descriptor to poll
 
@@ -32,8 +32,9 @@ ALLOWED = {
 
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
-    "listening.delivery": {"contextlib", "logging", "threading", "time"},
-    "listening.mailbox": {"contextlib", "logging", "threading", "time"},
+    "listening.callbacks": {"inspect"},
+    "listening.delivery": {"contextlib", "itertools", "logging", "threading", "time", "weakref"},
+    "listening.mailbox": {"contextlib", "itertools", "logging", "threading", "time"},
     "listening.waiting": {"contextlib", "functools", "threading", "time"},
     "listening.watch": {"threading"},
     "core.past": {"time"},
@@ -42,12 +43,12 @@ ALLOWED_ONLY_IN = {
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "errors", "stats", "forking"),  # values
+    ("domain", "errors", "stats", "options", "forking"),  # values
     ("events", "ports"),  # shapes
-    ("core.grouping", "core.nodes", "core.past"),  # pure core
+    ("core.grouping", "core.listed", "core.lives", "core.nodes", "core.past"),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
-    ("listening.reboots", "listening.waiting"),
+    ("listening.callbacks", "listening.reboots", "listening.waiting"),
     ("listening.mailbox",),
     ("listening.delivery", "listening.watch"),
     ("listening.dispatch",),

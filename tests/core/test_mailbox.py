@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 
 import pytest
@@ -142,73 +142,160 @@ def test_an_overflow_counts_as_one_event_to_take() -> None:
     assert box.pending == 0
 
 
-# -- marks -----------------------------------------------------------------------------------
+# -- draining ----------------------------------------------------------------------------------
 
 
-def marked(box: Box) -> threading.Event:
-    reached = threading.Event()
-    box.mark(reached.set)
-    return reached
+class Drain:
+    """Somebody who waits in a thread of his own for all that was put in by now."""
+
+    def __init__(self, box: Box) -> None:
+        self.result: list[bool] = []
+        self._box = box
+        waiting = box._waiting
+        self._thread = threading.Thread(target=self._wait)
+        self._thread.start()
+        while self._thread.is_alive() and box._waiting == waiting:
+            self._thread.join(0.001)
+
+    def _wait(self) -> None:
+        self.result.append(self._box.drained(5.0))
+
+    @property
+    def over(self) -> bool:
+        """What is to end does so at once."""
+        self._thread.join(0.02)
+        return not self._thread.is_alive()
+
+    def ends(self) -> bool:
+        """Wait for it; whether all was handled."""
+        self._thread.join(5.0)
+        return self.result == [True]
 
 
-def test_a_mark_is_reached_once_what_came_before_was_taken_and_the_next_is_asked_for() -> None:
-    """Asking for the next means that the one before was handled."""
+def test_all_was_handled_once_the_next_is_asked_for() -> None:
+    """Asking for the next means that the one before was handled; what came later is no matter."""
     box = Box(size=9)
     box.fill(event(0))
-    reached = marked(box)
+    drain = Drain(box)
     box.fill(event(1))
     assert box.take() == event(0)
-    assert not reached.is_set()
+    assert not drain.over
     assert box.take() == event(1)
-    assert reached.is_set()
+    assert drain.ends()
 
 
-def test_a_mark_in_an_empty_mailbox_is_reached_at_the_next_taking() -> None:
-    """And it wakes the listener for that."""
+def test_what_was_there_at_the_beginning_is_to_be_handled_too() -> None:
+    """All of it, and the last of it."""
     box = Box()
-    woken = box.woken
-    reached = marked(box)
-    assert box.woken > woken
-    assert not box.empty
+    box.begin([event(0), event(1)])
+    drain = Drain(box)
+    assert [box.take(), box.take()] == [event(0), event(1)]
+    assert not drain.over
     assert box.take() is None
-    assert reached.is_set()
+    assert drain.ends()
 
 
-def test_marks_outlive_an_overflow() -> None:
-    """What stands for the dropped events must be taken first: those set before and after."""
+def test_an_idle_listener_is_drained_already() -> None:
+    """P11: that asks nobody, and wakes nobody."""
+    box = Box()
+    assert box.drained(0)
+    box.fill(event(0))
+    assert box.all() == [event(0)]
+    woken = box.woken
+    assert box.drained(0)
+    assert box.woken == woken
+
+
+def test_what_stands_for_a_backlog_stands_for_all_of_it() -> None:
+    """What was asked before the overflow and after it ends when the Resync was handled."""
     box = Box(size=2)
     box.fill(event(0))
-    before = marked(box)
+    before = Drain(box)
     box.fill(event(1), event(2))
-    after = marked(box)
+    after = Drain(box)
+    box.fill(event(3))
     assert box.take() == Resync(())
-    assert not before.is_set()
-    assert not after.is_set()
+    assert not before.over
+    assert not after.over
     assert box.take() is None
-    assert before.is_set()
-    assert after.is_set()
+    assert before.ends()
+    assert after.ends()
 
 
-def test_marks_take_no_room() -> None:
-    """Whoever drains a small mailbox often would make it overflow."""
+def test_a_drain_that_came_late_leaves_nothing_behind() -> None:
+    """P11: however often it is asked beside a stuck listener."""
     box = Box(size=2)
-    marks = [marked(box) for _ in range(5)]
     box.fill(event(0), event(1))
+    assert not any(box.drained(0) for _ in range(100))
+    assert (len(box._queue), box._waiting, box.overflows) == (2, 0, 0)
     assert box.all() == [event(0), event(1)]
-    assert all(mark.is_set() for mark in marks)
-    assert box.overflows == 0
 
 
-def test_closing_lets_all_go_who_wait_for_a_mark() -> None:
-    """Queued ones, those held by an overflow, and late ones."""
+def test_a_death_held_back_is_not_waited_for() -> None:
+    """It may take as long as the listener said."""
+    box = Box(reboot_grace=60.0)
+    box.fill(Removed(life(1, "web")))
+    assert not box.drained(0)
+    assert box.take() is None
+    assert box.drained(0)
+
+
+def test_closing_lets_all_go_who_wait() -> None:
+    """P9: with False, as late ones."""
     box = Box(size=1)
-    queued = marked(box)
-    box.fill(event(0), event(1))
-    held = marked(box)
+    box.fill(event(0))
+    drain = Drain(box)
     woken = box.woken
     box.close()
     assert box.woken > woken
-    assert [mark.is_set() for mark in (queued, held, marked(box))] == [True, True, True]
+    assert not drain.ends()
+    assert drain.result == [box.drained(5.0)] == [False]
+
+
+# -- what goes wrong -----------------------------------------------------------------------------
+
+
+class NoMemory(list[Event]):
+    """A batch that cannot be taken in."""
+
+    def __iter__(self) -> Iterator[Event]:
+        yield event(0)
+        raise MemoryError
+
+
+@pytest.mark.parametrize("broken", [False, True], ids=["batch", "wake"])
+def test_to_put_something_in_never_fails(broken: bool) -> None:
+    """P9: it runs where the index is kept true, and others are still to be told. What cannot be
+    taken in is told as a Resync, not by half."""
+    box = Box(size=9)
+    box.fill(event(1))
+    if broken:
+
+        def fail() -> None:
+            raise MemoryError
+
+        box._wake = fail
+        box.fill(event(2))
+        assert box.all() == [event(1), event(2)]
+    else:
+        with box.lock:
+            box.put(NoMemory([event(2)]))
+        assert box.overflows == 1
+        assert box.all() == [Resync(())]
+        assert box.drained(0)
+
+
+# -- ends ------------------------------------------------------------------------------------------
+
+
+def test_a_mailbox_let_go_needs_no_lock() -> None:
+    """Its listener may be collected in any thread, amid anything."""
+    box = Box()
+    box.fill(event(0))
+    box.lock = None  # type: ignore[assignment]
+    box._lock = None  # type: ignore[assignment]
+    box.abandon()
+    assert (box.closed, box.take(), box.pending) == (True, None, 0)
 
 
 def test_closed_it_holds_and_gives_nothing() -> None:
@@ -229,7 +316,7 @@ def test_a_child_needs_neither_the_lock_nor_whom_to_wake() -> None:
     held, over = threading.Event(), threading.Event()
 
     def parent() -> None:
-        with box.lock:
+        with box.lock, box._moved:
             held.set()
             over.wait(5.0)
 
@@ -238,7 +325,7 @@ def test_a_child_needs_neither_the_lock_nor_whom_to_wake() -> None:
     assert held.wait(5.0)
     box._after_fork()
     woken = box.woken
-    box.mark(lambda: None)
+    assert not box.drained(5.0)
     box.close()
     assert (box.take(), box.pending) == (None, 0)
     assert box.woken == woken

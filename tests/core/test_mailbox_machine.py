@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import takewhile
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -18,7 +19,8 @@ def event(number: int) -> Event:
 
 
 class MailboxMachine(RuleBasedStateMachine):
-    """`model` has what is still to be taken: events, the marks between them, and a Resync."""
+    """`model` has what is still to be taken: events, and a Resync; numbers between them stand for
+    somebody who drains it, and are done once all before them was handled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +29,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.bounded = 0  # events in the model that count against the bound
         self.overflowed = False
         self.overflows = self.put_ever = self.marks = 0
-        self.reached: list[int] = []
+        self.until: dict[int, int] = {}  # how much was put in when they came
         self.due_marks: list[int] = []
 
     @initialize(size=st.integers(1, 4), begins=st.integers(0, 6))
@@ -38,6 +40,7 @@ class MailboxMachine(RuleBasedStateMachine):
         self.box.begin(first)
         self.model += first
         self.unbounded = begins
+        self.settled = not begins  # the last that was taken was handled
 
     def present(self) -> Sequence[Event]:
         return [Resync(())]
@@ -55,8 +58,9 @@ class MailboxMachine(RuleBasedStateMachine):
             self.overflowed = True
             self.overflows += 1
             rest = self.model[self.unbounded :]
-            marks: list[Event | int] = [waiting for waiting in rest if isinstance(waiting, int)]
-            self.model[self.unbounded :] = [Resync(()), *marks]
+            first = list(takewhile(lambda waiting: isinstance(waiting, int), rest))
+            marks = [waiting for waiting in rest[len(first) :] if isinstance(waiting, int)]
+            self.model[self.unbounded :] = [*first, Resync(()), *marks]
             self.bounded = 0
         else:
             self.model += events
@@ -66,12 +70,11 @@ class MailboxMachine(RuleBasedStateMachine):
     def mark(self) -> None:
         """Somebody drains it."""
         self.marks += 1
-        number = self.marks
-        self.model.append(number)
-        self.box.mark(self._reach(number))
-
-    def _reach(self, number: int) -> Callable[[], object]:
-        return lambda: self.reached.append(number)
+        self.until[self.marks] = self.box._put
+        if self.settled and all(isinstance(waiting, int) for waiting in self.model):
+            self.due_marks.append(self.marks)
+        else:
+            self.model.append(self.marks)
 
     @rule(count=st.integers(1, 6))
     def take(self, count: int) -> None:
@@ -84,34 +87,38 @@ class MailboxMachine(RuleBasedStateMachine):
                     self.due_marks.append(waiting)
                 else:
                     expected = waiting
-            if self.unbounded:
+            if self.unbounded and expected is not None:
                 self.unbounded -= 1
             elif isinstance(expected, Resync):
                 self.overflowed = False
             elif expected is not None:
                 self.bounded -= 1
             assert self.box.take() == expected
+            self.settled = expected is None
 
     @rule()
     def close_and_begin_anew(self) -> None:
-        """Whoever waits for a mark is let go, in order; nothing more is told."""
+        """Nothing more is told."""
         self.box.close()
-        self.due_marks += [waiting for waiting in self.model if isinstance(waiting, int)]
         assert self.box.take() is None
+        assert not self.box.drained(0)
         self.model.clear()
-        self.agrees()
+        self.until.clear()
+        self.due_marks.clear()
         self.box = Mailbox(self.lock, self.present, lambda: None, size=self.size)
         self.bounded = self.unbounded = self.overflows = 0
+        self.settled = True
         self.overflowed = False
 
     @invariant()
     def agrees(self) -> None:
         if not hasattr(self, "box"):
             return
-        assert self.reached == self.due_marks
+        for number, until in self.until.items():
+            assert (self.box._handled >= until) == (number in self.due_marks)
         if not self.box.closed:
             assert self.box.overflows == self.overflows
-            assert self.box.empty == (not self.model)
+            assert self.box.empty == all(isinstance(waiting, int) for waiting in self.model)
 
 
 TestMailbox = MailboxMachine.TestCase

@@ -102,6 +102,10 @@ class RealHost:
         port = self._call("xc_evtchn_alloc_unbound", domid, 0)
         self._store.introduce(domid, store, port)
 
+    def release(self, domid: int) -> None:
+        """Let xenstored give up its connection to a domain that goes on."""
+        self._store.release(domid)
+
     def rename(self, domid: int, name: Name | None) -> None:
         """Give it another name; None takes its name away."""
         path = f"/local/domain/{domid}/name"
@@ -146,7 +150,7 @@ class RealHost:
         """Start a stopped PVH or HVM domain again, in the order of libxl_create.c."""
         only_x86("Xen has no soft reset")
         made = self._made[domid]
-        self._store.release(domid)
+        self.release(domid)
         self.clear_node(domid)
         self._call("xc_domain_soft_reset", domid)
         self._store.write(f"/local/domain/{domid}/vm", f"/vm/{made.uuid}")

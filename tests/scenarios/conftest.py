@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.stage import IN_DOM0, Stage
+from tests.stage import IN_DOM0, KINDS, Stage
 from tests.stage import stage as stage_of_this_machine
 
 
-@pytest.fixture(params=["real"] if IN_DOM0 else ["plain", "newest"])
+@pytest.fixture(params=["real"] if IN_DOM0 else [*KINDS])
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
-    with stage_of_this_machine(newest=request.param == "newest") as made:
+    with stage_of_this_machine(kind=request.param) as made:
         yield made

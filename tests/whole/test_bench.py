@@ -450,6 +450,16 @@ def test_without_xen_it_is_simulated_and_says_so(
     assert "simulated, as" in err
 
 
+@pytest.mark.parametrize("option", ["--idle", "--pause"])
+@pytest.mark.parametrize("seconds", ["inf", "1e300", "nan", "-1", "soon"])
+def test_what_would_never_end_is_refused(
+    option: str, seconds: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """P9: with a sentence."""
+    assert main(["bench", option, seconds]) == 2
+    assert f"{seconds!r} is no number of seconds" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("argv", [("--rounds", "2"), ("--domains", "0"), ("--plot", "nowhere")])
 def test_wrong_use(command: Callable[..., tuple[int, str, str]], argv: tuple[str, ...]) -> None:
     """Ends with a sentence."""

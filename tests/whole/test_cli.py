@@ -440,3 +440,19 @@ def test_a_terminal_that_knows_only_ascii_gets_ascii() -> None:
     )
     assert "Traceback" not in done.stderr
     assert done.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"), [("a\nb", r"'a\nb'"), ("a\\b", r"'a\\b'"), ("\x1b[2J", r"'\x1b[2J'")]
+)
+def test_a_name_in_an_error_is_escaped_once(cli: Any, name: str, shown: str) -> None:
+    """P12: safe for a terminal, and as it would be typed in Python."""
+    status, _, err = cli("get", name)
+    assert status == 1
+    assert err == f"domindex: no running domain has name {shown}\n"
+
+
+def test_a_name_with_a_nul_at_its_end_is_found(cli: Any, host: SimulatedHost) -> None:
+    """G: by whoever types what is to be seen of it."""
+    domid = host.create(b"old\0")
+    assert str(domid) in cli("get", "old")[1]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
 import pytest
 
 from domindex import direct
+from domindex.core.reconcile import name_path
 from domindex.direct import Direct
 from domindex.domain import NIL_UUID, Domain, OSType, ShutdownReason
 from domindex.errors import (
@@ -19,11 +22,15 @@ from domindex.errors import (
     HypercallFailed,
     InvalidKey,
     NoSuchDomain,
+    NotLive,
+    StoreError,
     StoreLost,
 )
 from domindex.index import Index
+from domindex.ports import Store
 from domindex.testing import SimulatedHost
-from tests.whole.helpers import CALM, Meddler
+from tests.whole.helpers import CALM, LIMIT, Meddler
+from tests.whole.test_faults import in_a_child
 
 U, V = UUID(int=1), UUID(int=2)
 
@@ -280,3 +287,157 @@ def test_it_may_be_closed_amid_a_look_up_of_the_same_thread(host: SimulatedHost,
     assert meddler.hypervisor is not None
     assert meddler.hypervisor.closed
     assert meddler.lines[0].closed
+
+
+# -- what xenstore refuses ---------------------------------------------------------------------
+
+
+class Refusing(Meddler):
+    """A host whose xenstore refuses the name of domain 2."""
+
+    def open_store(self, timeout: float) -> Store:
+        line = super().open_store(timeout)
+        behind = line.read
+
+        def read(paths: Sequence[bytes]) -> list[bytes | StoreError | None]:
+            values = behind(paths)
+            return [
+                StoreError("xenstored refuses: EIO", operation="READ", path=path.decode())
+                if path == name_path(2)
+                else value
+                for path, value in zip(paths, values, strict=True)
+            ]
+
+        line.read = read  # type: ignore[method-assign]
+        return line
+
+
+def test_what_can_be_read_is_served_beside_a_name_that_cannot(
+    host: SimulatedHost, caplog: pytest.LogCaptureFixture
+) -> None:
+    """P5: a refusal concerns that domain alone; its record has no name, and that is logged once."""
+    with direct.open(Refusing(host)) as look, caplog.at_level(logging.WARNING, "domindex"):
+        assert look.by_name("web").domid == 1
+        assert not caplog.records
+        assert (look.by_id(2).name, look.by_uuid(V).name) == (None, None)
+        assert [domain.name for domain in look.all()][:3] == ["Domain-0", "web", None]
+        assert [record.getMessage() for record in caplog.records] == [
+            "the name of domain 2 cannot be read: xenstored refuses: EIO"
+        ]
+
+
+def test_a_miss_beside_a_name_that_cannot_be_read_is_not_proven(host: SimulatedHost) -> None:
+    """P5: it may be that one; once its domain is gone it is not."""
+    with direct.open(Refusing(host)) as look:
+        with pytest.raises(NotLive, match="domain 2") as told:
+            look.by_name("nobody")
+        assert isinstance(told.value.cause, StoreError)
+        assert told.value.cause.path == "/local/domain/2/name"
+        with pytest.raises(NoSuchDomain):
+            look.by_uuid(UUID(int=77))
+        with pytest.raises(NoSuchDomain):
+            look.by_id(99)
+        host.destroy(2)
+        with pytest.raises(NoSuchDomain):
+            look.by_name("nobody")
+
+
+def test_a_domid_that_passes_from_hand_to_hand_is_not_looked_at_for_ever(
+    host: SimulatedHost,
+) -> None:
+    """P9: no call goes on without end."""
+    meddler = Meddler(host)
+    lives = 0
+
+    def reuse() -> None:
+        nonlocal lives
+        lives += 1
+        host.destroy(1)
+        host.create("web", uuid=UUID(int=100 + lives), domid=1)
+        meddler.meddle["read"] = reuse
+
+    meddler.meddle["read"] = reuse
+    with direct.open(meddler) as look, pytest.raises(NotLive, match="domid 1"):
+        look.by_id(1)
+    assert lives == 8
+
+
+# -- within, beside and after ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("call", ["before read", "read", "before look", "look"])
+def test_a_look_up_within_another_has_a_line_of_its_own(host: SimulatedHost, call: str) -> None:
+    """P1: as in a signal's handler: both answers are right, and the line is given back."""
+    meddler = Meddler(host)
+    inner: list[str | None] = []
+    with direct.open(meddler) as look:
+        meddler.meddle[call] = lambda: inner.append(look.by_name("db").name)
+        assert look.by_name("web").domid == 1
+        assert inner == ["db"]
+        own = meddler.lines[1:]
+        assert all(line.closed for line in own)
+        if "read" in call:
+            assert len(own) == 1
+        assert look.by_name("web").domid == 1
+        assert len(meddler.lines) == 1 + len(own)
+
+
+def test_closing_does_not_wait_for_ever_behind_another_thread(host: SimulatedHost) -> None:
+    """P9: a call that the hypervisor holds up gives all back as it returns, with an error."""
+    meddler = Meddler(host)
+    look = direct.open(meddler)
+    began, go = threading.Event(), threading.Event()
+    failed: list[Exception] = []
+
+    def hold() -> None:
+        began.set()
+        assert go.wait(LIMIT)
+
+    def look_up() -> None:
+        try:
+            look.by_id(1)
+        except DomindexError as error:
+            failed.append(error)
+
+    meddler.meddle["look"] = hold
+    thread = threading.Thread(target=look_up)
+    thread.start()
+    assert began.wait(LIMIT)
+    look.close(timeout=0.01)
+    assert not meddler.lines[0].closed
+    with pytest.raises(Closed, match=r"direct\.open"):
+        look.os_type(1)
+    go.set()
+    thread.join(LIMIT)
+    assert isinstance(failed[0], StoreLost)
+    assert meddler.lines[0].closed
+    assert meddler.hypervisor is not None
+    assert meddler.hypervisor.closed
+
+
+def test_in_a_child_it_refuses_and_closes_whoever_was_at_it(host: SimulatedHost) -> None:
+    """P9: the thread that held the lock is no more there; the parent goes on."""
+    meddler = Meddler(host)
+    with direct.open(meddler) as look:
+        began, go = threading.Event(), threading.Event()
+
+        def hold() -> None:
+            began.set()
+            assert go.wait(LIMIT)
+
+        meddler.meddle["before read"] = hold
+        thread = threading.Thread(target=look.by_id, args=[1])
+        thread.start()
+        assert began.wait(LIMIT)
+
+        def child() -> str:
+            for call in (look.all, lambda: look.os_type(1)):
+                with pytest.raises(Closed, match="child"):
+                    call()
+            look.close()
+            return "closed"
+
+        assert in_a_child(child) == "closed"
+        go.set()
+        thread.join(LIMIT)
+        assert look.by_id(1).name == "web"

@@ -174,7 +174,7 @@ def test_dispatch_in_two_threads_hands_each_event_over_once(
 
 
 def test_a_thread_that_comes_second_neither_spins_nor_makes_the_first_forget(
-    index: Index,
+    host: SimulatedHost, index: Index
 ) -> None:
     """While a handler is stuck there is nothing that another thread could do. What came
     meanwhile, for a listener whose turn is over, wakes the loop once there is."""
@@ -191,6 +191,8 @@ def test_a_thread_that_comes_second_neither_spins_nor_makes_the_first_forget(
     first = threading.Thread(target=index.dispatch)
     first.start()
     assert began.wait(LIMIT)
+    host.create("web")
+    index.refresh()
     drain = threading.Thread(target=lambda: drained.append(other.drain(LIMIT)))
     drain.start()
     assert readable(index)

@@ -225,7 +225,8 @@ def test_named_before_introduced_is_added_with_its_name(
 
 
 def test_a_name_taken_away_is_a_rename_to_none(host: SimulatedHost, index: Index, ear: Ear) -> None:
-    """libxl removes the nodes first: seen in between, the domain runs without a name."""
+    """libxl removes the nodes first: seen in between, the domain runs without a name.
+    Its end is told under the last one."""
     domid = host.create("web")
     index.refresh()
     web = index.by_id(domid)
@@ -233,7 +234,7 @@ def test_a_name_taken_away_is_a_rename_to_none(host: SimulatedHost, index: Index
     index.refresh()
     bare = replace(web, name=None)
     host.destroy(domid)
-    ear.hear(Added(web), Renamed(web, bare), Removed(bare))
+    ear.hear(Added(web), Renamed(web, bare), Removed(web))
 
 
 # -- ends ------------------------------------------------------------------------------------

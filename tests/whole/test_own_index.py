@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -79,19 +80,53 @@ def test_a_function_that_fails_harms_nothing_else(
     assert index.live
 
 
-def test_a_function_that_ends_threads_does_not_end_the_watcher(
-    host: SimulatedHost, index: Index
+@pytest.mark.parametrize(
+    "fatal",
+    [SystemExit, KeyboardInterrupt, GeneratorExit, MemoryError, asyncio.CancelledError],
+)
+def test_nothing_that_a_function_raises_ends_the_watcher(
+    host: SimulatedHost, index: Index, fatal: type[BaseException]
 ) -> None:
     """P9: nobody would notice that it hears nothing any more."""
+    failing = False
 
-    def leave(domain: Domain) -> None:
-        raise SystemExit(domain.domid)
+    def fail(domain: Domain) -> int:
+        if failing:
+            raise fatal
+        return 1
 
-    index.add_index("bad", leave)
+    index.add_index("bad", fail)
+    failing = True
     host.create("web")
     index.refresh()
+    failing = False
+    host.create("db")
+    index.refresh()
     assert index.by_name("web")
+    assert [domain.name for domain in index.by("bad", 1)] == ["Domain-0", "db"]
     assert index.live
+
+
+def test_an_index_that_was_interrupted_as_it_was_made_is_not_there(
+    host: SimulatedHost, index: Index
+) -> None:
+    """P9: Ctrl-C in the caller's thread ends the call, and it may be made again."""
+    asked: list[Domain] = []
+
+    def interrupted(domain: Domain) -> int:
+        asked.append(domain)
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return 1
+
+    host.create("web")
+    index.refresh()
+    with pytest.raises(KeyboardInterrupt):
+        index.add_index("mine", interrupted)
+    with pytest.raises(InvalidKey):
+        index.by("mine", 1)
+    index.add_index("mine", interrupted)
+    assert len(index.by("mine", 1)) == 2
 
 
 def test_a_function_that_changes_its_mind_is_believed_the_first_time(

@@ -251,3 +251,59 @@ def test_after_close_each_says_closed(
     index.close()
     with pytest.raises(Closed):
         query(index)
+
+
+# -- types, and what is in an index ------------------------------------------------------------
+
+
+def test_a_type_may_be_given_by_its_word(host: SimulatedHost, index: Index) -> None:
+    """As `os_type` compares; what is no type is refused, not silently nowhere."""
+    web = host.create("web", type="pvh")
+    index.refresh()
+    assert index.find(type="pvh") == index.find(type=OSType.PVH) == (index.by_id(web),)
+    for wrong in ("pvx", "PVH", "", 7):
+        with pytest.raises(InvalidKey, match="pv, hvm, pvh, unknown"):
+            index.find(type=wrong)  # type: ignore[arg-type]
+
+
+def test_a_record_is_in_the_index_while_that_life_is(host: SimulatedHost, index: Index) -> None:
+    """P3: another life on its domid is another domain; a rename makes none."""
+    web = host.create("web")
+    index.refresh()
+    record = index.by_id(web)
+    host.rename(web, "www")
+    index.refresh()
+    assert record in index
+    host.destroy(web)
+    host.create("web", domid=web)
+    index.refresh()
+    assert record not in index
+    assert index.by_id(web) in index
+
+
+@pytest.mark.parametrize("key", ["web", b"web", 1, UUID(int=1), None], ids=repr)
+def test_a_key_is_not_looked_for_in_the_index_itself(index: Index, key: object) -> None:
+    """It says where to ask: False would be believed."""
+    with pytest.raises(TypeError, match=r"index\.names"):
+        key in index  # noqa: B015
+
+
+def test_bounds_and_beginnings_keep_their_nuls(host: SimulatedHost, index: Index) -> None:
+    """Only a whole name loses those at its end."""
+    host.create("a")
+    host.create("b")
+    index.refresh()
+    assert [domain.name for domain in index.range("a", "a\0")] == ["a"]
+    assert index.find(prefix="a\0") == ()
+    assert index.by_name("a\0").name == index.resolve("a\0").name == "a"
+
+
+def test_a_filter_that_is_to_be_awaited_is_refused(index: Index) -> None:
+    """As a coroutine it would be true of every domain."""
+
+    async def where(_: object) -> bool:
+        return False
+
+    for call in (index.find, index.wait_for):
+        with pytest.raises(TypeError, match="plain function"):
+            call(where=where)

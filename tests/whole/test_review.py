@@ -6,7 +6,6 @@ import logging
 import math
 import os
 import socket
-import struct
 import threading
 from typing import Any
 from uuid import UUID
@@ -178,8 +177,6 @@ def test_a_child_does_not_keep_the_line_open(tmp_path: Any) -> None:
 
         def serve() -> None:
             accepted.append(server.accept()[0])
-            for request, (kind, said) in enumerate([(23, b"0\0"), (10, b"/\0")], 1):
-                accepted[0].sendall(struct.pack("=IIII", kind, request, 0, len(said)) + said)
 
         serving = threading.Thread(target=serve)
         serving.start()

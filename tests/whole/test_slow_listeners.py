@@ -249,7 +249,7 @@ def test_drain_of_a_closed_listener_returns(index: Index) -> None:
     drained: list[bool] = []
     thread = threading.Thread(target=lambda: drained.append(subscription.drain()))
     thread.start()
-    eventually(lambda: subscription.pending > 1)
+    eventually(lambda: subscription._mailbox._waiting)
     subscription.close(0.0)
     thread.join(LIMIT)
     assert not subscription.drain()

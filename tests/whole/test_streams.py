@@ -201,3 +201,79 @@ def test_a_child_finds_it_closed(host: SimulatedHost, index: Index) -> None:
         thread.join()
         host.create("web")
         assert isinstance(events.get(LIMIT), Added)
+
+
+def test_get_keeps_its_limit_while_unwanted_events_are_pending(
+    host: SimulatedHost, index: Index
+) -> None:
+    """P9: each of them takes time, and there may be many; the next call goes on behind them."""
+    looked: list[Domain] = []
+    late = threading.Event()
+
+    def where(domain: Domain) -> bool:
+        looked.append(domain)
+        late.wait(0.01)
+        return domain.name == "web"
+
+    with index.events(where=where, replay=False) as events:
+        assert isinstance(events.get(LIMIT), Synced)
+        for number in range(30):
+            host.create(f"vm-{number}")
+        host.create("web")
+        index.refresh()
+        with pytest.raises(TimedOut):
+            events.get(0.005)
+        assert len(looked) == 1
+        with pytest.raises(TimedOut):
+            events.get(0)
+        assert len(looked) == 17
+        event = events.get(0)  # what is wanted is there, behind a few
+        assert isinstance(event, Added)
+        assert event.domain.name == "web"
+
+
+@pytest.mark.parametrize("grace", [0.0, 60.0])
+def test_a_stream_that_is_let_go_is_no_listener_any_more(
+    host: SimulatedHost, index: Index, grace: float
+) -> None:
+    """P11: `break` leaves nothing behind, nor does whoever opens streams so without end."""
+    for _ in range(20):
+        for event in index.events(reboot_grace=grace):
+            assert isinstance(event, Added)
+            break
+    assert len(index._mailboxes) == 1
+    host.create("web")
+    index.refresh()
+    assert (index.stats.listeners, index.stats.pending) == (0, 0)
+    assert index._mailboxes == []
+
+
+@pytest.mark.parametrize("forgotten", [False, True], ids=["open", "closed"])
+def test_a_stream_in_a_child_is_closed_whatever_another_thread_held(
+    host: SimulatedHost, index: Index, forgotten: bool
+) -> None:
+    """P9: the thread that held its locks is no more there."""
+    held, go = threading.Event(), threading.Event()
+    events = index.events(replay=False)
+    if forgotten:
+        events.close()
+
+    def hold() -> None:
+        with index._lock, events._changed, events._mailbox._moved:
+            held.set()
+            go.wait(LIMIT)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(LIMIT)
+
+    def child() -> str:
+        with pytest.raises(Closed):
+            events.get(LIMIT)
+        events.close()
+        return "closed"
+
+    assert in_a_child(child) == "closed"
+    go.set()
+    holder.join()
+    events.close()

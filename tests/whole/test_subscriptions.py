@@ -289,6 +289,10 @@ def test_a_death_that_was_no_reboot_is_told_in_time(host: SimulatedHost, index: 
 # -- what is refused -------------------------------------------------------------------------
 
 
+async def ask_somebody(_: object) -> None:
+    """What is called here is not awaited."""
+
+
 @pytest.mark.parametrize(
     "wish",
     [
@@ -301,13 +305,14 @@ def test_a_death_that_was_no_reboot_is_told_in_time(host: SimulatedHost, index: 
         {"events": ("Added",)},
         {"events": (Added, int)},
         {"where": "web"},
+        {"where": ask_somebody},
     ],
     ids=str,
 )
 def test_a_wish_that_makes_no_sense_is_refused_at_once(index: Index, wish: dict[str, Any]) -> None:
     """Not in the listener's thread, where it would fail at each event; and it leaves nothing."""
     for opens in (lambda **kw: index.subscribe(print, **kw), index.events):
-        with pytest.raises(ValueError, match=next(iter(wish))):
+        with pytest.raises((ValueError, TypeError), match=next(iter(wish))):
             opens(**wish)
     assert index.stats.listeners == 0
 

@@ -121,6 +121,8 @@ def test_one_that_is_ready_has_its_last_name_and_runs(host: SimulatedHost, index
         ("", None, False),
         ("web--incoming", None, False),
         ("web--migratedaway", None, False),
+        ("migrating-web", None, False),
+        ("migrating", None, True),
         ("web", ShutdownReason.SUSPEND, False),
         ("web", ShutdownReason.CRASH, False),
     ],

@@ -83,7 +83,7 @@ class FakeXen:
     versions: (domctl, sysctl) other than the release has; says: what xen_version says.
     extra: bytes more in each entry, as a vendor's patch would add them.
     excess: domains more than there are, in the answer's count.
-    arrange: what to make of the list before it is given out.
+    arrange: what to make of the list before it is given out. most: how many were asked for.
     spurious: how many of the next calls fail with EFAULT, as while the kernel moves a page.
     failing: errno of every call from now on.
     """
@@ -106,6 +106,7 @@ class FakeXen:
         self.hidden: set[int] = set()
         self.secret: dict[int, int] = {}
         self.extra = self.excess = self.spurious = self.failing = 0
+        self.most = 0
         self.arrange: Callable[[list[FakeDomain]], list[FakeDomain]] = list
         self.padding = GARBAGE
         self.calls: list[tuple[int, int]] = []
@@ -168,6 +169,7 @@ class FakeXen:
         if command != 6:
             return -errno.ENOSYS
         first, most, buffer = _int(at, 8, 2), _int(at, 12, 4), _int(at, 16, 8)
+        self.most = most
         seen = sorted(self.domains.keys() - self.hidden)
         rest = [self.domains[d] for d in seen if d >= first]
         listed = self.arrange(rest)[:most]

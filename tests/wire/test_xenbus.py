@@ -90,6 +90,11 @@ def test_a_watch_that_the_kernel_refuses_concerns_itself_alone(
     assert other is None
     assert list(bus.events()) == [RELEASE]
     assert bus.read([NAME]) == [None]
+    monkeypatch.setattr(domindex.xen.xenstore, "_BARRIER_PATH", NAME)
+    with pytest.raises(StoreError) as caught:
+        bus.barrier()
+    assert caught.value.errno == errno.ENOSPC
+    assert bus.read([NAME]) == [None]
     monkeypatch.setattr(Line, "write", lambda *_: os.write(-1, b""))
     with pytest.raises(StoreLost):
         bus.read([NAME])

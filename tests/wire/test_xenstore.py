@@ -15,6 +15,7 @@ import signal
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -104,7 +105,12 @@ def within(seconds: float) -> Iterator[None]:
 
 def assert_unusable(store: XenStore) -> None:
     """Each call that asks for something raises StoreLost, at once; `close` does not mind."""
-    calls: list[Call] = [*CALLS.values(), lambda s: s.events()]
+    calls: list[Call] = [
+        *CALLS.values(),
+        lambda s: s.events(),
+        lambda s: s.read([NAME] * 100),
+        lambda s: s.is_introduced(7),
+    ]
     with within(0):
         for call in calls:
             with pytest.raises(StoreLost):
@@ -355,6 +361,17 @@ def test_watch_depth_is_found_out_by_trying(
         assert refusal.errno == errno.EINVAL
         assert list(store.events()) == []
         assert store.watch([path]) == [None]
+
+
+def test_a_first_look_with_depth_asks_for_each_name_once(
+    xenstored: FakeXenstored, store: XenStore
+) -> None:
+    """P11: three watches stand for 300 domains."""
+    store.watch([RELEASE, Watch(b"@introduceDomain", b"introduce")], depth=1)
+    store.watch([NAMES], depth=2)
+    store.read([b"/local/domain/%d/name" % domid for domid in range(300)])
+    asked = Counter(request.op for request in xenstored.requests)
+    assert asked == {Op.WATCH: 3, Op.READ: 300}
 
 
 def test_a_refused_watch_is_forgotten_and_the_others_are_set(
@@ -940,6 +957,8 @@ def test_after_interrupt_every_call_raises(xenstored: FakeXenstored, store: XenS
         lambda s: s.wait(30),
         lambda s: s.wait(0),
         lambda s: s.read([]),
+        lambda s: s.read([NAME] * 100),
+        lambda s: s.is_introduced(7),
         lambda s: s.watch([]),
         lambda s: s.unwatch([]),
     ]
@@ -1191,8 +1210,9 @@ def test_without_a_device_it_is_said(
 def test_a_path_that_is_given_is_not_left(device: Path, unserved: Path) -> None:
     """Nor is a transport: the caller has said where xenstored is."""
     for transport, path in ((None, str(unserved)), ("socket", None), ("socket", str(unserved))):
-        with pytest.raises(StoreLost, match=str(unserved)):
+        with pytest.raises(StoreLost, match=str(unserved)) as caught:
             XenStore(transport, path, LIMIT)
+        assert ("transport='xenbus'" in str(caught.value)) is (transport is None)
 
 
 def test_a_socket_that_is_busy_or_closed_to_us_is_no_cause_for_the_bus(
@@ -1322,6 +1342,10 @@ def test_a_program_without_poll_is_served(
     xenstored.write(NAME, b"web")
     store.wait(30)
     assert list(store.events()) == [WEB]
+    beyond = domindex.xen.polling.new_poll()
+    beyond.register(5000, domindex.xen.polling.IN)
+    with pytest.raises(StoreLost, match=r"select\.poll"):
+        beyond.poll(0)
     short = open_store(LIMIT)
     xenstored.rule(silent)
     with within(LIMIT), pytest.raises(StoreLost, match="silent"):
