@@ -1,5 +1,5 @@
 # make run   set up and show the index at work
-# make test  set up and run everything: format, lint, types, packages, tests, six real Xen hosts
+# make test  set up and run everything: format, lint, types, packages, tests, eight real Xen hosts
 # Both need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHON ?= $(firstword $(foreach p,python3.11 python3.13 python3.12 python3,$(shell command -v $(p))))

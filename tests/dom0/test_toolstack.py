@@ -12,6 +12,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from . import xl
+from .kinds import KINDS
 from .toolstack import RealHost
 
 
@@ -91,7 +92,7 @@ def test_pause_shutdown_crash(host: RealHost) -> None:
     assert states()[domid] == "--p---"
     host.crash(domid)
     assert states()[domid] == "--psc-"
-    other = host.create("b", type="hvm")
+    other = host.create("b", type=KINDS[-1])
     host.shutdown(other, reason=0)
     assert states()[other] == "--ps--"
 

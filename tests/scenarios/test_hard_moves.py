@@ -171,7 +171,7 @@ def test_migration_that_fails(stage: Stage) -> None:
         assert index.by_name("web", verify=True) == index.by_uuid(uuid) == before
 
 
-@pytest.mark.parametrize("type_", ["pv", "hvm"])
+@pytest.mark.parametrize("type_", ["pv", "pvh", "hvm"])
 def test_handle_changed_on_a_live_domain(stage: Stage, type_: str) -> None:
     """P3, P7: no event tells of it; a refresh and a verified look-up find it by its new uuid."""
     with stage.index() as (index, heard):

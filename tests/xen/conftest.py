@@ -17,8 +17,8 @@ CELLS = {
     "elsewhere": ".",
 }
 LEGEND = """\
-ok passed; n/a not applicable to that Xen, for the reason at the end of the line; . not run there:
-it takes long and asks nothing of the version of Xen, so one of the other hosts has it."""
+ok passed; n/a not applicable to that host, for the reason at the end of the line; . not run there:
+another has it, as it takes long and asks nothing of the version of Xen, or is about that host."""
 
 
 @pytest.hookimpl(tryfirst=True)
