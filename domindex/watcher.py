@@ -104,7 +104,7 @@ class Watcher:
         self._lost_at: float | None = None
         self._untold: BaseException | None = None  # a loss that could not be told when it came
         self._gained_at: float | None = None  # when the present line became live
-        self._moved = 0.0  # monotonic time at which the thread was last seen to get on
+        self._moved = math.inf  # monotonic time at which the thread was last seen to get on
         self._noticed = False  # somebody has told that it did not
         self.watches = self.events = self.passes = self.lists = self.reads = 0
         self.drift = self.reconnects = self.refusals = 0
