@@ -50,6 +50,10 @@ _GAUGES: Final = {
         "domindex_lag_seconds",
         "Time from taking in the last watch event to holding what it led to.",
     ),
+    "deaf": (
+        "domindex_deaf",
+        "1 if xenstored does not tell this caller of births and ends: they are polled for.",
+    ),
     "listeners": ("domindex_listeners", "Subscriptions and streams that are open."),
     "pending": ("domindex_pending_events", "Events that listeners have not yet been handed."),
 }
@@ -59,7 +63,14 @@ _COUNTERS: Final = {
     "passes": ("domindex_passes_total", "Times the difference to the host was worked out."),
     "lists": ("domindex_lists_total", "Times the whole list of domains was asked for."),
     "reads": ("domindex_reads_total", "Names and other nodes read from xenstore."),
-    "drift": ("domindex_drift_total", "Changes that only an audit found."),
+    "drift": (
+        "domindex_drift_total",
+        "Changes that a probe or an audit found and no event told of.",
+    ),
+    "refusals": (
+        "domindex_refusals_total",
+        "Reads, watches and states of single domains that were refused.",
+    ),
     "reconnects": ("domindex_reconnects_total", "Lines to the host that were lost and recovered."),
     "overflows": ("domindex_overflows_total", "Backlogs of slow listeners that were dropped."),
     "listener_errors": ("domindex_listener_errors_total", "Calls of handlers that failed."),
@@ -103,6 +114,11 @@ def _of_the_index(stats: Stats) -> Iterator[Metric]:
         yield GaugeMetricFamily(name, text, float(getattr(stats, field)))
     for field, (name, text) in _COUNTERS.items():
         yield CounterMetricFamily(name, text, float(getattr(stats, field)))
+    yield GaugeMetricFamily(
+        "domindex_unreadable_names",
+        "Domains whose name xenstored does not give now.",
+        len(stats.unreadable),
+    )
     yield GaugeMetricFamily(
         "domindex_longest_queue_events",
         "Events that the listener furthest behind has not yet been handed.",

@@ -57,10 +57,13 @@ def series(samples: Samples, name: str) -> list[dict[str, str]]:
 def test_every_counter_of_stats_is_told(host: SimulatedHost, index: domindex.Index) -> None:
     """A field that `Stats` gains needs a metric; each says what the field says."""
     told = {**domindex.prometheus._GAUGES, **domindex.prometheus._COUNTERS}
-    assert {field.name for field in fields(domindex.Stats)} == {*told, "queues"}
-    host.create("web")
+    assert {field.name for field in fields(domindex.Stats)} == {*told, "queues", "unreadable"}
+    web = host.create("web")
+    host.refuse_node(web)
+    host.rename(web, "www")
     index.refresh()
     stats = index.stats
+    assert stats.unreadable == (web,)
     samples = scrape(index)
     for field, (name, _) in told.items():
         if field != "age":  # it has grown meanwhile
@@ -69,6 +72,7 @@ def test_every_counter_of_stats_is_told(host: SimulatedHost, index: domindex.Ind
     assert value(samples, "domindex_live") == 1
     assert value(samples, "domindex_domains") == 2
     assert value(samples, "domindex_longest_queue_events") == 0
+    assert value(samples, "domindex_unreadable_names") == 1
 
 
 def test_the_text_is_good_openmetrics_too(host: SimulatedHost, index: domindex.Index) -> None:

@@ -72,7 +72,7 @@ def test_a_stuck_listener_is_told_to_begin_anew_and_others_lose_nothing(
         assert [type(event) for event in slow.events] == [Added, Synced, Resync]
         web = host.create("web")
         index.refresh()
-        host.destroy(web)
+        host.destroy(web, order="at once")
         index.refresh()
         assert subscription.drain(LIMIT)
         assert [type(event) for event in slow.events[3:]] == [Added, Removed]

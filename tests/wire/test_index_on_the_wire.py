@@ -432,27 +432,37 @@ def test_one_wrong_answer_is_survived(host: WireHost, op: Op, rule: Rule) -> Non
 
 
 @only_old
-def test_a_xenstored_that_refuses_for_ever_is_an_error(host: WireHost) -> None:
-    """Opening says why, and leaves nothing."""
-    for op in (Op.READ, Op.WATCH):
-        host.xenstored.rule(refuse(b"EACCES"), op=op)
-        with pytest.raises(StoreError) as caught:
-            connect(host, timing=QUICK)
-        assert caught.value.errno == errno.EACCES
+def test_a_xenstored_that_refuses_everything_is_survived(host: WireHost) -> None:
+    """P9: what is known without it is served, and each refused name cannot be told."""
+    host.create(1, b"web")
+    host.xenstored.rule(refuse(b"EACCES"), op=Op.READ)
+    host.xenstored.rule(refuse(b"EACCES"), op=Op.WATCH)
+    with connect(host, timing=QUICK) as index:
+        assert (index.live, index.stats.deaf) == (True, True)
+        assert index.by_id(1).name is None
+        with pytest.raises(NotLive, match="name of domain 0 cannot be read") as caught:
+            index.by_name("web")
+        assert isinstance(caught.value.cause, StoreError)
+        assert caught.value.cause.errno == errno.EACCES
+        host.create(2, b"db")  # nothing tells of it
+        assert index.wait_for(domid=2, timeout=10).name is None
         host.xenstored.obey()
+        assert index.wait_for(name="db", timeout=10).domid == 2
+        assert index.by_name("web").domid == 1
 
 
 @only_old
 def test_without_xenstored_it_does_not_open(host: WireHost) -> None:
     """Gone, silent, or never accepting: StoreLost within the time limit."""
+    limit = 2 * QUICK.request
     with host.xenstored.full_backlog(), pytest.raises(StoreLost):
-        connect(host, timing=QUICK)
+        connect(host, timing=QUICK, timeout=limit)
     host.xenstored.rule(silent)
     with pytest.raises(StoreLost, match="silent"):
-        connect(host, timing=QUICK)
+        connect(host, timing=QUICK, timeout=limit)
     host.xenstored.stop()
     with pytest.raises(StoreLost, match="running"):
-        connect(host, timing=QUICK)
+        connect(host, timing=QUICK, timeout=limit)
 
 
 @only_old
