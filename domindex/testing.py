@@ -327,7 +327,8 @@ class SimulatedHost:
         order: "libxl" removes its nodes, and ends it when every index has seen that, as on a
             real host, where the domain is nameless for a while; this lasts a quarter of a second
             at most, and an index that this thread drives is not waited for. "at once" does both
-            in one step, so that nobody sees it nameless. "xapi" leaves the nodes behind.
+            in one step, so that nobody sees it nameless, and waits for nobody: for a test that
+            holds an asyncio loop. "xapi" leaves the nodes behind.
         """
         self.zombie(domid, order=order)()
 

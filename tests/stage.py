@@ -184,9 +184,11 @@ class Stage:
             yield
 
     @contextmanager
-    def index(self) -> Iterator[tuple[domindex.Index, Heard]]:
+    def index(
+        self, timing: domindex.Timing | None = None
+    ) -> Iterator[tuple[domindex.Index, Heard]]:
         """The live index, and a listener that has heard of all that was there before."""
-        with domindex.connect(self._eyelid, timeout=PATIENCE) as index:
+        with domindex.connect(self._eyelid, timing=timing, timeout=PATIENCE) as index:
             heard = Heard()
             present = len(index)
             with index.subscribe(heard, events=LIVES) as heard.subscription:

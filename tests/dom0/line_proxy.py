@@ -33,6 +33,7 @@ class Op(IntEnum):
     READ = 2
     WATCH = 4
     EVENT = 15
+    ERROR = 16
 
 
 class Packet(NamedTuple):
@@ -128,6 +129,8 @@ class LineProxy:
         """Take a connection and end it at once, without asking xenstored for one."""
         self.attempts: list[float] = []
         """When a connection was asked for, by the monotonic clock."""
+        self.refusals: dict[tuple[int, bytes], bytes] = {}
+        """The error to answer with, by operation and path; xenstored is not asked then."""
         self.struck = 0
         """Rules that found their packet."""
         self._rules: list[tuple[Where, What]] = []
@@ -171,6 +174,11 @@ class LineProxy:
             for line in self._lines:
                 line.ended = True
 
+    def refuse(self, op: int, path: str, error: bytes) -> None:
+        """Answer each such request with this error, until `clear`."""
+        with self._changed():
+            self.refusals[op, path.encode()] = error
+
     def switch(self, **switches: object) -> None:
         """Change the weather."""
         with self._changed():
@@ -183,6 +191,7 @@ class LineProxy:
         with self._changed():
             self.weather = Weather()
             self.refuses = False
+            self.refusals.clear()
             self._rules.clear()
             for line in self._lines:
                 for way in line.ways:
@@ -310,7 +319,13 @@ class LineProxy:
                 what(line, packet)
                 return
         if packet.asked:
-            way.outgoing += packet.raw
+            error = self.refusals.get((packet.op, packet.payload.partition(b"\0")[0]))
+            if error is None:
+                way.outgoing += packet.raw
+            else:
+                _, number, *_ = HEADER.unpack_from(packet.raw)
+                said = HEADER.pack(Op.ERROR, number, 0, len(error) + 1) + error + b"\0"
+                line.ways[1].outgoing += said
             return
         weather, due = self.weather, time.monotonic() + self.weather.delay
         is_event = packet.op == Op.EVENT

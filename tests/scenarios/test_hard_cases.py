@@ -105,9 +105,10 @@ def test_domid_taken_over_many_times(stage: Stage) -> None:
 def test_create_that_fails_unseen(stage: Stage) -> None:
     """P2: made, named, unnamed and ended before the introduction: not a single event."""
     with stage.index() as (index, heard):
-        domid = stage.toolstack.create("web", introduce=False)
-        stage.toolstack.rename(domid, None)
-        stage.toolstack.destroy(domid)
+        with stage.unseen():  # with watch depth the nodes would tell of it
+            domid = stage.toolstack.create("web", introduce=False)
+            stage.toolstack.rename(domid, None)
+            stage.toolstack.destroy(domid)
         assert news(index, heard) == []
         with pytest.raises(NoSuchDomain):
             index.by_name("web", verify=True)
@@ -175,7 +176,7 @@ def test_the_introduction_alone_tells_of_a_domain(stage: Stage) -> None:
 
 
 def test_destroyed_in_the_order_of_libxl(stage: Stage) -> None:
-    """P1: its node goes first: it runs on without a name, and its end is told under the last."""
+    """P1: its node goes first: it runs on without a name, and its end has the last one."""
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
         assert news(index, heard) == ["+web"]

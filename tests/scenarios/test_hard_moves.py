@@ -173,10 +173,7 @@ def test_migration_that_fails(stage: Stage) -> None:
 
 @pytest.mark.parametrize("type_", ["pv", "pvh", "hvm"])
 def test_handle_changed_on_a_live_domain(stage: Stage, type_: str) -> None:
-    """P7: no event tells of it; a refresh and a verified look-up find the domain by its new uuid.
-
-    With unique ids it is a change of one life, without them it cannot be told from another life.
-    """
+    """P3, P7: no event tells of it; a refresh and a verified look-up find it by its new uuid."""
     with stage.index() as (index, heard):
         old, new = uuid4(), uuid4()
         domid = stage.toolstack.create("web", uuid=old, type=type_)
@@ -185,8 +182,7 @@ def test_handle_changed_on_a_live_domain(stage: Stage, type_: str) -> None:
         assert heard.rest() == []
         with pytest.raises(NoSuchDomain):
             index.by_uuid(old, verify=True)
-        wanted = ["web~uuid"] if index.capabilities.unique_ids else ["-web", "+web"]
-        assert news(index, heard) == wanted
+        assert news(index, heard) == ["web~uuid"]
         assert index.by_uuid(new, verify=True) == index.by_name("web") == index.by_id(domid)
 
 

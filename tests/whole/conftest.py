@@ -1,8 +1,9 @@
-"""A simulated host of each of the four kinds, and an index of it that nothing disturbs."""
+"""A simulated host of each kind, and an index of it that nothing disturbs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 
@@ -10,18 +11,24 @@ from domindex.index import Index
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, eventually, our_threads
 
-KINDS = [(False, False), (True, False), (False, True), (True, True)]
+Depth = bool | Literal["paths"]
+
+KINDS: list[tuple[bool, Depth]] = [
+    *((False, False), (True, False), (False, True), (True, True)),
+    (False, "paths"),
+]
 
 
-def name_of(kind: tuple[bool, bool]) -> str:
+def name_of(kind: tuple[bool, Depth]) -> str:
     """As it stands in the report: what such a host can do."""
     unique_ids, watch_depth = kind
-    return "+".join(["ids"] * unique_ids + ["depth"] * watch_depth) or "plain"
+    depth = "paths" if watch_depth == "paths" else "depth" if watch_depth else ""
+    return "+".join(filter(None, ["ids" if unique_ids else "", depth])) or "plain"
 
 
 @pytest.fixture(params=KINDS, ids=name_of)
 def host(request: pytest.FixtureRequest) -> SimulatedHost:
-    """With and without unique ids, with and without watch depth."""
+    """With and without unique ids, with and without watch depth, and with that on paths alone."""
     unique_ids, watch_depth = request.param
     return SimulatedHost(unique_ids=unique_ids, watch_depth=watch_depth)
 

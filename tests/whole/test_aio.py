@@ -293,7 +293,7 @@ async def test_plain_calls_answer_as_the_index_does(host: SimulatedHost) -> None
     web, db = host.create("web", uuid=U, type="pvh"), host.create("db")
     gone = host.create("gone")
     async with opened(host) as coat:
-        host.destroy(gone)
+        host.destroy(gone, order="at once")
         await coat.refresh()
         index = coat._index
         for name in ("web", b"web"):
@@ -359,7 +359,7 @@ async def test_verified_is_what_the_hypervisor_says_now(host: SimulatedHost) -> 
             host.create("web", uuid=U, domid=7)
             assert 7 not in index.domids
             assert (await index.verified(**keys)).domid == 7
-            host.destroy(7)
+            host.destroy(7, order="at once")
             assert 7 in index.domids
             assert isinstance(await raised_by(index.verified(**keys)), NoSuchDomain)
         wrong: list[dict[str, Any]] = [{}, {"name": "web", "domid": 0}]
@@ -464,7 +464,7 @@ async def test_events_come_in_order_and_the_index_holds_them(host: SimulatedHost
         host.crash(web)
         crashed = await until(events, ShutDown)
         assert crashed.reason is ShutdownReason.CRASH
-        host.destroy(web)
+        host.destroy(web, order="at once")
         removed = await until(events, Removed)
         assert web not in index.domids
         assert removed.reason is ShutdownReason.CRASH
@@ -486,7 +486,7 @@ async def test_a_listener_may_choose(host: SimulatedHost) -> None:
         await index.refresh()
         db = host.create("db")
         await index.refresh()
-        host.destroy(db)
+        host.destroy(db, order="at once")
         first, second = await heard(chosen, 2)
         assert isinstance(first, Added)
         assert isinstance(second, Removed)
@@ -525,7 +525,7 @@ async def test_a_backlog_is_dropped_for_one_resync(host: SimulatedHost) -> None:
         await heard(fast, 11)
         assert slow.overflows == index.stats.overflows == 1
         assert await heard(slow, 2) == [Synced(), Resync(tuple(index))]
-        host.destroy(1)
+        host.destroy(1, order="at once")
         assert (await until(slow, Removed)).domain.domid == 1
 
 
@@ -539,7 +539,7 @@ async def test_a_reboot_is_one_event(host: SimulatedHost) -> None:
         host.shutdown(web, ShutdownReason.REBOOT)
         await until(events, ShutDown)
         waiting = asyncio.ensure_future(anext(events))
-        host.destroy(web)
+        host.destroy(web, order="at once")
         await index.refresh()
         await turn()
         assert not waiting.done()
@@ -555,7 +555,7 @@ async def test_a_death_that_was_no_reboot_is_told_by_the_loops_timer(host: Simul
     web = host.create("web")
     async with opened(host) as index, index.events(replay=False, reboot_grace=0.02) as events:
         await heard(events, 1)
-        host.destroy(web)
+        host.destroy(web, order="at once")
         assert (await until(events, Removed)).domain.domid == web
 
 
@@ -569,7 +569,7 @@ async def test_the_line_is_lost_and_comes_back(host: SimulatedHost) -> None:
         assert isinstance((await until(events, Lost)).cause, StoreLost)
         with pytest.raises(NotLive):
             index.by_name("nobody")
-        host.destroy(web)
+        host.destroy(web, order="at once")
         late = index.events()  # one who comes now hears how it stands
         assert isinstance((await heard(late, 4))[-1], Lost)
         late.close()
@@ -689,7 +689,7 @@ async def test_a_node_is_told_in_the_loop(host: SimulatedHost) -> None:
             assert await told.get() == ("web", None, threading.get_ident())
             host.write(1, "memory/meminfo", b"1024")
             assert await told.get() == ("web", b"1024", threading.get_ident())
-        host.destroy(1)
+        host.destroy(1, order="at once")
         await index.refresh()
         assert watch.closed
 
@@ -741,7 +741,7 @@ async def test_what_cannot_be_watched_is_said_at_once(host: SimulatedHost) -> No
         web = index.by_id(1)
         with pytest.raises(InvalidKey):
             index.watch(web, "/memory", print)
-        host.destroy(1)
+        host.destroy(1, order="at once")
         await index.refresh()
         with pytest.raises(NoSuchDomain):
             index.watch(web, "memory", print)
@@ -771,7 +771,7 @@ async def test_waiting_for_what_comes(host: SimulatedHost) -> None:
         await turn()
         assert not gone.done()
         host.crash(7)
-        host.destroy(7)
+        host.destroy(7, order="at once")
         removed = await gone
         assert (removed.domain.life, removed.inferred) == (domains[0].life, False)
         await index.wait_live(0)
@@ -940,7 +940,7 @@ async def test_many_tasks(host: SimulatedHost) -> None:
         await index.wait_for(name=names[-1])
         await asyncio.gather(*(index.refresh() for _ in range(20)))
         for domid in made:
-            host.destroy(domid)
+            host.destroy(domid, order="at once")
             if domid % 30 == 0:
                 host.cut_line()
         await asyncio.gather(*tasks)

@@ -238,7 +238,7 @@ def test_deaths_whose_time_is_up_together_are_all_told(host: SimulatedHost, inde
     index.refresh()
     index.subscribe(heard.append, replay=False, threaded=False, reboot_grace=0.02)
     for domid in domids:
-        host.destroy(domid)
+        host.destroy(domid, order="at once")
     index.refresh()
     while len(heard) < 6:
         assert readable(index), heard

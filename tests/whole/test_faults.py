@@ -33,7 +33,7 @@ from domindex.errors import (
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
 from domindex.options import Timing
-from domindex.ports import Store, Watch
+from domindex.ports import Store
 from domindex.testing import QUICK, SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, SHARP, Ear, Meddler, eventually, our_threads, told
 
@@ -457,30 +457,33 @@ def test_a_guest_that_writes_without_end_does_not_put_the_audit_off(host: Simula
         index.wait_for(name="unheard", timeout=LIMIT)
 
 
-def test_a_node_that_is_refused_can_be_given_up(host: SimulatedHost) -> None:
-    """P9: it keeps the line from coming up for as long as it is followed, and no longer."""
+def test_a_node_that_is_refused_is_told_to_its_watcher_alone(host: SimulatedHost) -> None:
+    """P9: whoever follows it hears why, and its value once it is given; the index stays live."""
     web = host.create("web")
-    opened = host.open_store
-
-    def open_store(timeout: float) -> Store:
-        line = opened(timeout)
-        set_watches = line.watch
-
-        def watch(watches: Sequence[Watch], *, depth: int | None = None) -> None:
-            if any(watch.path.endswith(b"/refused") for watch in watches):
-                raise StoreError("xenstored refuses: EINVAL", errno.EINVAL)
-            set_watches(watches, depth=depth)
-
-        line.watch = watch  # type: ignore[method-assign]
-        return line
-
-    host.open_store = open_store  # type: ignore[method-assign]
+    host.write(web, "secret", b"1")
+    host.refuse_node(web, "secret", "EACCES")
+    told: queue.Queue[object] = queue.Queue()
     with host.connect(timing=SHARP) as index:
-        refused = index.watch(index.by_id(web), "refused", print)
-        eventually(lambda: not index.live)
-        refused.close()
-        index.wait_live(LIMIT)
-        assert index.by_name("web").domid == web
+        record = index.by_id(web)
+        with index.watch(
+            record,
+            "secret",
+            lambda _, value: told.put(value),
+            on_error=lambda _, error: told.put(error),
+        ) as node:
+            error = told.get(timeout=LIMIT)
+            assert isinstance(error, StoreError)
+            assert error is node.error
+            assert (error.errno, error.operation) == (errno.EACCES, "READ")
+            assert error.path == f"/local/domain/{web}/secret"
+            assert (index.live, index.stats.reconnects) == (True, 0)
+            host.allow_node(web, "secret")
+            index.refresh()  # what may not be watched is read again
+            assert told.get(timeout=LIMIT) == b"1"
+            assert node.error is None
+            host.write(web, "secret", b"2")
+            index.refresh()
+            assert told.get(timeout=LIMIT) == b"2"
 
 
 def test_closing_without_a_time_limit_leaves_nothing(host: SimulatedHost) -> None:

@@ -140,10 +140,10 @@ def test_a_reboot_is_told_as_one(host: SimulatedHost, index: Index) -> None:
         assert isinstance(events.get(LIMIT), Synced)
         again = host.reboot(web)
         event = events.get(LIMIT)
-        while not isinstance(event, Rebooted):  # ShutDown, if the index looked in between
+        while not isinstance(event, Rebooted):  # ShutDown, and the name that libxl removes
             event = events.get(LIMIT)
         assert (event.old.domid, event.new.domid) == (web, again)
-        host.destroy(again)
+        host.destroy(again, order="at once")
         assert events.get(LIMIT) == Removed(event.new)
 
 

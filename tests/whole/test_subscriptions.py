@@ -84,7 +84,7 @@ def test_without_a_wish_everything_is_told(host: SimulatedHost, index: Index) ->
     """P8: first all that is there, then that this was all, then what happens."""
     assert all_told(host, index).short() == [
         *("Added Domain-0", "Added web", "Synced", "Added db", "Renamed db web-2"),
-        *("ShutDown web", "Removed web"),
+        *("ShutDown web", "Renamed web None", "Removed web"),
     ]
 
 
@@ -102,13 +102,15 @@ def test_no_kind_at_all_is_a_wish_too(host: SimulatedHost, index: Index) -> None
 def test_only_domains_that_were_asked_for_are_told(host: SimulatedHost, index: Index) -> None:
     """One that becomes one of them is told from its rename on; the line is everybody's."""
     told = all_told(host, index, where=is_web).short()
-    assert told == ["Added web", "Synced", "Renamed db web-2", "ShutDown web", "Removed web"]
+    ends = ["ShutDown web", "Renamed web None", "Removed web"]
+    assert told == ["Added web", "Synced", "Renamed db web-2", *ends]
 
 
 def test_what_is_present_can_be_left_out(host: SimulatedHost, index: Index) -> None:
     """Synced then comes first."""
     told = all_told(host, index, replay=False).short()
-    assert told == ["Synced", "Added db", "Renamed db web-2", "ShutDown web", "Removed web"]
+    ends = ["ShutDown web", "Renamed web None", "Removed web"]
+    assert told == ["Synced", "Added db", "Renamed db web-2", *ends]
 
 
 def test_all_wishes_at_once(host: SimulatedHost, index: Index) -> None:
@@ -243,10 +245,10 @@ def test_a_reboot_is_told_as_one_only_to_whoever_asked(host: SimulatedHost, inde
         index.subscribe(plain, replay=False) as one,
         index.subscribe(patient, replay=False, reboot_grace=60.0) as other,
     ):
-        host.reboot(web)
+        host.reboot(web, order="at once")
         host.shutdown(db, ShutdownReason.POWEROFF)
         index.refresh()
-        host.destroy(db)
+        host.destroy(db, order="at once")
         index.refresh()
         assert one.drain(LIMIT)
         assert other.drain(LIMIT)
@@ -279,7 +281,7 @@ def test_a_death_that_was_no_reboot_is_told_in_time(host: SimulatedHost, index: 
     web = host.create("web")
     index.refresh()
     with index.subscribe(notes, replay=False, reboot_grace=0.02) as subscription:
-        host.destroy(web)
+        host.destroy(web, order="at once")
         index.refresh()
         assert subscription.drain(LIMIT)  # which does not wait for that
         eventually(lambda: len(notes.events) == 2)
