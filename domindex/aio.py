@@ -24,7 +24,7 @@ from typing import Concatenate, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from uuid import UUID
 
 from domindex.answers import Answers
-from domindex.connect import connect as _connect
+from domindex.connect import XenHost
 from domindex.core.snapshot import Snapshot
 from domindex.core.table import View
 from domindex.domain import Domain, DomainInfo, OSType
@@ -58,7 +58,7 @@ def connect(
     """`domindex.connect` to await, or to enter with `async with`, which closes it at the end.
 
     The arguments and errors are the same, but for stale="wait", which is a ValueError: it would
-    block the loop. If it is cancelled, the index is closed again as soon as it comes up.
+    block the loop. If it is cancelled, the index is closed again at once.
 
     >>> from domindex.testing import SimulatedHost
     >>> async def main(host):
@@ -81,9 +81,10 @@ class Connecting:
         stale: Prompt,
         wait: bool,
     ) -> None:
-        self._open = functools.partial(
-            _connect, host, timing=timing, timeout=timeout, stale=stale, wait=wait
-        )
+        self._make = functools.partial(Index, XenHost() if host is None else host, timing, stale)
+        self._begin = functools.partial(Index.start, timeout=timeout, wait=wait)
+        self._opening: Index | None = None  # for a task that is cancelled meanwhile
+        self._unwanted = False
         self._opened: AsyncIndex | None = None
 
     def __await__(self) -> Generator[object, None, AsyncIndex]:
@@ -98,7 +99,20 @@ class Connecting:
             await self._opened.close()
 
     async def _connect(self) -> AsyncIndex:
-        return AsyncIndex(await _apart(self._open, unwanted=Index.close))
+        try:
+            return AsyncIndex(await _apart(self._open, unwanted=Index.close))
+        except asyncio.CancelledError:
+            self._unwanted = True
+            if self._opening is not None:
+                _start(self._opening.close)  # it may be trying to reach xenstored for long
+            raise
+
+    def _open(self) -> Index:
+        self._opening = index = self._make()
+        if self._unwanted:
+            index.close()  # then it does not start
+        self._begin(index)
+        return index
 
 
 def _plain(method: Callable[Concatenate[Index, P], T]) -> Callable[Concatenate[AsyncIndex, P], T]:

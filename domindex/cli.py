@@ -37,6 +37,9 @@ from domindex.ports import Host
 
 Parser: TypeAlias = argparse.ArgumentParser
 
+_PATIENCE = 5.0
+"""Seconds within which xenstored has to be there, and the index to be whole."""
+
 EXIT = """\
 exit status:
   0  done
@@ -111,7 +114,8 @@ def get(host: Host, args: argparse.Namespace, out: TextIO) -> int:
 
 def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     """Print the domains there are, then each event, until interrupted or for --seconds."""
-    with connect(host) as index, index.events() as events:
+    limit = _PATIENCE if args.seconds is None else min(_PATIENCE, args.seconds)
+    with connect(host, timeout=limit) as index, index.events() as events:
         for event in _until(events, args.seconds):
             line = json.dumps(event_json(event)) if args.json else event_line(event)
             print(line, file=out, flush=True)
@@ -145,7 +149,7 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
             line.close()
 
     def index() -> str:
-        with connect(host) as opened:
+        with connect(host, timeout=_PATIENCE) as opened:
             opened.refresh()
             told = "; events name domains" if opened.capabilities.watch_depth else ""
             told += "; one watch for all names" if opened.capabilities.one_watch else ""

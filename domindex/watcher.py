@@ -32,6 +32,7 @@ from domindex.core.table import Change
 from domindex.domain import Life
 from domindex.errors import (
     AccessDenied,
+    Closed,
     HostError,
     HypercallFailed,
     NotControlDomain,
@@ -127,6 +128,8 @@ class Watcher:
         self._thread.start()
         with self._state:
             while not self.live:
+                if self._closing:
+                    raise Closed("this index was closed before it had seen the host")
                 cause = self.cause
                 if cause is not None and (
                     isinstance(cause, _ENDS_IT) or not isinstance(cause, HostError)
@@ -255,7 +258,7 @@ class Watcher:
             self._reconciler.new_line()
             self._wished()  # a node that xenstored refuses may have been given up
             self._set_watches(store)
-            self._left = set()  # the first pass looks at everything
+            self._left = None  # what the first list lacks by a fault, the second one has
             self._pass(store, None, thorough=True, inferred=True)
             self._gain()
             self._listen(store)

@@ -190,8 +190,7 @@ class Reconciler:
             self.nodes.refused(watch.token)
             return
         self._lives[domid].token = None
-        self.unwatchable[domid] = error
-        self._fired.add(domid)
+        self.unwatchable[domid] = error  # what fired before it, if anything, still counts
 
     def shows_new_handle(self, rows: Sequence[Row], scope: Collection[int] | None) -> bool:
         """Whether a life that is followed has another handle in these rows than it had.

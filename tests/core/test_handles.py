@@ -178,11 +178,28 @@ def test_an_event_that_came_after_the_read_breaks_the_silence_still(watcher: Wat
 
 
 def test_on_a_new_line_nothing_is_silent_before_it_was_read(watcher: Watcher) -> None:
-    """P3: events may have been missed between the lines."""
-    watcher.settle(row(7, 1), d7=b"web")
+    """P3: events may have been missed between the lines; that it ran on does not help."""
+    watcher.settle(row(7, 1, cpu_time=5), d7=b"web")
     old = watcher.held[7]
     watcher.reconciler.new_line()
-    watcher.settle(row(7, 2), d7=b"web")
+    watcher.settle(row(7, 2, cpu_time=6), d7=b"web")
+    assert watcher.held[7].life != old.life
+
+
+def test_on_a_new_line_nobody_knows_who_was_born_meanwhile(watcher: Watcher) -> None:
+    """P3: a handle of zeros may be that of another life, which was given one."""
+    watcher.settle(row(7)._replace(handle=NIL_UUID.bytes))
+    old = watcher.held[7]
+    watcher.reconciler.new_line()
+    watcher.settle(row(7, 1))
+    assert watcher.held[7].life != old.life
+
+
+def test_a_life_without_a_name_has_no_watch_whose_silence_counts(watcher: Watcher) -> None:
+    """P3: there was no node to clear, so nothing fires when the domid is given again."""
+    watcher.settle(row(7, 1))
+    old = watcher.held[7]
+    watcher.settle(row(7, 2))
     assert watcher.held[7].life != old.life
 
 

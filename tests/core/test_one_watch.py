@@ -49,10 +49,12 @@ def test_a_line_that_knows_no_depth_watches_each_again(watcher: Watcher) -> None
         b"/local/domain/7/name",
         b"/local/domain/8/name",
     ]
+    watcher.see(row(7, 1), row(8, 2), row(9))
+    assert [watch.path for watch in watcher.ask()[1]] == [b"/local/domain/9/name"]
     watcher.reconciler.new_line()
     watcher.reconciler.one_watch()
     assert watcher.ask() == ([], [])
-    assert watcher.reconciler.unread() == [7, 8]
+    assert watcher.reconciler.unread() == [7, 8, 9]
 
 
 @pytest.mark.parametrize("path", [b"/local/domain/7/name", b"/local/domain/7"])

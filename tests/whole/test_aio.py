@@ -183,7 +183,7 @@ def test_nothing_is_left_when_it_is_closed(host: SimulatedHost) -> None:
 async def test_what_keeps_it_from_opening_is_raised(host: SimulatedHost) -> None:
     """As `domindex.connect` raises it."""
     host.stop_xenstored()
-    assert isinstance(await raised_by(domindex.aio.connect(host)), StoreLost)
+    assert isinstance(await raised_by(domindex.aio.connect(host, timeout=0.1)), StoreLost)
     host.start_xenstored()
     meddler = Meddler(host)
     meddler.meddle["before open"] = lambda: threading.Event().wait(0.1)

@@ -188,7 +188,7 @@ def test_watch_prints_what_happens(host: SimulatedHost, capsys: pytest.CaptureFi
         happenings: list[Callable[[], None]] = [
             lambda: host.rename(2, "other\n"),
             lambda: host.crash(2),
-            lambda: host.destroy(2),
+            lambda: host.destroy(2, order="at once"),
             host.cut_line,
         ]
         for what in happenings:
