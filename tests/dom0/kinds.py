@@ -10,15 +10,12 @@ MACHINE = platform.machine()
 KINDS = {"x86_64": ("pv", "pvh", "hvm"), "aarch64": ("pvh",)}[MACHINE]
 """The kinds of domain, the usual one first."""
 
+saves = pytest.mark.skipif(MACHINE != "x86_64", reason="libxl saves no domain on Arm")
+"""For tests that save, restore or migrate one."""
+
 
 def kind(wanted: str | None) -> str:
     """The kind that is wanted, None for the usual one. The test is skipped if there is none."""
     if wanted not in (None, *KINDS):
         pytest.skip(f"on {MACHINE} there is no {wanted}, every domain is {KINDS[0]}")
     return wanted or KINDS[0]
-
-
-def only_x86(what: str) -> None:
-    """The test is skipped where it cannot be: `what` says why."""
-    if MACHINE != "x86_64":
-        pytest.skip(f"on {MACHINE} {what}")

@@ -11,6 +11,7 @@ from domindex import Changed, Removed
 from tests.stage import PATIENCE, Stage, tale
 
 from . import xl
+from .kinds import saves
 from .test_xl_moves import suspends
 
 pytestmark = pytest.mark.usefixtures("alone")
@@ -34,6 +35,7 @@ def test_marked_dead_as_another_ends(stage: Stage) -> None:
         assert heard.until(Removed, domid=domid).domain.life == record.life
 
 
+@saves
 def test_saved_and_let_go_on(stage: Stage, tmp_path: Path) -> None:
     """P2: `xl save -c` resumes a guest without an event: known within `probe` seconds."""
     with stage.index() as (index, heard):

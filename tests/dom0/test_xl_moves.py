@@ -21,10 +21,9 @@ from domindex.ports import Watch
 from tests.stage import Stage, tale, true_to_its_events
 
 from . import xl
-from .kinds import MACHINE
+from .kinds import saves
 
 pytestmark = pytest.mark.usefixtures("alone")
-saves = pytest.mark.skipif(MACHINE != "x86_64", reason="libxl saves no domain on Arm")
 
 
 @contextmanager

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID, uuid4
 
+import pytest
+
 from ._libxen import failed, load
 from ._store import Name, StoreWriter
-from .kinds import MACHINE, kind, only_x86
+from .kinds import MACHINE, kind
 
 _PAGES = 8
 _STORE_PAGE, _CONSOLE_PAGE, _SPARE_PAGE = 0, 1, 5  # which of its pages is which
@@ -148,7 +150,8 @@ class RealHost:
 
     def soft_reset(self, domid: int) -> None:
         """Start a stopped PVH or HVM domain again, in the order of libxl_create.c."""
-        only_x86("Xen has no soft reset")
+        if MACHINE != "x86_64":
+            pytest.skip("Xen has no soft reset on Arm")
         made = self._made[domid]
         self.release(domid)
         self.clear_node(domid)

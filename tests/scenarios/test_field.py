@@ -162,7 +162,5 @@ def test_the_end_has_the_name(stage: Stage) -> None:
         heard.named(domid, "web")
         heard.told(index)
         stage.toolstack.destroy(domid)
-        if not any(isinstance(event, Added) for event in only.events):
-            only.rest()
         assert only.until(Removed, domid=domid).domain.name == "web"
         assert isinstance(heard.until((Renamed, Removed), domid=domid), (Renamed, Removed))
