@@ -65,7 +65,7 @@ _COUNTERS: Final = {
     "reads": ("domindex_reads_total", "Names and other nodes read from xenstore."),
     "drift": (
         "domindex_drift_total",
-        "Changes that a probe or an audit found and no event told of.",
+        "Changes that no event told of, found by a look.",
     ),
     "refusals": (
         "domindex_refusals_total",

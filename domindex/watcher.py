@@ -381,9 +381,12 @@ class Watcher:
         if events:
             self.events += len(events)
             self._heard_at = time.monotonic()
-        fired, wished = self._reconciler.fired(events, late=late), self._wished()
-        left, self._left = self._left, set()
-        return _joined(_joined(fired, left), wished)
+        scope = self._reconciler.fired(events, late=late)
+        if self._wishes:
+            scope = _joined(scope, self._wished())
+        if self._left != set():
+            scope, self._left = _joined(scope, self._left), set()
+        return scope
 
     def _wished(self) -> set[int]:
         """Do what was wished about nodes; the domids to look at for it."""
@@ -450,8 +453,8 @@ class Watcher:
     def _publish(self, inferred: bool) -> list[Change]:
         """Hand over what has become certain."""
         now_unreadable = self._reconciler.unreadable
-        if now_unreadable or self.unreadable:
-            # A name must not be missed by anybody before it is known to be unreadable, or read.
+        if now_unreadable:
+            # Nobody may miss a name before it is known to be unreadable.
             self.unreadable = {**self.unreadable, **now_unreadable}
         if changes := self._reconciler.take():
             self._take(changes, (), inferred)

@@ -57,6 +57,7 @@ class Reconciler:
         self._held = held
         self._lives: dict[int, Tracked] = {}
         self._last = LastList()
+        self._news_of: tuple[Sequence[Row], list[Row]] | None = None  # asked twice for one list
         self._tokens: dict[bytes, int] = {}  # token -> domid, of the watches now set
         self._unwatch: list[Watch] = []
         self._unwatched: set[int] = set()  # domids whose watch is still to be set on this line
@@ -130,7 +131,7 @@ class Reconciler:
 
     # -- facts in ---------------------------------------------------------------------------
 
-    def fired(self, events: Iterable[Watch], *, late: bool = False) -> set[int] | None:
+    def fired(self, events: Collection[Watch], *, late: bool = False) -> set[int] | None:
         """Take watch events in. The domids to look at, or None for the whole list.
 
         late: they were taken in between a list and `see` of it, so that what they tell of may
@@ -139,6 +140,8 @@ class Reconciler:
         Tokens of ended lives and of nobody are passed over: UNWATCH leaves events queued.
         """
         scope: set[int] = set()
+        if not events:
+            return scope
         told_of: set[int] = set()
         stirred = whole = False
         for path, token in events:
@@ -160,7 +163,10 @@ class Reconciler:
         self._stirred |= stirred
         if late:
             self._late = self._late[0] | told_of, self._late[1] or stirred
-        return None if stirred or whole else scope | told_of
+        if stirred or whole:
+            return None
+        scope |= told_of
+        return scope
 
     def _fired_below(self, path: bytes, scope: set[int]) -> bool:
         """An event of NAMES; adds the domid to look at. Whether it may be about any domain."""
@@ -198,12 +204,11 @@ class Reconciler:
         Then every event up to this list must be taken in before `see`: they decide whether it is
         the same life (lives.py), and whether its name is the one that was read (rule 4).
         """
-        return any(
-            (tracked := self._lives.get(row.domid)) is not None
-            and row.handle != tracked.row.handle
-            and not row.dying
-            for row in (rows if scope is not None else self._last.compared(rows)[1])
-        )
+        for row in self._changed(rows) if scope is None else rows:
+            tracked = self._lives.get(row.domid)
+            if tracked is not None and row.handle != tracked.row.handle and not row.dying:
+                return True
+        return False
 
     def suspects(self, rows: Iterable[Row], *, thorough: bool) -> list[int]:
         """Domids whose unique id must be asked before `see`, on a Xen that has them.
@@ -273,15 +278,17 @@ class Reconciler:
         if not self._unconfirmed:
             self._unconfirmed.clear()  # a set that has shrunk keeps the room for all it ever had
         self._last.keep(rows, scope)
+        self._news_of = None
         for domid, unique_id in ids.items():
             if unique_id is None:  # the row does not say so: it is news if it comes again
                 self._last.keep((), (domid,))
         told_of, stirred = self._late
         if scope is None:
             self._told_of, self._stirred = told_of, stirred
-        else:
+        elif self._told_of:
             self._told_of -= {*scope} - told_of
-        self._late = set(), False
+        if told_of or stirred:
+            self._late = set(), False
 
     def heard(
         self,
@@ -354,21 +361,31 @@ class Reconciler:
 
     def _news(self, rows: Sequence[Row], ids: Collection[int]) -> list[Row]:
         """Rows that may tell something: not the very ones seen last, or asked about since."""
-        _, differing = self._last.compared(rows)
-        news = [
-            row
-            for row in differing
-            if row.domid not in ids
-            and ((tracked := self._lives.get(row.domid)) is None or tracked.row is not row)
-        ]
+        changed = self._changed(rows)
+        if not ids and not self._unconfirmed:
+            return changed
+        news = [row for row in changed if row.domid not in ids]
         for domid in self._unconfirmed.union(ids):
             news += row_at(rows, domid)  # if it is gone this is another's, which does no harm
         return news
+
+    def _changed(self, rows: Sequence[Row]) -> list[Row]:
+        """Those of a list of all that are not the very ones seen last."""
+        if self._news_of is None or self._news_of[0] is not rows:
+            lives = self._lives
+            self._news_of = rows, [
+                row
+                for row in self._last.compared(rows)[1]
+                if (tracked := lives.get(row[0])) is None or tracked.row is not row
+            ]
+        return self._news_of[1]
 
     def _same(self, tracked: Tracked, row: Row, ids: Mapping[int, int | None]) -> bool:
         unique_id = ids.get(row.domid)
         if unique_id is not None and tracked.unique_id is not None:
             return unique_id == tracked.unique_id
+        if row.handle == tracked.row.handle and not contradicts(tracked.row, row):
+            return True  # nearly always
         domid = row.domid
         silent = (
             tracked.name is not None
@@ -385,12 +402,12 @@ class Reconciler:
         known, tracked.row = tracked.row, row
         if (row.handle, row.type, row.shutdown) != (known.handle, known.type, known.shutdown):
             self._touched.add(domid)
-        if row.handle != known.handle and (
-            tracked.heard is not UNREAD or domid in self._fired or domid in self._dirty
-        ):
-            tracked.heard, tracked.believed = UNREAD, False  # rule 4
-            self._dirty.add(domid)
-        elif tracked.heard is not UNREAD:
+            if row.handle != known.handle and (
+                tracked.heard is not UNREAD or domid in self._fired or domid in self._dirty
+            ):
+                tracked.heard, tracked.believed = UNREAD, False  # rule 4
+                self._dirty.add(domid)
+        if tracked.heard is not UNREAD:
             self._believe(domid, tracked)
         if domid in self._unconfirmed:
             self._unconfirmed.discard(domid)

@@ -75,7 +75,7 @@ class Watcher:
         return unread
 
     def fire(self, *domids: int) -> set[int] | None:
-        return self.reconciler.fired(self.watches[name_path(domid)] for domid in domids)
+        return self.reconciler.fired([self.watches[name_path(domid)] for domid in domids])
 
     def settle(
         self, *rows: Row, ids: Mapping[int, int | None] | None = None, **names: Value

@@ -21,7 +21,7 @@ def watcher(watcher: Watcher) -> Watcher:
 
 
 def fire(watcher: Watcher, *paths: bytes) -> set[int] | None:
-    return watcher.reconciler.fired(Watch(path, NAMES.token) for path in paths)
+    return watcher.reconciler.fired([Watch(path, NAMES.token) for path in paths])
 
 
 def test_nothing_is_watched_or_unwatched_for_one_domain(watcher: Watcher) -> None:
