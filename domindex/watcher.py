@@ -384,7 +384,7 @@ class Watcher:
         scope = self._reconciler.fired(events, late=late)
         if self._wishes:
             scope = _joined(scope, self._wished())
-        if self._left != set():
+        if self._left is None or self._left:
             scope, self._left = _joined(scope, self._left), set()
         return scope
 
@@ -431,7 +431,7 @@ class Watcher:
             if known := reconciler.nodes.take():
                 self._tell(known)
             thorough = False
-            self._get_on()
+            self._moved = time.monotonic()  # a pass that is long is not held up
             newborn = reconciler.newborn() if self.live else []
             if 0 < len(newborn) <= _FEW:
                 # A watch costs the server more than a read: it may wait until they are told of.
@@ -473,23 +473,25 @@ class Watcher:
         if unwatch:
             store.unwatch(unwatch)
         if watch:
-            for asked, error in zip(watch, store.watch(watch), strict=True):
-                if error is None:
-                    self.watches += 1
-                else:
-                    self._reconciler.refused(asked, error)
-                    self._refused(asked.path, error)
+            answers = store.watch(watch)
+            self.watches += (done := answers.count(None))
+            if done < len(watch):
+                for asked, error in zip(watch, answers, strict=True):
+                    if error is not None:
+                        self._reconciler.refused(asked, error)
+                        self._refused(asked.path, error)
 
     def _read(self, store: Store, names: Sequence[int], nodes: Sequence[Node]) -> None:
         paths = [*map(name_path, names), *(node.path for node in nodes)]
-        values: list[Value] = []
-        for start in range(0, len(paths), _AT_ONCE):
-            values += store.read(paths[start : start + _AT_ONCE])
+        values = store.read(paths[:_AT_ONCE])
+        for start in range(_AT_ONCE, len(paths), _AT_ONCE):
             self._get_on()
+            values += store.read(paths[start : start + _AT_ONCE])
         self.reads += len(paths)
-        for path, value in zip(paths, values, strict=True):
-            if isinstance(value, StoreError):
-                self._refused(path, value)
+        if StoreError in map(type, values):
+            for path, value in zip(paths, values, strict=True):
+                if isinstance(value, StoreError):
+                    self._refused(path, value)
         self._reconciler.heard(
             zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
         )

@@ -49,12 +49,6 @@ class LastList:
             insort(self._rows, row, key=DOMID)
 
 
-def row_at(rows: Sequence[Row], domid: int) -> Sequence[Row]:
-    """The row of that domid in a list by domid, if it is there; else none, or another's."""
-    at = bisect_left(rows, domid, key=DOMID)
-    return rows[at : at + 1]
-
-
 def _as_list(rows: Sequence[Row]) -> list[Row]:
     return rows if isinstance(rows, list) else [*rows]
 

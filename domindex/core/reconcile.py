@@ -22,10 +22,11 @@ that it had, and is `unreadable` until a read is answered.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from typing import Final, Protocol
 
-from domindex.core.listed import DOMID, LastList, row_at
+from domindex.core.listed import DOMID, LastList
 from domindex.core.lives import UNREAD, Tracked, contradicts, goes_on
 from domindex.core.nodes import Node, Nodes, Value
 from domindex.core.table import Change
@@ -38,6 +39,9 @@ SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDoma
 
 NAMES: Final = Watch(b"/local/domain", b"names")
 """With depth 2 it stands for the names of all domains, and for `vm`, which tells of new handles."""
+
+_SPECIAL_TOKENS: Final = tuple(watch.token for watch in SPECIAL)
+_NAMES_TOKEN: Final = NAMES.token
 
 
 class Held(Protocol):
@@ -145,28 +149,28 @@ class Reconciler:
         told_of: set[int] = set()
         stirred = whole = False
         for path, token in events:
-            if token in (b"introduce", b"release"):
+            if (named := self._tokens.get(token)) is not None:
+                self._dirty.add(named)
+                self._fired.add(named)
+                scope.add(named)
+            elif token in _SPECIAL_TOKENS:
                 self.specials += 1
                 domid = _domid(path.rpartition(b"/")[2])  # "@releaseDomain/7" where there is depth
                 if domid is None:
                     stirred = True
                 else:
                     told_of.add(domid)
-            elif token == NAMES.token:
+            elif token == _NAMES_TOKEN:
                 whole |= self._fired_below(path, scope)
-            elif (named := self._tokens.get(token)) is not None:
-                self._doubt(named)
-                scope.add(named)
             elif (owner := self.nodes.fired(token)) is not None:
                 scope.add(owner)
-        self._told_of |= told_of
-        self._stirred |= stirred
-        if late:
-            self._late = self._late[0] | told_of, self._late[1] or stirred
-        if stirred or whole:
-            return None
-        scope |= told_of
-        return scope
+        if stirred or told_of:
+            self._told_of |= told_of
+            self._stirred |= stirred
+            if late:
+                self._late = self._late[0] | told_of, self._late[1] or stirred
+            scope |= told_of
+        return None if stirred or whole else scope
 
     def _fired_below(self, path: bytes, scope: set[int]) -> bool:
         """An event of NAMES; adds the domid to look at. Whether it may be about any domain."""
@@ -204,6 +208,8 @@ class Reconciler:
         Then every event up to this list must be taken in before `see`: they decide whether it is
         the same life (lives.py), and whether its name is the one that was read (rule 4).
         """
+        if not self._lives:
+            return False
         for row in self._changed(rows) if scope is None else rows:
             tracked = self._lives.get(row.domid)
             if tracked is not None and row.handle != tracked.row.handle and not row.dying:
@@ -269,7 +275,8 @@ class Reconciler:
                 self._lives[domid] = Tracked(row, ids.get(domid), now)
                 if not self._one_watch:
                     self._unwatched.add(domid)
-                self._doubt(domid)
+                self._dirty.add(domid)
+                self._fired.add(domid)
                 self._touched.add(domid)
             else:
                 self._confirm(tracked, row)
@@ -366,18 +373,22 @@ class Reconciler:
             return changed
         news = [row for row in changed if row.domid not in ids]
         for domid in self._unconfirmed.union(ids):
-            news += row_at(rows, domid)  # if it is gone this is another's, which does no harm
+            at = bisect_left(rows, domid, key=DOMID)
+            news += rows[at : at + 1]  # if it is gone this is another's, which does no harm
         return news
 
     def _changed(self, rows: Sequence[Row]) -> list[Row]:
         """Those of a list of all that are not the very ones seen last."""
         if self._news_of is None or self._news_of[0] is not rows:
             lives = self._lives
-            self._news_of = rows, [
-                row
-                for row in self._last.compared(rows)[1]
-                if (tracked := lives.get(row[0])) is None or tracked.row is not row
-            ]
+            self._news_of = (
+                rows,
+                [
+                    row
+                    for row in self._last.compared(rows)[1]
+                    if (tracked := lives.get(row[0])) is None or tracked.row is not row
+                ],
+            )
         return self._news_of[1]
 
     def _same(self, tracked: Tracked, row: Row, ids: Mapping[int, int | None]) -> bool:
@@ -420,7 +431,8 @@ class Reconciler:
             self.unreadable[domid] = name
             name = tracked.name
         else:
-            self.unreadable.pop(domid, None)
+            if self.unreadable:
+                self.unreadable.pop(domid, None)
             if domid not in self._dirty and domid not in self.unwatchable:
                 self._fired.discard(domid)
         assert name is None or isinstance(name, str)
@@ -430,8 +442,10 @@ class Reconciler:
 
     def _end(self, domid: int) -> None:
         tracked = self._lives.pop(domid)
-        for domids in (self._unwatched, self._dirty, self._fired, self._unconfirmed):
-            domids.discard(domid)
+        self._unwatched.discard(domid)
+        self._dirty.discard(domid)
+        self._fired.discard(domid)
+        self._unconfirmed.discard(domid)
         self.unreadable.pop(domid, None)
         self.unwatchable.pop(domid, None)
         self._touched.add(domid)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domindex.core import listed
-from domindex.core.listed import LastList, row_at
+from domindex.core.listed import LastList
 from domindex.ports import Row
 from tests.core.by_hand import row
 
@@ -77,11 +77,3 @@ def test_of_a_list_that_comes_again_only_the_first_row_is_looked_at() -> None:
     before = [row(domid) for domid in range(1000)]
     after = [row(0, cpu_time=5), *before[1:]]
     assert listed._differences(before, after) == (before[:1], after[:1])
-
-
-@given(FEW, st.integers(0, 8))
-def test_a_row_is_found_by_its_domid(rows: list[Row], domid: int) -> None:
-    """Or another's, or none, where it is not there: nobody's is taken for it."""
-    found = row_at(rows, domid)
-    assert [r for r in found if r.domid == domid] == [r for r in rows if r.domid == domid]
-    assert len(found) <= 1
