@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import domindex
-from domindex import Added, Lost, NotLive, Recovered, Removed, Renamed, StoreLost
+from domindex import Added, Lost, NotLive, Recovered, Removed, Renamed
 from tests.stage import PATIENCE, eventually
 
 from .following import Following, a_day, following, leaves_nothing
@@ -89,12 +89,11 @@ phases = pytest.mark.parametrize("phase", PHASES, ids=lambda phase: phase.__name
 def test_a_line_that_breaks_while_the_index_is_opened(
     toolstack: RealHost, proxy: LineProxy, by_proxy: domindex.XenHost, phase: Where, what: What
 ) -> None:
-    """`connect` says so and leaves nothing; the next one works."""
+    """`connect` opens another line, as long as it has time, and tells nobody of the first."""
     proxy.rule(phase, what)
-    with leaves_nothing(), pytest.raises(StoreLost):
-        domindex.connect(by_proxy, timeout=PATIENCE)
-    assert proxy.struck == 1
-    with following(by_proxy) as follower:
+    with leaves_nothing(), following(by_proxy) as follower:
+        assert proxy.struck == 1
+        assert len(proxy.attempts) == 2
         follower.reckon(lost=0, by_xl=False)
     eventually(lambda: proxy.lines == 0, "the line is closed")
 
@@ -286,6 +285,48 @@ def test_closed_while_the_line_is_down(
             began = time.monotonic()
         assert time.monotonic() - began < 1.0
         proxy.clear()
+
+
+@pytest.mark.parametrize("error", [b"EIO", b"EACCES", b"ENOMEM", b"EINVAL", b"EQUOTA"])
+def test_a_name_that_is_refused(
+    toolstack: RealHost, proxy: LineProxy, by_proxy: domindex.XenHost, error: bytes
+) -> None:
+    """P9, P5: it concerns that domain alone, which keeps its last name; a miss names it."""
+    bad, other = toolstack.create("bad"), toolstack.create("other")
+    with following(by_proxy) as follower:
+        index = follower.index
+        proxy.refuse(Op.READ, f"/local/domain/{bad}/name", error)
+        toolstack.rename(bad, "worse")
+        toolstack.rename(other, "better")
+        follower.heard.until(Renamed, domid=other, name="better")
+        eventually(lambda: index.stats.unreadable == (bad,), "the refusal is known")
+        assert index.by_name("bad") == index.by_id(bad, verify=True)
+        with pytest.raises(NotLive, match=f"domain {bad} "):
+            index.by_name("worse")
+        _still_follows(follower, toolstack)
+        assert (index.live, follower.lost()) == (True, 0)
+        with domindex.direct.open(by_proxy) as look:
+            assert look.by_name("better").domid == other
+            assert look.by_id(bad).name is None
+        proxy.clear()
+        index.refresh(timeout=PATIENCE, names=True)
+        assert index.by_name("worse").domid == bad
+        follower.reckon(lost=0, by_xl=False)
+
+
+def test_a_refused_name_is_there_as_the_index_is_opened(
+    toolstack: RealHost, proxy: LineProxy, by_proxy: domindex.XenHost
+) -> None:
+    """P9: all others are served; one whose watch is refused is read at each probe."""
+    bad, shy = toolstack.create("bad"), toolstack.create("shy")
+    proxy.refuse(Op.READ, f"/local/domain/{bad}/name", b"EIO")
+    proxy.refuse(Op.WATCH, f"/local/domain/{shy}/name", b"EACCES")
+    with following(by_proxy) as follower:
+        assert follower.index.by_id(bad).name is None
+        assert follower.index.by_name("first", verify=True)
+        toolstack.rename(shy, "less shy")
+        follower.heard.until(Renamed, domid=shy, name="less shy")
+        assert follower.index.stats.unreadable == (bad,)
 
 
 def _still_follows(follower: Following, toolstack: RealHost) -> None:
