@@ -17,7 +17,7 @@ import domindex
 from domindex import Added, Lost, NotLive, Recovered, Removed, Renamed
 from tests.stage import PATIENCE, eventually
 
-from .following import Following, a_day, following, leaves_nothing
+from .following import Following, a_day, following
 from .line_proxy import (
     LineProxy,
     Op,
@@ -91,7 +91,7 @@ def test_a_line_that_breaks_while_the_index_is_opened(
 ) -> None:
     """`connect` opens another line, as long as it has time, and tells nobody of the first."""
     proxy.rule(phase, what)
-    with leaves_nothing(), following(by_proxy) as follower:
+    with following(by_proxy) as follower:
         assert proxy.struck == 1
         assert len(proxy.attempts) == 2
         follower.reckon(lost=0, by_xl=False)

@@ -46,6 +46,7 @@ from .fake_xenstored import FakeXenstored, Op, Rule, event, packet
 from .misbehaviour import before, half, of_type, refuse, silent, twice, with_id
 from .test_xenbus import Line
 
+CALM = Timing()
 QUICK = Timing(request=0.5, probe=0.1, audit=600.0, retry=0.01, retry_most=0.05)
 
 
@@ -193,6 +194,33 @@ def test_the_first_look_holds_everything(host: WireHost) -> None:
         assert len(line.watches) == watches(host)
     with pytest.raises(Closed):
         index.by_id(0)
+
+
+@only_new
+def test_with_depth_three_watches_stand_for_all(host: WireHost) -> None:
+    """P11: opening n domains asks 3 + n times, on all its lines together; a birth sets none."""
+    for domid in range(10, 307):
+        host.create(domid, b"vm-%d" % domid)
+    asked = host.xenstored.requests
+    before = len(asked)
+    with connect(host, timing=CALM) as index:
+        domains = len(index)
+        ops = [request.op for request in asked[before:]]
+        assert (ops.count(Op.WATCH), ops.count(Op.READ)) == (3, domains)
+        assert len(ops) == 3 + domains
+        assert index.capabilities.one_watch
+        before = len(asked)
+        host.create(400, b"late")
+        late = index.wait_for(name="late")
+        host.rename(400, b"later")
+        index.wait_for(name="later")
+        new = UUID(int=9)
+        host.xen.domains[400].fields["handle"] = new.bytes
+        host.xenstored.write(b"/local/domain/400/vm", b"/vm/9")
+        assert index.wait_for(uuid=new).life == late.life
+        host.destroy(400)
+        index.wait_gone(late)
+        assert {request.op for request in asked[before:]} <= {Op.READ, Op.GET_DOMAIN_PATH}
 
 
 def test_changes_are_heard_in_order(host: WireHost) -> None:
