@@ -2,10 +2,11 @@
 
 Reading order for the code: domain.py and events.py (what there is and what happens to it),
 core/table.py (three keys, one truth), core/lives.py (what tells one life from the next),
-core/reconcile.py (from what was seen to what is true), watcher.py (the thread that asks), answers.py, waits.py and index.py (what a program holds on to),
-listening/mailbox.py and listening/delivery.py (how it hears). The outside is ports.py, behind it
-xen/xenstore.py and xen/hypercall.py, or testing.py. What not every program needs is imported by
-its name: aio.py, prometheus.py, testing.py.
+core/reconcile.py (from what was seen to what is true), watcher.py (the thread that asks),
+answers.py, waits.py and index.py (what a program holds on to), listening/mailbox.py and
+listening/delivery.py (how it hears). The outside is ports.py, behind it xen/xenstore.py and
+xen/hypercall.py, or testing.py. What not every program needs is imported by its name: aio.py,
+prometheus.py, testing.py.
 """
 
 from domindex import direct as direct

@@ -18,7 +18,7 @@ import functools
 import threading
 import time
 import weakref
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Concatenate, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -28,7 +28,7 @@ from domindex.connect import XenHost
 from domindex.core.snapshot import Snapshot
 from domindex.core.table import View
 from domindex.domain import Domain, DomainInfo, OSType
-from domindex.errors import InvalidKey, NoEventLoop
+from domindex.errors import InvalidKey, NoEventLoop, StoreError
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.listening.callbacks import check_callable
@@ -192,6 +192,11 @@ class AsyncIndex:
     def live(self) -> bool:
         """As `Index.live`."""
         return self._index.live
+
+    @property
+    def unreadable(self) -> Mapping[int, StoreError]:
+        """As `Index.unreadable`."""
+        return self._index.unreadable
 
     @property
     def age(self) -> float:

@@ -362,7 +362,7 @@ class Answers(ABC):
 
     @property
     @abstractmethod
-    def _unreadable(self) -> Mapping[int, StoreError]:
+    def unreadable(self) -> Mapping[int, StoreError]:
         """Domids whose name xenstored does not give, and why."""
 
     @abstractmethod
@@ -388,7 +388,7 @@ class Answers(ABC):
             raise Ambiguous(what, key, ordered(holders))
         if not self.live:
             raise self._not_live()
-        if what.startswith("name") and self._unreadable:
+        if what.startswith("name") and self.unreadable:
             raise self._no_proof()
         raise NoSuchDomain(what, key)
 
@@ -428,7 +428,7 @@ class Answers(ABC):
                 raise self._not_live()
             if keyed is self._table.names:
                 self._check_names(holders)
-                if not holders and self._unreadable:
+                if not holders and self.unreadable:
                     raise self._no_proof()
             return ordered(holders)
 
@@ -456,7 +456,7 @@ class Answers(ABC):
         stale = stale or self._stale
 
         def old() -> bool:
-            return any(domids is None or domid in domids for domid in self._unreadable)
+            return any(domids is None or domid in domids for domid in self.unreadable)
 
         if stale == "wait" and old():
             self._bell.wait_for(lambda last: not old() or bool(self._ended) or last, self._wait)
@@ -466,7 +466,7 @@ class Answers(ABC):
 
     def _no_proof(self) -> NotLive:
         """What to say of a name that one of those may have that xenstored does not give."""
-        domid, error = min(self._unreadable.items(), default=(None, None))
+        domid, error = min(self.unreadable.items(), default=(None, None))
         return NotLive(f"cannot tell: the name of domain {domid} cannot be read", error)
 
     def _check_open(self) -> None:

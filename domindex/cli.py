@@ -153,6 +153,11 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
             opened.refresh()
             told = "; events name domains" if opened.capabilities.watch_depth else ""
             told += "; one watch for all names" if opened.capabilities.one_watch else ""
+            for domid, error in sorted(opened.unreadable.items()):
+                findings.append(("name", False, f"of domain {domid}: {error}"))
+            if opened.stats.deaf:
+                text = "no event tells this caller of births and ends; each probe finds them"
+                findings.append(("events", False, text))
             return f"live with {len(opened)} domains{told}"
 
     attempt("hypervisor", hypervisor)

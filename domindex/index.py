@@ -325,6 +325,15 @@ class Index(Waits):
         return True
 
     @property
+    def unreadable(self) -> Mapping[int, StoreError]:
+        """Domids whose name xenstored does not give, and why. A mapping that never changes.
+
+        Such a domain keeps the last name that it had, None if it has just been born, and is asked
+        about again at its next event and at each audit.
+        """
+        return self._watcher.unreadable
+
+    @property
     def age(self) -> float:
         """Seconds since the host last confirmed that the picture is whole."""
         return max(0.0, time.monotonic() - self._watcher.confirmed)
@@ -513,7 +522,3 @@ class Index(Waits):
     def _not_live(self) -> NotLive:
         cause = self._watcher.cause or (self._lost and self._lost.cause)
         return NotLive("cannot tell: the line to the host is down", cause or None)
-
-    @property
-    def _unreadable(self) -> Mapping[int, StoreError]:
-        return self._watcher.unreadable

@@ -139,7 +139,7 @@ class Waits(Answers):
                 return None
             if found:
                 return found[0]
-            if last and called is not None and self.live and self._unreadable:
+            if last and called is not None and self.live and self.unreadable:
                 raise self._no_proof()
             if last:
                 raise self._too_late("no such domain came", timeout)

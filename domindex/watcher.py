@@ -82,6 +82,7 @@ class Watcher:
         self._take, self._tell = take, tell
         self._wishes: deque[tuple[Life | None, Node]] = deque()  # None: do not follow any more
         self._timing = timing
+        self._patience = timing.probe + timing.request
         self._reconciler = Reconciler(held)
         self._left: set[int] | None = set()  # what the last pass left for the next
         self._state = threading.Condition()  # guards what other threads wait for, below
@@ -97,9 +98,11 @@ class Watcher:
         self.confirmed = -math.inf  # monotonic time at which the picture was last known true
         self.names_domids = False  # the special watches say which domain came or went
         self.one_watch = False  # one watch stands for the names of all domains
+        self._born: list[int] = []  # domids, while no event told of any birth or end
         self.deaf = False  # the special watches do not fire for this caller
         self.unreadable: Mapping[int, StoreError] = {}
         """Domids whose name xenstored does not give, and why. Never changed, but replaced."""
+        self._specials = 0  # events of the special watches up to the last probe
         self._complaints: dict[object, int | None] = {}  # what was logged: refusals, with errno
         self._lost_at: float | None = None
         self._untold: BaseException | None = None  # a loss that could not be told when it came
@@ -174,7 +177,7 @@ class Watcher:
         at each probe, and no request takes longer than its limit.
         """
         still = time.monotonic() - self._moved
-        return still if self.live and still > self._timing.probe + self._timing.request else 0.0
+        return still if self.live and still > self._patience else 0.0
 
     def notice(self) -> None:
         """Somebody has told that it is held up: once it gets on, it is to see everything anew."""
@@ -261,6 +264,7 @@ class Watcher:
             self._left = None  # what the first list lacks by a fault, the second one has
             self._pass(store, None, thorough=True, inferred=True)
             self._gain()
+            self._born.clear()
             self._listen(store)
         finally:
             with self._state:
@@ -280,6 +284,7 @@ class Watcher:
         if self.one_watch:
             self._reconciler.one_watch()
         self._events(store)  # each has fired once, and tells of nothing
+        self._specials = self._reconciler.specials
 
     def _listen(self, store: Store) -> None:
         timing = self._timing
@@ -305,12 +310,12 @@ class Watcher:
 
     def _get_on(self) -> float:
         """Show that the thread is not held up; the time. Raises HostError if it was."""
-        before, self._moved = self._moved, time.monotonic()
-        still = self._moved - before
+        now = time.monotonic()
+        still, self._moved = now - self._moved, now
         # Twice the time, where nobody has noticed: then a busy machine is no reason to start over.
-        if self._noticed or still > 2 * (self._timing.probe + self._timing.request):
+        if self._noticed or still > 2 * self._patience:
             raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
-        return self._moved
+        return now
 
     def _renew(self) -> bool:
         """Open another line: only its watches are known to be there. False if root was dropped."""
@@ -339,21 +344,26 @@ class Watcher:
         scope = self._events(store)
         if scope != set():
             self._pass(store, scope)
-        if scope is None:
-            return  # that was a list of all
-        heard = self.events - self.watches  # every new watch fires once, and tells of nothing
-        changes = self._pass(store, None, inferred=True)
-        if changes and self.events - self.watches <= heard:
-            self.drift += len(changes)
-            self._listen_for_births(store, [new.domid for old, new in changes if not old and new])
+        if scope is not None:  # else that was a list of all
+            heard = self.events - self.watches  # every new watch fires once, and tells of nothing
+            changes = self._pass(store, None, inferred=True)
+            if changes and self.events - self.watches <= heard:
+                self.drift += len(changes)
+        if self._born:
+            self._listen_for_births(store)
 
-    def _listen_for_births(self, store: Store, domids: Sequence[int]) -> None:
-        """No event told of these births. Where xenstored was told of one, we are deaf."""
-        told = self._reconciler.specials
-        if not self.deaf and any(map(store.is_introduced, domids[:_FEW])):
-            store.barrier()  # the event may be under way
-            self._left = self._events(store)
-            if self._reconciler.specials == told:
+    def _listen_for_births(self, store: Store) -> None:
+        """Where xenstored was told of a domain, and we were not, the special watches are deaf."""
+        told, self._specials = self._specials, self._reconciler.specials
+        born, self._born = self._born[:_FEW], []
+        if self.deaf or told != self._specials:
+            return
+        introduced = {domid: store.is_introduced(domid) for domid in born}
+        store.barrier()  # the event may be under way
+        self._left = self._events(store)
+        if self._reconciler.specials == told:
+            self._born = [domid for domid in born if introduced[domid] is False]
+            if any(introduced.values()):
                 self._hears_nothing("xenstored does not tell this caller of births and ends")
 
     def _hears_nothing(self, why: str) -> None:
@@ -431,7 +441,7 @@ class Watcher:
             if known := reconciler.nodes.take():
                 self._tell(known)
             thorough = False
-            self._moved = time.monotonic()  # a pass that is long is not held up
+            self._get_on()
             newborn = reconciler.newborn() if self.live else []
             if 0 < len(newborn) <= _FEW:
                 # A watch costs the server more than a read: it may wait until they are told of.
@@ -452,18 +462,18 @@ class Watcher:
 
     def _publish(self, inferred: bool) -> list[Change]:
         """Hand over what has become certain."""
-        now_unreadable = self._reconciler.unreadable
-        if now_unreadable:
+        before, unreadable = self.unreadable, self._reconciler.unreadable
+        if unreadable:
             # Nobody may miss a name before it is known to be unreadable.
-            self.unreadable = {**self.unreadable, **now_unreadable}
+            self.unreadable = {**before, **unreadable}
         if changes := self._reconciler.take():
             self._take(changes, (), inferred)
+            self._born += [new.domid for old, new in changes if old is None and new is not None]
             if self._heard_at is not None:
                 self.lag = time.monotonic() - self._heard_at
-        if self.unreadable or now_unreadable:
-            same = self.unreadable.keys() == now_unreadable.keys()
-            self.unreadable = now_unreadable.copy()
-            if not same:
+        if before or unreadable:
+            self.unreadable = unreadable.copy()
+            if before.keys() != unreadable.keys():
                 self._take((), (), False)  # who waits for a name may go on
         return changes
 
