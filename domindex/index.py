@@ -328,8 +328,8 @@ class Index(Waits):
     def unreadable(self) -> Mapping[int, StoreError]:
         """Domids whose name xenstored does not give, and why. A mapping that never changes.
 
-        Such a domain keeps the last name that it had, None if it has just been born, and is asked
-        about again at its next event and at each audit.
+        Such a domain keeps the last name that it had, None if it has just been born. The name is asked
+        for again at its next event, and in turns with others at each probe.
         """
         return self._watcher.unreadable
 

@@ -24,6 +24,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Collection, Iterable, Mapping, Sequence, Set
+from itertools import islice
 from typing import Final, Protocol
 
 from domindex.core.listed import DOMID, LastList
@@ -39,6 +40,9 @@ SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDoma
 
 NAMES: Final = Watch(b"/local/domain", b"names")
 """With depth 2 it stands for the names of all domains, and for `vm`, which tells of new handles."""
+
+_IN_TURNS: Final = 16
+"""Unreadable names asked for again at each probe: what ails them may pass, and no event tells."""
 
 _SPECIAL_TOKENS: Final = tuple(watch.token for watch in SPECIAL)
 _NAMES_TOKEN: Final = NAMES.token
@@ -121,8 +125,9 @@ class Reconciler:
         self.nodes.doubt()
 
     def doubt_unwatched(self) -> None:
-        """Read what may not be watched."""
+        """Read what may not be watched, and some of what could not be read, in turns."""
         self._dirty.update(self.unwatchable)
+        self._dirty.update(islice(self.unreadable, _IN_TURNS))
         self.nodes.doubt_unwatched()
 
     def follow(self, life: Life, node: Node) -> bool:
@@ -427,12 +432,12 @@ class Reconciler:
     def _believe(self, domid: int, tracked: Tracked) -> None:
         """What was heard of the name of this life is true."""
         name, tracked.heard = tracked.heard, UNREAD
+        if self.unreadable:
+            self.unreadable.pop(domid, None)
         if isinstance(name, StoreError):
-            self.unreadable[domid] = name
+            self.unreadable[domid] = name  # behind the others, which are asked for again first
             name = tracked.name
         else:
-            if self.unreadable:
-                self.unreadable.pop(domid, None)
             if domid not in self._dirty and domid not in self.unwatchable:
                 self._fired.discard(domid)
         assert name is None or isinstance(name, str)

@@ -18,7 +18,7 @@ import pytest
 from domindex import Added, Removed, Renamed, ShutDown
 from domindex import ShutdownReason as Why
 from domindex.ports import Watch
-from tests.stage import Stage, tale, true_to_its_events
+from tests.stage import PATIENCE, Stage, tale, true_to_its_events
 
 from . import xl
 from .kinds import saves
@@ -84,9 +84,11 @@ def test_xl_save_and_go_on(stage: Stage, tmp_path: Path) -> None:
         before = heard.named(domid, "web")
         with suspends(stage, domid):
             xl.save("web", tmp_path / "web", stay="run")
+        # No event tells that it goes on: the next probe finds it out.
+        ready = index.wait_for(name="web", ready=True, timeout=PATIENCE)
+        assert ready == before == index.by_id(domid)
         assert not [text for text in tale(heard.told(index)) if text[0] in "+-"]
         assert index.by_name("web", verify=True) == before
-        assert index.by_id(domid).shutdown is None
 
 
 @saves
