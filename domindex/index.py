@@ -328,7 +328,7 @@ class Index(Waits):
     def unreadable(self) -> Mapping[int, StoreError]:
         """Domids whose name xenstored does not give, and why. A mapping that never changes.
 
-        Such a domain keeps the last name that it had, None if it has just been born. The name is asked
+        Such a domain keeps the last name that it had, None if it has just been born. It is asked
         for again at its next event, and in turns with others at each probe.
         """
         return self._watcher.unreadable
