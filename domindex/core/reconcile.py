@@ -287,8 +287,9 @@ class Reconciler:
                 self._confirm(tracked, row)
         for domid in gone:
             self._end(domid)
-        if not self._unconfirmed:
-            self._unconfirmed.clear()  # a set that has shrunk keeps the room for all it ever had
+        for domids in (self._unconfirmed, self._fired):
+            if not domids:
+                domids.clear()  # a set that has shrunk keeps the room for all it ever had
         self._last.keep(rows, scope)
         self._news_of = None
         for domid, unique_id in ids.items():
