@@ -14,7 +14,7 @@ class Timing:
     probe: the line is asked for a sign of life and the domains are listed this often. So what no
         event tells of (a birth that was not introduced, an end after xenstored had let go of the
         domain, a new uuid, a resume) is in the index within that time, and a deaf line or a
-        watcher that is held up is noticed within `probe + request`.
+        watcher that is held up is noticed within `probe + request` (that one not below a second).
     audit: every name and node is read again this often, in case an event was lost.
     retry, retry_most: the first and the longest pause before a line that never worked is opened
         again; it doubles in between and is jittered by up to half. One that had worked is opened

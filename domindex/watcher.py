@@ -56,6 +56,9 @@ _FEW = 16
 _AT_ONCE = 256
 """Nodes watched or read before the thread shows that it gets on: a slow host took 5 s for them."""
 
+_LEAST_PATIENCE = 1.0
+"""Seconds for which a busy machine may leave the thread alone, however short the times are set."""
+
 _ENDS_IT = (AccessDenied, NotControlDomain, UnknownXen)
 """What no second try would mend."""
 
@@ -82,7 +85,7 @@ class Watcher:
         self._take, self._tell = take, tell
         self._wishes: deque[tuple[Life | None, Node]] = deque()  # None: do not follow any more
         self._timing = timing
-        self._patience = timing.probe + timing.request
+        self._patience = max(timing.probe + timing.request, _LEAST_PATIENCE)
         self._reconciler = Reconciler(held)
         self._left: set[int] | None = set()  # what the last pass left for the next
         self._state = threading.Condition()  # guards what other threads wait for, below
