@@ -65,7 +65,9 @@ class Reconciler:
         self._held = held
         self._lives: dict[int, Tracked] = {}
         self._last = LastList()
-        self._news_of: tuple[Sequence[Row], list[Row]] | None = None  # asked twice for one list
+        # What a list shows anew and what it lacks: each is asked for before `see`, and by it.
+        self._news_of: tuple[Sequence[Row], list[Row]] | None = None
+        self._lacking: tuple[Sequence[Row], Set[int]] | None = None
         self._tokens: dict[bytes, int] = {}  # token -> domid, of the watches now set
         self._unwatch: list[Watch] = []
         self._unwatched: set[int] = set()  # domids whose watch is still to be set on this line
@@ -90,8 +92,11 @@ class Reconciler:
 
     def unlisted(self, rows: Sequence[Row]) -> Set[int]:
         """Domids of the lives that are followed and that `rows`, of all domains, lacks."""
-        before, after = self._last.compared(rows)
-        return (self._lives.keys() & set(map(DOMID, before))) - set(map(DOMID, after))
+        if self._lacking is None or self._lacking[0] is not rows:
+            before, after = self._last.compared(rows)
+            lacking = (self._lives.keys() & set(map(DOMID, before))) - set(map(DOMID, after))
+            self._lacking = rows, lacking
+        return self._lacking[1]
 
     # -- the line ---------------------------------------------------------------------------
 
@@ -107,6 +112,7 @@ class Reconciler:
         self._fired.update(self._lives)
         self._stirred = True
         # Whatever the last pass left half done:
+        self._news_of = self._lacking = None
         self._last.keep([self._lives[domid].row for domid in sorted(self._lives)], None)
         self._touched.update(self._lives, self._held.keys())
         self.doubt_names()
@@ -291,7 +297,7 @@ class Reconciler:
             if not domids:
                 domids.clear()  # a set that has shrunk keeps the room for all it ever had
         self._last.keep(rows, scope)
-        self._news_of = None
+        self._news_of = self._lacking = None
         for domid, unique_id in ids.items():
             if unique_id is None:  # the row does not say so: it is news if it comes again
                 self._last.keep((), (domid,))
