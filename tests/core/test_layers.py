@@ -26,7 +26,7 @@ PURE = {
 
 ALLOWED = {
     *("__future__", "typing", "collections", "dataclasses", "types"),
-    *("enum", "re", "uuid", "math", "bisect", "operator", "sortedcontainers"),
+    *("enum", "re", "uuid", "math", "bisect", "itertools", "operator", "sortedcontainers"),
 }
 """What a pure module may import from elsewhere. None of it asks the world anything."""
 
