@@ -301,6 +301,7 @@ class Watcher:
                 probed = audited = time.monotonic()
             elif self._asked > self.answered:
                 self._refresh(store)
+                continue
             elif now >= probed + timing.probe:
                 self._probe(store)
                 probed = time.monotonic()
@@ -336,6 +337,7 @@ class Watcher:
         self._reconciler.doubt_unwatched()
         self._events(store)
         self._pass(store, None, thorough=True)
+        self.confirmed = time.monotonic()  # before: who asked may look how old it is
         self.answered = asked
         self._take((), (), False)  # under no lock of ours: it takes the index's
         time.sleep(0)  # who asked has the interpreter first, and not when we next wait

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 import domindex
-from domindex import Added, Closed, NotLive, Removed, Timing
+from domindex import Added, Closed, Removed, Timing
 from domindex.testing import QUICK, SimulatedHost
 from domindex.xen.xenstore import XenStore
 from tests.whole.helpers import Ear, Meddler, eventually
@@ -198,20 +198,3 @@ def test_a_child_does_not_keep_the_line_open(tmp_path: Any) -> None:
             os.close(readable)
             os.waitpid(child, 0)
             accepted[0].close()
-
-
-def test_a_watcher_that_ends_is_not_live(monkeypatch: pytest.MonkeyPatch) -> None:
-    """P5: absence is only proven by somebody who still looks."""
-    host = SimulatedHost()
-    with host.connect(QUICK) as index:
-
-        def end(*_: object) -> None:
-            raise SystemExit
-
-        monkeypatch.setattr(index._watcher, "_listen", end)
-        monkeypatch.setattr(threading, "excepthook", lambda _: None)
-        host.cut_line()
-        index._watcher._thread.join(10)
-        assert not index.live
-        with pytest.raises(NotLive):
-            index.by_name("web")

@@ -149,10 +149,11 @@ def assert_follows(index: Index, host: WireHost, listener: Listener | None = Non
     index.refresh(timeout=10)
     assert held(index) == host.truth()
     listener = listener or Listener(index, present=len(index))
-    while not listener.heard.empty():
-        listener.next()
-    host.rename(0, b"renamed-%d" % index.generation)
-    assert isinstance(told := listener.next(), Renamed), told
+    host.rename(0, name := b"renamed-%d" % index.generation)
+    while True:  # what was told before it may still be on its way
+        told = listener.until(Renamed)[-1]
+        if isinstance(told, Renamed) and told.new.name == name.decode():
+            break
     index._table.check()
 
 
