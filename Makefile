@@ -21,20 +21,20 @@ check: $(VENV)/dev.stamp
 	$(BIN)/python -m build --outdir build/dist
 
 figures: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.figures
+	$(BIN)/python -m tests.measure.figures
 
 counts: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.cost
+	$(BIN)/python -m tests.measure.cost
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench
 
-$(VENV)/run.stamp: pyproject.toml tests/environment.py
-	@$(PYTHON) tests/environment.py $(VENV)
+$(VENV)/run.stamp: pyproject.toml tools/environment.py
+	@$(PYTHON) tools/environment.py $(VENV)
 	@touch $@
 
-$(VENV)/dev.stamp: pyproject.toml tests/environment.py
-	$(PYTHON) tests/environment.py $(VENV) --group dev
+$(VENV)/dev.stamp: pyproject.toml tools/environment.py
+	$(PYTHON) tools/environment.py $(VENV) --group dev
 	@touch $@ $(VENV)/run.stamp
 
 clean:

@@ -1,0 +1,17 @@
+"""The tests, by what they need and what they try.
+
+core/       the pure core: no thread, no host
+listening/  mailboxes, listeners and waits by themselves
+whole/      an index on the simulated host, and the command line
+orders/     the watcher against a toolstack, in every order of their steps
+wire/       the real line and hypercalls, against a xenstored and a hypervisor made here
+both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
+real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
+shape/      layers, public names, documents, examples
+measure/    cost/ counts instructions, figures/ makes the README's table
+bench/      the index beside libxl, xl and libvirt
+
+A test is found by what it tests: of `core/table.py` in `core/test_table*.py`, of `index.find` in
+`whole/test_queries.py`. What several folders share: `stage.py` (a host with a toolstack),
+`histories.py` (random ones), `programs.py` (the examples).
+"""

@@ -12,5 +12,5 @@ settings.register_profile("daily", max_examples=100, **_SHARED)  # type: ignore[
 settings.register_profile("long", max_examples=1000, **_SHARED)  # type: ignore[arg-type]
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
-# These run in the dom0 of a real host; `tests/xen` takes them there.
-collect_ignore = [] if os.environ.get("DOMINDEX_DOM0") else ["dom0"]
+# These run in the dom0 of a real host; `tests/real/outside` takes them there.
+collect_ignore = [] if os.environ.get("DOMINDEX_DOM0") else ["real/inside"]

@@ -34,7 +34,7 @@ E = TypeVar("E", bound=Event)
 
 
 class Toolstack(Protocol):
-    """What changes a host. `SimulatedHost` and `tests.dom0.toolstack.RealHost` both do it."""
+    """What changes a host: `SimulatedHost`, or RealHost of `tests.real.inside.toolstack`."""
 
     def create(
         self,
@@ -216,7 +216,7 @@ def stage(transport: str | None = None, *, kind: str = "plain") -> Iterator[Stag
         with KINDS[kind]() as simulated:
             yield Stage(simulated, simulated, real=False)
         return
-    from tests.dom0.toolstack import RealHost
+    from tests.real.inside.toolstack import RealHost
 
     toolstack = RealHost()
     try:

@@ -15,8 +15,8 @@ from domindex.bench.plot import QUESTIONS, svg
 from domindex.bench.report import Report, from_json, lines, shown_ratio
 from tests.bench import peers
 from tests.bench.in_dom0 import MARK
-from tests.xen.real_host import in_dom0
-from tests.xenhost.host import RELEASES
+from tests.real.build.host import RELEASES
+from tests.real.outside.real_host import in_dom0
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "RESULTS.md"

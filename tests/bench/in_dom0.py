@@ -14,7 +14,7 @@ import domindex
 from domindex.bench.report import lines
 from domindex.bench.run import Settings, bench
 from tests.bench.libvirtd import libvirtd
-from tests.dom0.toolstack import RealHost
+from tests.real.inside.toolstack import RealHost
 
 MARK = "BENCH "
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tests.xenhost.debian import package_set
-from tests.xenhost.host import Release, userland_packages
-from tests.xenhost.libraries import closure
-from tests.xenhost.root import Content
+from tests.real.build.debian import package_set
+from tests.real.build.host import Release, userland_packages
+from tests.real.build.libraries import closure
+from tests.real.build.root import Content
 
 PROCESSOR = "Conroe"
 """libvirt's driver needs a processor that it knows by name."""

@@ -107,7 +107,9 @@ def test_the_tour_shows_what_make_run_promises() -> None:
 
 def test_the_figures_are_those_that_were_measured() -> None:
     """The README's table is the one `make figures` wrote."""
-    measured = (PROJECT / "tests" / "figures" / "RESULTS.md").read_text(encoding="utf-8")
+    measured = (PROJECT / "tests" / "measure" / "figures" / "RESULTS.md").read_text(
+        encoding="utf-8"
+    )
     table = measured[measured.index("| what |") :].strip()
     assert table in README
 

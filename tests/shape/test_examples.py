@@ -20,7 +20,9 @@ def _no_real_host() -> None:
     with Program("wait_for_domain.py", "-", "--seconds", "0") as program:
         program.end()
         if "simulated" not in program.said[0]:
-            pytest.skip("a Xen host: here the examples would show that one, as in tests/dom0")
+            pytest.skip(
+                "a Xen host: here the examples would show that one, as in tests/real/inside"
+            )
 
 
 def test_print_events() -> None:

@@ -1,6 +1,6 @@
-"""The walk of `tests.dom0.walk` on the simulated host, where it can be long.
+"""The walk of `tests.real.inside.walk` on the simulated host, where it can be long.
 
-The real host walks the same in `tests.dom0.test_walk`. DOMINDEX_SEED repeats a walk,
+The real host walks the same in `tests.real.inside.test_walk`. DOMINDEX_SEED repeats a walk,
 DOMINDEX_STEPS sets its length.
 """
 
@@ -11,7 +11,7 @@ import os
 import pytest
 
 from domindex.testing import SimulatedHost
-from tests.dom0.walk import Walk, go, seed, steps
+from tests.real.inside.walk import Walk, go, seed, steps
 from tests.whole.helpers import CALM
 
 LONG = os.environ.get("HYPOTHESIS_PROFILE") == "long"

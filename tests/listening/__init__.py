@@ -1,0 +1,1 @@
+"""Mailboxes, listeners, waits: each by itself, without an index."""

@@ -1,0 +1,1 @@
+"""What is measured: instructions, figures, and which faults the tests notice."""
