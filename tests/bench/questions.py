@@ -1,6 +1,6 @@
 """What is asked, and the floors that the answers are compared with: their names in every table.
 
-Read first; next ways.py. The committed results contain these names.
+Read first; next subject.py. The committed results contain these names.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """python -m tests.bench.on_hosts: measure on real hosts, and draw.
 
-Writes to ../results, for each release, the runs as JSON, a picture for each question, and
-RESULTS.md of all.
+Writes to tests/bench/results, for each release, the runs as JSON, a picture for each question, and
+RESULTS.md of all. Read after ../__main__.py; next overlay.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,8 @@
 """Runs in dom0: the benchmark at each number of domains. Prints one line of JSON for each.
 
 python3 -m tests.bench.on_hosts.in_dom0 LABEL SIZE...
+
+Read after overlay.py; next libvirtd.py.
 """
 
 from __future__ import annotations

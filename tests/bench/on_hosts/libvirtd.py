@@ -2,7 +2,7 @@
 
 libvirt's driver for Xen knows dom0 and the domains that it made. It finds those again, when it
 starts, by files that it wrote for each. Here these files are written for the tests' domains, so
-that it manages them too.
+that it manages them too. Read after in_dom0.py; next results.py.
 
 Sources: libxlReconnectDomain in src/libxl/libxl_driver.c of libvirt, libxl__userdata_path in
 tools/libs/light/libxl_dom.c of Xen.

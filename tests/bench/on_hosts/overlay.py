@@ -1,6 +1,7 @@
 """What a host for benchmarks has in addition: libvirt, and Xen's own Python binding.
 
-It is an overlay, so that the hosts for tests stay small.
+It is an overlay, so that the hosts for tests stay small. Read after __main__.py;
+next in_dom0.py.
 """
 
 from __future__ import annotations

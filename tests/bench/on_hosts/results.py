@@ -1,6 +1,6 @@
 """From the JSON of the runs to RESULTS.md and the pictures.
 
-Drawing imports matplotlib; nothing else here does.
+Drawing imports matplotlib; nothing else here does. Read last.
 """
 
 from __future__ import annotations
