@@ -173,13 +173,6 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     return 0 if all(works for _, works, _ in findings) else 1
 
 
-def bench(host: Host, args: argparse.Namespace, out: TextIO) -> int:
-    """Measure what the index costs on this host, beside all other ways to the same answers."""
-    from domindex.bench.command import run  # what nobody else needs
-
-    return run(host, args, out)
-
-
 def print_table(domains: Iterable[Domain], out: TextIO) -> None:
     """A line for each domain; names last, as they may be long, and escaped."""
     print(f"{'DOMID':>5} {'TYPE':<7} {'STATE':<10} {'UUID':<36} NAME", file=out)
@@ -278,16 +271,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _pause(text: str) -> float:
-    try:
-        seconds = _seconds(text)
-    except ValueError:
-        seconds = math.inf
-    if seconds > threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds that come to an end")
-    return seconds
-
-
 def _fail(error: Exception, status: int) -> int:
     print(f"domindex: {fit_for_terminal(str(error))}", file=sys.stderr)
     return status
@@ -309,11 +292,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[..., int], *, report: bool = False) -> Parser:
+    def command(name: str, run: Callable[..., int]) -> Parser:
         text = (run.__doc__ or "").strip()
         added = commands.add_parser(name, parents=[shared], help=text, description=text)
-        if not report:
-            added.add_argument("--json", action="store_true", help="print JSON instead of text")
+        added.add_argument("--json", action="store_true", help="print JSON instead of text")
         added.set_defaults(run=run)
         return added
 
@@ -325,30 +307,4 @@ def _parser() -> argparse.ArgumentParser:
     watching = command("watch", watch)
     watching.add_argument("--seconds", type=_seconds, help="end after this long (default: never)")
     command("check", check)
-    _bench_arguments(command("bench", bench, report=True))
     return parser
-
-
-def _bench_arguments(parser: Parser) -> None:
-    add = parser.add_argument
-    add("--rounds", type=_at_least(3), default=15, help="samples of each way (default: 15)")
-    add("--budget", type=_seconds, default=2.0, help="seconds for each way (default: 2)")
-    add("--pause", type=_pause, default=0.01, help="seconds before a sample (default: 0.01)")
-    add("--idle", type=_pause, default=10.0, help="seconds to watch it idle (default: 10)")
-    add("--write", action="store_true", help="allow one node of its own to be written to xenstore")
-    add("--label", default="", help="what to say of this host")
-    add("--relative", action="store_true", help="tell no times, as of an emulated machine")
-    add("--domains", type=_at_least(1), default=100, help="of a simulated host (default: 100)")
-    add("--json", metavar="FILE", help="write it all there")
-    add("--svg", metavar="FILE", help="draw it there; needs domindex[plot]")
-    add("--plot", metavar="FILE", nargs="+", help="measure nothing; show what --json wrote earlier")
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise ValueError
-        return int(text)
-
-    number.__name__ = f"number from {least}"  # argparse says it of what is none
-    return number
