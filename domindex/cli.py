@@ -146,8 +146,8 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     def hypervisor() -> str:
         opened = host.open_hypervisor()
         try:
-            ids = "a unique id" if opened.has_unique_ids else "no unique id (needs Xen >= 4.21)"
-            return f"{opened.version}, {len(opened.list())} domains, {ids} for each"
+            ids = "with unique ids" if opened.has_unique_ids else "no unique ids before Xen 4.21"
+            return f"{opened.version}, {len(opened.list())} domains, {ids}"
         finally:
             opened.close()
 
