@@ -1,6 +1,6 @@
 """Opening the index. The only file that imports both the package and `xen/`, the real host.
 
-Read after index.py; the last file of the tour.
+Read after index.py; next direct.py and cli.py.
 """
 
 from __future__ import annotations

@@ -63,7 +63,7 @@ class Life(NamedTuple):
     Attributes:
         domid: The domid of this life.
         unique_id: The number that Xen >= 4.21 gives to each life, never twice in one boot. None
-            on older versions, and where a policy refuses to tell it.
+            on older versions, and where a policy refuses to give it.
         uuid: Where there is no `unique_id`: the uuid that this life was first seen with.
         first_seen: Where there is no `unique_id`: when that was, in seconds since the epoch.
     """

@@ -1,4 +1,4 @@
-"""A whole Xen host in memory, for testing programs that use this package.
+"""A simulated Xen host in memory, to test programs that use this package.
 
 `SimulatedHost` has a hypervisor and a xenstore behind the same ports as the real host. A test
 changes them as a toolstack would, or makes them fail on purpose. The contract tests run on the
@@ -154,7 +154,7 @@ class SimulatedHost:
     | xenstored stops, and comes back as it was or empty | `stop_xenstored`, `start_xenstored` |
     | a line breaks, or is silent | `cut_line`, `deafen_line` |
     | events are lost, or come twice | `lose_events`, `double_events` |
-    | a list is not whole, hypercalls fail | `halve_lists`, `refuse_hypercalls` |
+    | a list is incomplete, hypercalls fail | `halve_lists`, `refuse_hypercalls` |
 
     Args:
         unique_ids: True gives each life a unique id, as Xen >= 4.21 does.
