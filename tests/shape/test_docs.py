@@ -22,9 +22,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
 MODULES = [
-    module.name
-    for module in pkgutil.walk_packages(domindex.__path__, "domindex.")
-    if not module.name.endswith("__main__")
+    "domindex",
+    *(
+        module.name
+        for module in pkgutil.walk_packages(domindex.__path__, "domindex.")
+        if not module.name.endswith("__main__")
+    ),
 ]
 
 
