@@ -4,7 +4,7 @@ Reading order for the code: domain.py and events.py (what there is and what happ
 core/table.py (three keys, one truth), core/lives.py (what tells one life from the next),
 core/reconcile.py (from what was seen to what is true), watcher.py (the thread that asks),
 answers.py, waits.py and index.py (what a program holds on to), listening/mailbox.py and
-listening/delivery.py (how it hears). The outside is ports.py, behind it xen/xenstore.py and
+listening/hub.py (how it hears). The outside is ports.py, behind it xen/xenstore.py and
 xen/hypercall.py, or testing.py. What not every program needs is imported by its name: aio.py,
 prometheus.py, testing.py.
 """
@@ -48,8 +48,8 @@ from domindex.events import Resync as Resync
 from domindex.events import ShutDown as ShutDown
 from domindex.events import Synced as Synced
 from domindex.index import Index as Index
-from domindex.listening.delivery import EventStream as EventStream
-from domindex.listening.delivery import Subscription as Subscription
+from domindex.listening.stream import EventStream as EventStream
+from domindex.listening.subscription import Subscription as Subscription
 from domindex.listening.watch import NodeWatch as NodeWatch
 from domindex.options import Timing as Timing
 from domindex.stats import Capabilities as Capabilities

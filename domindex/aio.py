@@ -32,9 +32,10 @@ from domindex.errors import InvalidKey, NoEventLoop, StoreError
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.listening.callbacks import check_callable
-from domindex.listening.delivery import Opener
-from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
+from domindex.listening.hub import Hub
+from domindex.listening.mailbox import QUEUE
 from domindex.listening.waiting import Look, last
+from domindex.listening.wanted import Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.options import Timing
 from domindex.ports import Host
@@ -264,8 +265,8 @@ class AsyncIndex:
 
         `where` is called in the loop, and so must be quick.
         """
-        opener = self._index._opener(replay, queue, reboot_grace)
-        return AsyncEventStream(opener, Wanted(events, where), self._index._forget)
+        wanted = Wanted(events, where)
+        return AsyncEventStream(self._index._hub, wanted, replay, queue, reboot_grace)
 
     def watch(
         self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
@@ -371,11 +372,13 @@ class AsyncEventStream:
     that is let go unclosed, as by `break`, is forgotten.
     """
 
-    def __init__(self, opener: Opener, wanted: Wanted, forget: Callable[[Mailbox], None]) -> None:
+    def __init__(
+        self, hub: Hub, wanted: Wanted, replay: bool, queue: int, reboot_grace: float
+    ) -> None:
         self._wanted = wanted
         self._ring = _Ring()
-        self._forget = forget
-        self._mailbox = opener(self._ring)
+        self._hub = hub
+        self._mailbox = hub.open(self._ring, replay=replay, queue=queue, reboot_grace=reboot_grace)
         self._let_go = weakref.finalize(self, self._mailbox.abandon)
         self._let_go.atexit = False
 
@@ -410,8 +413,8 @@ class AsyncEventStream:
     def close(self) -> None:
         """Stop; what nobody asked for is dropped. May be called twice, and from any thread."""
         self._let_go.detach()
-        self._forget(self._mailbox)
         self._mailbox.close()
+        self._hub.forget(self._mailbox)
 
     async def __aenter__(self) -> Self:
         return self

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import re
-import threading
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
@@ -21,6 +20,7 @@ from domindex.core.table import DomainTable, Keyed, View, ordered
 from domindex.domain import Domain, OSType
 from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive, StoreError
 from domindex.events import Removed
+from domindex.forking import rlock
 from domindex.keys import as_domid, as_name, as_text, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.listening.waiting import Bell
@@ -51,7 +51,7 @@ class Answers(ABC):
     """What `Hypervisor.confirms` of the host says."""
 
     def __init__(self, stale: Stale, wait: float) -> None:
-        self._lock = threading.RLock()  # held to change the table, or to see it whole
+        self._lock = rlock()  # held to change the table, or to see it whole
         self._bell = Bell(self._lock)
         self._stale = _checked(stale)
         self._wait = wait

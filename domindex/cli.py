@@ -32,7 +32,7 @@ from domindex.events import (
     Resync,
     ShutDown,
 )
-from domindex.listening.delivery import EventStream
+from domindex.listening.stream import EventStream
 from domindex.ports import Host
 
 Parser: TypeAlias = argparse.ArgumentParser

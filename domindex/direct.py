@@ -28,7 +28,7 @@ from domindex.connect import XenHost
 from domindex.core.reconcile import name_path
 from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
-from domindex.forking import register
+from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_uuid, decode_name
 from domindex.ports import Host, Row, Store
 
@@ -58,7 +58,7 @@ class Direct:
 
     def __init__(self, host: Host, timeout: float) -> None:
         self._host, self._timeout = host, timeout
-        self._lock = threading.RLock()
+        self._lock = rlock()
         self._busy = False  # a look-up is amid its use of the line
         self._inner: list[Store] = []  # lines of look-ups within look-ups
         self._unreadable: set[int] = set()  # domids that were logged for it
@@ -70,7 +70,7 @@ class Direct:
         except BaseException:
             self._hypervisor.close()
             raise
-        register(self)
+        register(self._after_fork)
 
     def by_id(self, domid: int, *, confirm: bool = True) -> Domain:
         """Raises NoSuchDomain; NotLive if that number passes from domain to domain all the while.
@@ -204,8 +204,7 @@ class Direct:
         self._hypervisor.close()
 
     def _after_fork(self) -> None:
-        """In a child: the line is the parent's, and the lock may be held by nobody."""
-        self._lock = threading.RLock()
+        """In a child: the line is the parent's."""
         self._forked = True
         self._ended = "these look-ups belong to the parent process; direct.open() in the child"
 

@@ -5,7 +5,6 @@ What it answers from memory is in answers.py, what can be waited for in waits.py
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -18,13 +17,13 @@ from domindex.core.table import Change, Keyed
 from domindex.domain import Domain, DomainInfo, Life
 from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
-from domindex.forking import register
+from domindex.forking import register, rlock
 from domindex.keys import as_domid
-from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
-from domindex.listening.dispatch import Dispatcher
-from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
-from domindex.listening.waiting import Bell
-from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, Refusal, run_handler
+from domindex.listening.hub import Hub
+from domindex.listening.mailbox import QUEUE
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.options import Timing
 from domindex.ports import Host, Hypervisor
 from domindex.stats import Capabilities, Stats
@@ -44,28 +43,18 @@ class Index(Waits):
     def __init__(self, host: Host, timing: Timing | None = None, stale: Stale = "serve") -> None:
         self.timing = timing or Timing()
         super().__init__(stale, self.timing.wait)
-        self._mailboxes: list[Mailbox] = []
-        self._subscriptions: list[Subscription] = []
-        self._dispatcher: Dispatcher | None = None
         self._lost: Lost | None = None  # what listeners were last told of the line
-        self._overflows = self._errors = 0  # of listeners that have gone
         self._infos: dict[int, tuple[float, Life, DomainInfo]] = {}
         self._hypervisor: Hypervisor = host.open_hypervisor()
         self._confirms = self._hypervisor.confirms
         self._watcher = Watcher(
             host, self._hypervisor, self._table, self._take, self._tell, self.timing
         )
-        self._nodes = NodeWatches(
-            self._lock,
-            lambda domain, node: self._watcher.follow(domain.life, node),
-            self._watcher.drop,
-            self._latest,
-        )
-        self._runners: dict[bool, Subscription] = {}  # of handlers of nodes, by `threaded`
-        self._closing = threading.RLock()  # held while it is closed; an interrupted one may go on
-        self._leaving: list[Subscription] = []  # whose threads `close` has yet to see end
+        self._hub = Hub(_Source(self))
+        self._hub.join(self._watcher)
+        self._closing = rlock()  # held while it is closed; an interrupted one may go on
         self._closed = False
-        register(self)
+        register(self._after_fork)
 
     # -- opening and closing -----------------------------------------------------------------
 
@@ -92,8 +81,7 @@ class Index(Waits):
             if not self._ended:
                 self._ended = "this index is closed; connect() opens a new one"
                 self._table.clear()  # first of all: a hit asks nobody whether we are closed
-                self._nodes.clear()
-                self._leaving = list(self._subscriptions)
+                self._hub.cut_off()
                 self._bell.ring()
         if not self._closed and self._closing.acquire(blocking=False):
             try:
@@ -105,16 +93,11 @@ class Index(Waits):
     def _finish(self, timeout: float) -> None:
         """What is left of `close`: each step may be done again."""
         deadline = time.monotonic() + timeout
-        for mailbox in list(self._mailboxes):
-            mailbox.close()  # no further call, in any listener
+        self._hub.cut_off()
         stopped = self._watcher.close(timeout)
-        for subscription in self._leaving:
-            subscription.close(max(0.0, deadline - time.monotonic()))
-        if self._dispatcher is not None:
-            self._dispatcher.close()
+        self._hub.close(max(0.0, deadline - time.monotonic()))
         if stopped:  # else its hypercall still needs the descriptor, and it closes at its end
             self._hypervisor.close()
-        self._leaving = []
 
     def __enter__(self) -> Self:
         return self
@@ -124,15 +107,7 @@ class Index(Waits):
 
     def _after_fork(self) -> None:
         # Threads do not survive a fork and the line is the parent's: only refusing is safe.
-        # The lock may have been held by a thread that is no more.
-        self._lock = threading.RLock()
-        self._bell = Bell(self._lock)
-        self._nodes._after_fork(self._lock)
         self._closed = True
-        for mailbox in self._mailboxes:
-            mailbox._after_fork()
-        if self._dispatcher is not None:
-            self._dispatcher._after_fork()
         self._ended = "this index belongs to the parent process; connect() again in the child"
         self._table.clear()
 
@@ -200,20 +175,16 @@ class Index(Waits):
         Raises Closed, ValueError; TypeError for what cannot be called, or is `async def`. Cost: a
         thread, unless `threaded=False`.
         """
-        wanted = Wanted(events, where)
-        opener = self._opener(replay, queue, reboot_grace)
-        with self._lock:
-            self._check_open()
-            subscription = Subscription(
-                handler,
-                opener,
-                self._forget,
-                wanted=wanted,
-                on_error=on_error,
-                loop=None if threaded else self._loop(),
-            )
-            self._subscriptions.append(subscription)
-            return subscription
+        return self._hub.subscribe(
+            handler,
+            events=events,
+            where=where,
+            replay=replay,
+            queue=queue,
+            reboot_grace=reboot_grace,
+            on_error=on_error,
+            threaded=threaded,
+        )
 
     def events(
         self,
@@ -233,8 +204,8 @@ class Index(Waits):
         ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
         ['Synced', 'Added']
         """
-        return EventStream(
-            self._opener(replay, queue, reboot_grace), Wanted(events, where), self._forget
+        return self._hub.stream(
+            events=events, where=where, replay=replay, queue=queue, reboot_grace=reboot_grace
         )
 
     def fileno(self) -> int:
@@ -242,9 +213,7 @@ class Index(Waits):
 
         It stays the same, and open as long as the index. Raises Closed.
         """
-        with self._lock:
-            self._check_open()
-            return self._loop().fd
+        return self._hub.fd
 
     def dispatch(self) -> int:
         """Call the handlers made with `threaded=False` for what is there; how many events.
@@ -262,10 +231,7 @@ class Index(Waits):
         Synced
         2
         """
-        with self._lock:
-            self._check_open()
-            loop = self._loop()
-        return loop.dispatch()
+        return self._hub.dispatch()
 
     def watch(
         self,
@@ -306,12 +272,7 @@ class Index(Waits):
         ...     print(domain.name, value)
         web b'1024'
         """
-        with self._lock:
-            self._check_open()
-            held = self._table.get(domain.domid)
-            if held is None or held.life != domain.life:
-                raise NoSuchDomain("life", domain.life)
-            return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox, on_error)
+        return self._hub.watch(domain, path, handler, threaded=threaded, on_error=on_error)
 
     # -- state -------------------------------------------------------------------------------
 
@@ -354,8 +315,7 @@ class Index(Waits):
         """The counters now."""
         watcher = self._watcher
         with self._lock:
-            self._drop_abandoned()
-            queues = tuple(mailbox.pending for mailbox in self._mailboxes)
+            queues = self._hub.queues
             return Stats(
                 domains=len(self._table),
                 names=len(self._table.names.held),
@@ -376,8 +336,8 @@ class Index(Waits):
                 listeners=len(queues),
                 pending=sum(queues),
                 queues=queues,
-                overflows=self._overflows + sum(box.overflows for box in self._mailboxes),
-                listener_errors=self._errors + sum(s.errors for s in self._subscriptions),
+                overflows=self._hub.overflows,
+                listener_errors=self._hub.errors,
             )
 
     # -- within: events ----------------------------------------------------------------------
@@ -395,7 +355,7 @@ class Index(Waits):
             for gone in told:
                 if isinstance(gone, Removed):
                     self._infos.pop(gone.domain.domid, None)
-                    self._nodes.ended(gone.domain.domid)
+                    self._hub.ended(gone.domain.domid)
             events: list[Event] = [*told]
             lost = self._lost
             for event in line_events:
@@ -407,8 +367,7 @@ class Index(Waits):
                 if self._watcher.unreadable:
                     self._table.names.hide()
             self._lost = lost  # only then live again: whoever sees that finds all
-            for mailbox in self._mailboxes:
-                mailbox.put(events)
+            self._hub.tell(events)
             self._bell.ring()
 
     def _tell_held_up(self) -> None:
@@ -424,89 +383,7 @@ class Index(Waits):
         """The watcher's values of nodes: to whoever follows them."""
         with self._lock:
             if not self._ended:
-                self._nodes.told(values)
-
-    def _latest(self, domain: Domain) -> Domain:
-        """The record of the same life as it is now."""
-        held = self._table.get(domain.domid)
-        return held if held is not None and held.life == domain.life else domain
-
-    def _runner(self, threaded: bool) -> Subscription:
-        """Who calls the handlers of nodes. The lock is held."""
-        if threaded not in self._runners:
-            # Its mailbox is not the index's: nothing but what nodes tell comes into it, and of
-            # each node one event at most, so that it needs no bound.
-            def opened(wake: Callable[[], object]) -> Mailbox:
-                mailbox = Mailbox(
-                    self._lock, lambda: self._nodes.waiting(mailbox), wake, size=sys.maxsize
-                )
-                return mailbox
-
-            self._runners[threaded] = runner = Subscription(
-                run_handler,
-                opened,
-                self._forget,
-                loop=None if threaded else self._loop(),
-            )
-            self._subscriptions.append(runner)
-        return self._runners[threaded]
-
-    def _present(self) -> list[Event]:
-        """What a new listener is told. The lock is held."""
-        now, generation = time.time(), self.generation
-        domains: list[DomainEvent] = [
-            Added(domain, generation=generation, time=now) for domain in self._table
-        ]
-        return [*domains, *self._table.duplicates(generation=generation, time=now)]
-
-    def _state(self, first: Event) -> list[Event]:
-        """An event about all, and after it whether the line is down. The lock is held."""
-        now, generation = time.time(), self.generation
-        told = [first] if self._lost is None else [first, self._lost]
-        return [replace(event, generation=generation, time=now) for event in told]
-
-    def _opener(self, replay: bool, queue: int, reboot_grace: float) -> Opener:
-        if queue < 1:
-            raise ValueError(f"queue is a number of events of at least 1, not {queue!r}")
-        if not 0 <= reboot_grace <= threading.TIMEOUT_MAX:
-            raise ValueError(f"reboot_grace is seconds from 0, not {reboot_grace!r}")
-
-        def opened(wake: Callable[[], object]) -> Mailbox:
-            with self._lock:
-                self._check_open()
-                mailbox = Mailbox(
-                    self._lock,
-                    lambda: self._state(Resync(tuple(self._table))),
-                    wake,
-                    size=queue,
-                    reboot_grace=reboot_grace,
-                )
-                mailbox.begin([*(self._present() if replay else ()), *self._state(Synced())])
-                self._drop_abandoned()
-                self._mailboxes.append(mailbox)
-                return mailbox
-
-        return opened
-
-    def _forget(self, mailbox: Mailbox) -> None:
-        with self._lock:
-            if mailbox in self._mailboxes:
-                self._mailboxes.remove(mailbox)
-                self._overflows += mailbox.overflows
-            for subscription in list(self._subscriptions):
-                if subscription._hears(mailbox):
-                    self._subscriptions.remove(subscription)
-                    self._errors += subscription.errors
-
-    def _drop_abandoned(self) -> None:
-        """Forget the streams that were let go unclosed. The lock is held."""
-        for mailbox in [mailbox for mailbox in self._mailboxes if mailbox.closed]:
-            self._forget(mailbox)
-
-    def _loop(self) -> Dispatcher:
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher()
-        return self._dispatcher
+                self._hub.node_values(values)
 
     # -- within: verifying -------------------------------------------------------------------
 
@@ -523,3 +400,44 @@ class Index(Waits):
     def _not_live(self) -> NotLive:
         cause = self._watcher.cause or (self._lost and self._lost.cause)
         return NotLive("cannot tell: the line to the host is down", cause or None)
+
+
+class _Source:
+    """The index as its hub sees it: see `hub.Source`."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.lock = index._lock
+        self.check_open = index._check_open
+
+    def first_events(self, *, replay: bool) -> list[Event]:
+        present = self._present() if replay else ()
+        return [*present, *self._whole(Synced())]
+
+    def resync_events(self) -> list[Event]:
+        return self._whole(Resync(tuple(self._index._table)))
+
+    def holds(self, domain: Domain) -> Domain:
+        held = self._index._table.get(domain.domid)
+        if held is None or held.life != domain.life:
+            raise NoSuchDomain("life", domain.life)
+        return held
+
+    def latest(self, domain: Domain) -> Domain:
+        held = self._index._table.get(domain.domid)
+        return held if held is not None and held.life == domain.life else domain
+
+    def _present(self) -> list[DomainEvent]:
+        now, generation = time.time(), self._index.generation
+        table = self._index._table
+        return [
+            *(Added(domain, generation=generation, time=now) for domain in table),
+            *table.duplicates(generation=generation, time=now),
+        ]
+
+    def _whole(self, first: Event) -> list[Event]:
+        """An event about all, and after it whether the line is down."""
+        now, generation = time.time(), self._index.generation
+        lost = self._index._lost
+        events = [first] if lost is None else [first, lost]
+        return [replace(event, generation=generation, time=now) for event in events]

@@ -9,8 +9,6 @@ programs.
 
 from __future__ import annotations
 
-import contextlib
-import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -120,9 +118,7 @@ class Hub:
         with self._lock:
             self._source.check_open()
             runner = self._runner(threaded)
-            mailbox = self.open(
-                runner.wake, replay=replay, queue=queue, reboot_grace=reboot_grace
-            )
+            mailbox = self.open(runner.wake, replay=replay, queue=queue, reboot_grace=reboot_grace)
             try:
                 subscription = Subscription(
                     handler, mailbox, runner, self.forget, wanted=wanted, on_error=on_error
@@ -241,8 +237,7 @@ class Hub:
     def errors(self) -> int:
         """How often a handler failed, of listeners that have gone and of nodes too."""
         with self._lock:
-            listeners = (*self._subscriptions.values(), *self._callers.values())
-            return self._gone_errors + sum(listener.errors for listener in listeners)
+            return self._gone_errors + sum(caller.errors for caller in self._all_callers())
 
     # -- the end -----------------------------------------------------------------------------
 
@@ -265,8 +260,8 @@ class Hub:
         """
         deadline = time.monotonic() + timeout
         self.cut_off()
-        for listener in (*self._subscriptions.values(), *self._callers.values()):
-            listener.close(max(0.0, deadline - time.monotonic()))
+        for caller in self._all_callers():
+            caller.close(max(0.0, deadline - time.monotonic()))
         if self._dispatcher is not None:
             self._dispatcher.close()
 
@@ -294,6 +289,9 @@ class Hub:
         if threaded not in self._callers:
             self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
         return self._callers[threaded]
+
+    def _all_callers(self) -> list[Subscription | NodeCaller]:
+        return [*self._subscriptions.values(), *self._callers.values()]
 
     def _forget_abandoned(self) -> None:
         """Forget the streams that were let go unclosed. The lock is held."""

@@ -115,7 +115,7 @@ def test_watches_are_taken_back(host: SimulatedHost) -> None:
         of_names = 0 if index.capabilities.one_watch else 1
         eventually(lambda: len(line.watched) == before - of_names)  # the name's is gone too
         index.refresh()
-        assert not index._nodes._watches
+        assert not index._hub._nodes._watches
 
 
 def test_a_handler_that_raises_hears_the_next_value(
@@ -158,7 +158,7 @@ def test_a_slow_handler_hears_the_latest_and_holds_nothing_up(
     for number in range(100):
         host.write(domid, PATH, b"%d" % number)
         index.refresh()
-    assert index._runners[True].pending == 1
+    assert index._hub._callers[True].mailbox.pending == 1
     go.set()
     eventually(lambda: values[-1] == b"99")
     assert values == [None, b"99"]
