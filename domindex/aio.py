@@ -32,7 +32,7 @@ from domindex.errors import InvalidKey, NoEventLoop, StoreError
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.listening.callbacks import check_callable
-from domindex.listening.hub import Hub
+from domindex.listening.hub import Hub, MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.waiting import Look, last
 from domindex.listening.wanted import Wanted
@@ -265,8 +265,8 @@ class AsyncIndex:
 
         `where` is called in the loop, and so must be quick.
         """
-        wanted = Wanted(events, where)
-        return AsyncEventStream(self._index._hub, wanted, replay, queue, reboot_grace)
+        options = MailboxOptions(replay, queue, reboot_grace)
+        return AsyncEventStream(self._index._hub, Wanted(events, where), options)
 
     def watch(
         self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
@@ -372,13 +372,11 @@ class AsyncEventStream:
     that is let go unclosed, as by `break`, is forgotten.
     """
 
-    def __init__(
-        self, hub: Hub, wanted: Wanted, replay: bool, queue: int, reboot_grace: float
-    ) -> None:
+    def __init__(self, hub: Hub, wanted: Wanted, options: MailboxOptions) -> None:
         self._wanted = wanted
         self._ring = _Ring()
         self._hub = hub
-        self._mailbox = hub.open(self._ring, replay=replay, queue=queue, reboot_grace=reboot_grace)
+        self._mailbox = hub.open(self._ring, options)
         self._let_go = weakref.finalize(self, self._mailbox.abandon)
         self._let_go.atexit = False
 

@@ -19,10 +19,11 @@ from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
 from domindex.forking import register, rlock
 from domindex.keys import as_domid
-from domindex.listening.hub import Hub
+from domindex.listening.hub import Hub, MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
 from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.wanted import Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.options import Timing
 from domindex.ports import Host, Hypervisor
@@ -177,11 +178,8 @@ class Index(Waits):
         """
         return self._hub.subscribe(
             handler,
-            events=events,
-            where=where,
-            replay=replay,
-            queue=queue,
-            reboot_grace=reboot_grace,
+            Wanted(events, where),
+            MailboxOptions(replay, queue, reboot_grace),
             on_error=on_error,
             threaded=threaded,
         )
@@ -204,16 +202,14 @@ class Index(Waits):
         ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
         ['Synced', 'Added']
         """
-        return self._hub.stream(
-            events=events, where=where, replay=replay, queue=queue, reboot_grace=reboot_grace
-        )
+        return self._hub.stream(Wanted(events, where), MailboxOptions(replay, queue, reboot_grace))
 
     def fileno(self) -> int:
         """A descriptor that is readable when `dispatch` has something to do, for a poll loop.
 
         It stays the same, and open as long as the index. Raises Closed.
         """
-        return self._hub.fd
+        return self._hub.loop().fd
 
     def dispatch(self) -> int:
         """Call the handlers made with `threaded=False` for what is there; how many events.
@@ -231,7 +227,7 @@ class Index(Waits):
         Synced
         2
         """
-        return self._hub.dispatch()
+        return self._hub.loop().dispatch()
 
     def watch(
         self,

@@ -1,7 +1,7 @@
 """Everyone who listens to one picture: mailboxes, subscriptions, followed nodes, the loop.
 
-The picture calls `tell` and `node_values` under its lock, and the hub puts what they bring into
-mailboxes. It keeps a list of these, and of nothing else that happens in them.
+The picture calls `tell`, `node_values` and `ended` under its lock; the hub puts what they bring
+into mailboxes, from which each listener takes by itself.
 
 Read after subscription.py, dispatch.py and watch.py; next index.py, which gives all this to
 programs.
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from domindex.core.nodes import Node, Value
@@ -61,6 +62,25 @@ class Source(Protocol):
         """The same, or `domain` itself if that life is not held any more."""
 
 
+@dataclass(frozen=True, slots=True)
+class MailboxOptions:
+    """What a listener's mailbox begins with, and holds. Raises ValueError.
+
+    replay: it begins with what is present. queue: how many events may wait. reboot_grace: seconds
+    for which a death may be held back, see reboots.py.
+    """
+
+    replay: bool = True
+    queue: int = QUEUE
+    reboot_grace: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.queue < 1:
+            raise ValueError(f"queue is a number of events of at least 1, not {self.queue!r}")
+        if not 0 <= self.reboot_grace <= threading.TIMEOUT_MAX:
+            raise ValueError(f"reboot_grace is seconds from 0, not {self.reboot_grace!r}")
+
+
 class Hub:
     """Who listens to one picture. Safe from any thread, listeners included.
 
@@ -104,21 +124,16 @@ class Hub:
     def subscribe(
         self,
         handler: Handler,
+        wanted: Wanted,
+        options: MailboxOptions,
         *,
-        events: Collection[type[Event]] | None = None,
-        where: Callable[[Domain], object] | None = None,
-        replay: bool = True,
-        queue: int = QUEUE,
-        reboot_grace: float = 0.0,
         on_error: ErrorHook | None = None,
         threaded: bool = True,
     ) -> Subscription:
         """See `Index.subscribe`."""
-        wanted = Wanted(events, where)
         with self._lock:
-            self._source.check_open()
             runner = self._runner(threaded)
-            mailbox = self.open(runner.wake, replay=replay, queue=queue, reboot_grace=reboot_grace)
+            mailbox = self.open(runner.wake, options)
             try:
                 subscription = Subscription(
                     handler, mailbox, runner, self.forget, wanted=wanted, on_error=on_error
@@ -129,49 +144,32 @@ class Hub:
             self._subscriptions[mailbox] = subscription
             return subscription
 
-    def stream(
-        self,
-        *,
-        events: Collection[type[Event]] | None = None,
-        where: Callable[[Domain], object] | None = None,
-        replay: bool = True,
-        queue: int = QUEUE,
-        reboot_grace: float = 0.0,
-    ) -> EventStream:
+    def stream(self, wanted: Wanted, options: MailboxOptions) -> EventStream:
         """See `Index.events`."""
-        wanted, waiter = Wanted(events, where), Waiter()
-        mailbox = self.open(waiter.wake, replay=replay, queue=queue, reboot_grace=reboot_grace)
-        return EventStream(mailbox, waiter, wanted, self.forget)
+        waiter = Waiter()
+        return EventStream(self.open(waiter.wake, options), waiter, wanted, self.forget)
 
-    def open(
-        self,
-        wake: Callable[[], object],
-        *,
-        replay: bool = True,
-        queue: int = QUEUE,
-        reboot_grace: float = 0.0,
-    ) -> Mailbox[Event]:
-        """A mailbox of its own, for whoever takes events in a way of its own, as asyncio does.
+    def open(self, wake: Callable[[], object], options: MailboxOptions) -> Mailbox[Event]:
+        """A mailbox by itself, for whoever takes events in another way, as asyncio does.
 
-        wake: called when there is something to take, under the lock; it must not wait, and must
-            not keep whoever takes alive. Close the mailbox and `forget` it.
+        Close it and `forget` it. One that was closed by its finalizer is forgotten by itself.
 
-        Raises Closed, ValueError.
+        wake: called when there is something to take, under the lock. It must not wait, and must
+            not keep the taker alive.
+
+        Raises Closed.
         """
-        if queue < 1:
-            raise ValueError(f"queue is a number of events of at least 1, not {queue!r}")
-        if not 0 <= reboot_grace <= threading.TIMEOUT_MAX:
-            raise ValueError(f"reboot_grace is seconds from 0, not {reboot_grace!r}")
+        grace = options.reboot_grace
         with self._lock:
             self._source.check_open()
             mailbox = Mailbox(
                 self._lock,
                 self._source.resync_events,
                 wake,
-                size=queue,
-                delay=Reboots(reboot_grace) if reboot_grace else None,
+                size=options.queue,
+                delay=Reboots(grace) if grace else None,
             )
-            mailbox.begin(self._source.first_events(replay=replay))
+            mailbox.begin(self._source.first_events(replay=options.replay))
             self._forget_abandoned()
             self._mailboxes = (*self._mailboxes, mailbox)
             return mailbox
@@ -199,24 +197,21 @@ class Hub:
             self._source.check_open()
             domain = self._source.holds(domain)
             watch = self._nodes.make(domain, path, handler, on_error)
-            self._nodes.add(watch, self._caller(threaded).mailbox)
+            if threaded not in self._callers:  # kept only once it runs: else the next call tries
+                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
+            self._nodes.add(watch, self._callers[threaded].mailbox)
             return watch
 
-    # -- the caller's own loop ---------------------------------------------------------------
+    def loop(self) -> Dispatcher:
+        """The caller's own loop, for its `fd` and `dispatch`. Raises Closed.
 
-    @property
-    def fd(self) -> int:
-        """See `Index.fileno`."""
+        Made when it is first needed, because it takes a descriptor.
+        """
         with self._lock:
             self._source.check_open()
-            return self._loop().fd
-
-    def dispatch(self) -> int:
-        """See `Index.dispatch`."""
-        with self._lock:
-            self._source.check_open()
-            loop = self._loop()
-        return loop.dispatch()
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher()
+            return self._dispatcher
 
     # -- counters ----------------------------------------------------------------------------
 
@@ -248,10 +243,8 @@ class Hub:
         """
         with self._lock:
             self._nodes.clear()
-            for mailbox in self._mailboxes:
+            for mailbox in self._all_mailboxes():
                 mailbox.close()
-            for caller in self._callers.values():
-                caller.mailbox.close()
 
     def close(self, timeout: float) -> None:
         """Wait, at most `timeout` seconds, for calls that are under way; leaves no descriptor.
@@ -268,27 +261,16 @@ class Hub:
     def after_fork(self) -> None:
         """In a child: every listener is closed, and the watcher is not told of it."""
         self._nodes.clear()
-        for mailbox in self._mailboxes:
+        for mailbox in self._all_mailboxes():
             mailbox.abandon()
-        for caller in self._callers.values():
-            caller.mailbox.abandon()
 
     # -- within ------------------------------------------------------------------------------
 
     def _runner(self, threaded: bool) -> Runner:
-        return OwnThread() if threaded else CallersLoop(self._loop())
+        return OwnThread() if threaded else CallersLoop(self.loop())
 
-    def _loop(self) -> Dispatcher:
-        """Made when it is first needed, as it has a descriptor. The lock is held."""
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher()
-        return self._dispatcher
-
-    def _caller(self, threaded: bool) -> NodeCaller:
-        """Who calls the handlers of nodes. The lock is held."""
-        if threaded not in self._callers:
-            self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
-        return self._callers[threaded]
+    def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
+        return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]
 
     def _all_callers(self) -> list[Subscription | NodeCaller]:
         return [*self._subscriptions.values(), *self._callers.values()]
