@@ -69,8 +69,8 @@ from domindex.events import Resync as Resync
 from domindex.events import ShutDown as ShutDown
 from domindex.events import Synced as Synced
 from domindex.index import Index as Index
-from domindex.listening.delivery import EventStream as EventStream
-from domindex.listening.delivery import Subscription as Subscription
+from domindex.listening.stream import EventStream as EventStream
+from domindex.listening.subscription import Subscription as Subscription
 from domindex.listening.watch import NodeWatch as NodeWatch
 from domindex.opening import XenHost as XenHost
 from domindex.opening import connect as connect

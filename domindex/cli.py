@@ -34,7 +34,7 @@ from domindex.events import (
     Resync,
     ShutDown,
 )
-from domindex.listening.delivery import EventStream
+from domindex.listening.stream import EventStream
 from domindex.opening import XenHost, connect
 from domindex.ports import Host
 

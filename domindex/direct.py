@@ -38,7 +38,7 @@ from uuid import UUID
 from domindex.core.reconcile import name_path
 from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
-from domindex.forking import register
+from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_uuid, decode_name
 from domindex.opening import XenHost
 from domindex.ports import Host, Row, Store
@@ -89,7 +89,7 @@ class Direct:
 
     def __init__(self, host: Host, timeout: float) -> None:
         self._host, self._timeout = host, timeout
-        self._lock = threading.RLock()
+        self._lock = rlock()
         self._busy = False  # a look-up is using the line
         self._inner: list[Store] = []  # lines of look-ups that interrupted another one
         self._unreadable: set[int] = set()  # domids whose unreadable name was logged
@@ -101,7 +101,7 @@ class Direct:
         except BaseException:
             self._hypervisor.close()
             raise
-        register(self)
+        register(self._after_fork)
 
     def by_id(self, domid: int, *, confirm: bool = True) -> Domain:
         """The domain with this domid.
@@ -302,11 +302,7 @@ class Direct:
         self._hypervisor.close()
 
     def _after_fork(self) -> None:
-        """In a forked child the line belongs to the parent.
-
-        The lock is made new: a thread that the child does not have may have held it.
-        """
-        self._lock = threading.RLock()
+        """In a forked child the line belongs to the parent."""
         self._forked = True
         self._ended = "these look-ups belong to the parent process; call direct.open() in the child"
 

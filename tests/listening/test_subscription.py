@@ -11,8 +11,9 @@ from contextlib import contextmanager
 import pytest
 
 from domindex.events import Event, Recovered
-from domindex.listening.delivery import Handler, Subscription
 from domindex.listening.mailbox import Mailbox
+from domindex.listening.runner import OwnThread
+from domindex.listening.subscription import Handler, Subscription
 from tests.whole.helpers import eventually
 
 LIMIT = 5.0
@@ -27,15 +28,17 @@ class Listener(Subscription):
     """A subscription of no index: events are put in here."""
 
     def __init__(
-        self, handler: Handler, forget: Callable[[Mailbox], None] = lambda _: None
+        self, handler: Handler, forget: Callable[[Mailbox[Event]], None] = lambda _: None
     ) -> None:
         self._lock = threading.RLock()
-        super().__init__(handler, lambda wake: Mailbox(self._lock, list, wake), forget)
+        self._own = OwnThread()
+        mailbox: Mailbox[Event] = Mailbox(self._lock, list, self._own.wake)
+        super().__init__(handler, mailbox, self._own, forget)
 
     @property
     def thread(self) -> threading.Thread:
-        assert self._thread is not None
-        return self._thread
+        assert self._own._thread is not None
+        return self._own._thread
 
     def put(self, events: Sequence[Event]) -> None:
         with self._lock:
@@ -44,7 +47,7 @@ class Listener(Subscription):
 
 @contextmanager
 def listening(
-    handler: Handler, forget: Callable[[Mailbox], None] = lambda _: None
+    handler: Handler, forget: Callable[[Mailbox[Event]], None] = lambda _: None
 ) -> Iterator[Listener]:
     subscription = Listener(handler, forget)
     try:
@@ -202,7 +205,7 @@ def test_put_after_close_keeps_nothing() -> None:
 
 def test_the_index_is_told_that_a_listener_has_gone() -> None:
     """Else it would put events into a dead queue for ever."""
-    gone: list[Mailbox] = []
+    gone: list[Mailbox[Event]] = []
     with listening(lambda _: None, gone.append) as subscription:
         subscription.close()
         assert gone == [subscription._mailbox]
