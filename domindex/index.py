@@ -151,13 +151,13 @@ class Index(LookUps[Stale]):
     def _carefully(
         self,
         what: str,
+        index: KeyIndex[K],
         key: Any,
-        spelled: Callable[[object], Any],
+        spelled: Callable[[object], K],
         verify: bool,
         stale: Stale | None,
     ) -> Domain:
         """A look-up that has to do more than look into a dict."""
-        index: KeyIndex[Any] = getattr(self._body.picture.table, what + "s")
         if not verify:
             return self._look_closer(what, index, key, stale)
         if stale is not None or self._stale != "serve":
