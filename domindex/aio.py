@@ -25,8 +25,8 @@ from uuid import UUID
 
 from domindex.answers import Answers
 from domindex.connect import XenHost
+from domindex.core.key import View
 from domindex.core.snapshot import Snapshot
-from domindex.core.table import View
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.errors import InvalidKey, NoEventLoop, StoreError
 from domindex.events import Event, Removed

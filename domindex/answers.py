@@ -15,9 +15,10 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Literal, TypeAlias, TypeVar
 from uuid import UUID
 
-from domindex.core.past import Past
+from domindex.core.ended import EndedLives
+from domindex.core.key import KeyIndex, View, ordered
 from domindex.core.snapshot import Snapshot
-from domindex.core.table import DomainTable, Keyed, View, ordered
+from domindex.core.table import DomainTable
 from domindex.domain import Domain, OSType, as_domid, as_name, as_text, as_uuid
 from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive, StoreError
 from domindex.events import Removed
@@ -62,7 +63,7 @@ class Answers(ABC):
         self.names = self._table.names.view
         self.uuids = self._table.uuids.view
         self.domids = self._table.domids.view
-        self._past = Past()
+        self._past = EndedLives()
         self._snapshot = Snapshot({}, -1)
         self._ended = ""  # why every call is refused from now on
 
@@ -366,12 +367,12 @@ class Answers(ABC):
         """Domids whose name xenstored does not give, and why."""
 
     @abstractmethod
-    def _verified(self, keyed: Keyed[K], key: K) -> Domain:
+    def _verified(self, keyed: KeyIndex[K], key: K) -> Domain:
         """P7: an answer that the hypervisor agrees with, or a proven absence, after it did not."""
 
     # -- within ------------------------------------------------------------------------------
 
-    def _closer(self, what: str, keyed: Keyed[K], key: K, stale: Stale | None = None) -> Domain:
+    def _closer(self, what: str, keyed: KeyIndex[K], key: K, stale: Stale | None = None) -> Domain:
         """A closer look at a key that its view does not hold: the slow path of every look-up."""
         with self._lock:
             self._check(stale)
@@ -395,7 +396,7 @@ class Answers(ABC):
     def _with_care(
         self,
         what: str,
-        keyed: Keyed[K],
+        keyed: KeyIndex[K],
         key: Any,
         spelt: Callable[[object], K],
         verify: bool,
@@ -411,16 +412,16 @@ class Answers(ABC):
                 if what == "name":
                     self._check_names(keyed.holders(spelt(key)), stale)
         try:
-            domain = keyed.held.get(key)
+            domain = keyed.unique.get(key)
         except TypeError:  # unhashable: `spelt` says what is wrong with it
             domain = None
         if domain is None:
-            domain = keyed.held.get(key := spelt(key))
+            domain = keyed.unique.get(key := spelt(key))
         if domain is not None and self._confirms(domain):
             return domain
         return self._verified(keyed, key)
 
-    def _all(self, keyed: Keyed[K], key: K) -> tuple[Domain, ...]:
+    def _all(self, keyed: KeyIndex[K], key: K) -> tuple[Domain, ...]:
         with self._lock:
             self._check()
             holders = keyed.holders(key)

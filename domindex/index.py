@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Final, Self
 
 from domindex.answers import K, Stale
+from domindex.core.key import KeyIndex
 from domindex.core.nodes import Node, Value
-from domindex.core.table import Change, Keyed
+from domindex.core.table import Change
 from domindex.domain import Domain, DomainInfo, Life, as_domid
 from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
@@ -357,8 +358,8 @@ class Index(Waits):
             queues = tuple(mailbox.pending for mailbox in self._mailboxes)
             return Stats(
                 domains=len(self._table),
-                names=len(self._table.names.held),
-                uuids=len(self._table.uuids.held),
+                names=len(self._table.names.unique),
+                uuids=len(self._table.uuids.unique),
                 generation=self.generation,
                 live=self.live,
                 age=self.age,
@@ -509,10 +510,10 @@ class Index(Waits):
 
     # -- within: verifying -------------------------------------------------------------------
 
-    def _verified(self, keyed: Keyed[K], key: K) -> Domain:
+    def _verified(self, keyed: KeyIndex[K], key: K) -> Domain:
         for _ in range(_VERIFIES):
             self.refresh()
-            domain = keyed.held.get(key)
+            domain = keyed.unique.get(key)
             if domain is None:
                 break
             if self._confirms(domain):

@@ -79,7 +79,7 @@ class Waits(Answers):
     def _refresher(self, timeout: float, names: bool) -> Look[int]:
         """What `refresh` waits for. Making it asks the watcher."""
         self._check_open()
-        ticket = self._watcher.ask(names=names)
+        ticket = self._watcher.request_refresh(names=names)
 
         def look(last: bool) -> int | None:
             self._check_open()

@@ -27,7 +27,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
 from domindex.core.nodes import Node, Value
-from domindex.core.reconcile import NAMES, SPECIAL, Held, Reconciler, name_path
+from domindex.core.reconcile import NAMES, SPECIAL, Reconciler, Records, name_path
 from domindex.core.table import Change
 from domindex.domain import Life
 from domindex.errors import (
@@ -66,7 +66,7 @@ _ENDS_IT = (AccessDenied, NotControlDomain, UnknownXen)
 class Watcher:
     """Follows `host` and hands what is certain to `take`, from its own thread.
 
-    held: what the table holds, as `take` has left it.
+    records: what the table holds, as `take` has left it.
     take(changes, events, inferred): the changes for the table, and events of the line that
     follow them. tell(values): of other nodes that are followed. Both called under no lock.
     """
@@ -75,7 +75,7 @@ class Watcher:
         self,
         host: Host,
         hypervisor: Hypervisor,
-        held: Held,
+        records: Records,
         take: Callable[[Sequence[Change], Sequence[Event], bool], None],
         tell: Callable[[Sequence[tuple[Node, Value]]], None],
         timing: Timing,
@@ -83,10 +83,12 @@ class Watcher:
         self._host = host
         self._hypervisor = hypervisor
         self._take, self._tell = take, tell
-        self._wishes: deque[tuple[Life | None, Node]] = deque()  # None: do not follow any more
+        self._follow_requests: deque[tuple[Life | None, Node]] = (
+            deque()
+        )  # None: do not follow any more
         self._timing = timing
         self._patience = max(timing.probe + timing.request, _LEAST_PATIENCE)
-        self._reconciler = Reconciler(held)
+        self._reconciler = Reconciler(records)
         self._left: set[int] | None = set()  # what the last pass left for the next
         self._state = threading.Condition()  # guards what other threads wait for, below
         self._store: Store | None = None
@@ -146,7 +148,7 @@ class Watcher:
                         raise cause
                     raise TimedOut(f"the first look at the host took longer than {timeout} s")
 
-    def ask(self, *, names: bool = False) -> int:
+    def request_refresh(self, *, names: bool = False) -> int:
         """Ask for a refresh, and wait for nothing: the ticket that `answered` will reach.
 
         Then every change that was complete before this call is taken in. `take` is called
@@ -161,14 +163,14 @@ class Watcher:
 
     def follow(self, life: Life, node: Node) -> None:
         """Follow a node as long as this life lasts: `tell` its value now and at each change."""
-        self._wish(life, node)
+        self._request_follow(life, node)
 
     def drop(self, node: Node) -> None:
         """Follow it no longer."""
-        self._wish(None, node)
+        self._request_follow(None, node)
 
-    def _wish(self, life: Life | None, node: Node) -> None:
-        self._wishes.append((life, node))
+    def _request_follow(self, life: Life | None, node: Node) -> None:
+        self._follow_requests.append((life, node))
         with self._state:
             self._poke()
 
@@ -262,7 +264,7 @@ class Watcher:
                     return
             self._noticed, self._moved = False, time.monotonic()
             self._reconciler.new_line()
-            self._wished()  # a node that xenstored refuses may have been given up
+            self._take_follow_requests()  # a node that xenstored refuses may have been given up
             self._set_watches(store)
             self._left = None  # what the first list lacks by a fault, the second one has
             self._pass(store, None, thorough=True, inferred=True)
@@ -396,18 +398,18 @@ class Watcher:
         if events:
             self.events += len(events)
             self._heard_at = time.monotonic()
-        scope = self._reconciler.fired(events, late=late)
-        if self._wishes:
-            scope = _joined(scope, self._wished())
+        scope = self._reconciler.on_watch_events(events, late=late)
+        if self._follow_requests:
+            scope = _joined(scope, self._take_follow_requests())
         if self._left is None or self._left:
             scope, self._left = _joined(scope, self._left), set()
         return scope
 
-    def _wished(self) -> set[int]:
+    def _take_follow_requests(self) -> set[int]:
         """Do what was wished about nodes; the domids to look at for it."""
         scope: set[int] = set()
-        while self._wishes:
-            life, node = self._wishes.popleft()
+        while self._follow_requests:
+            life, node = self._follow_requests.popleft()
             if life is None:
                 self._reconciler.nodes.drop(node)
                 scope.add(node.domid)
@@ -443,7 +445,7 @@ class Watcher:
             ids = self._unique_ids(rows, thorough)
             reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
             told += self._publish(inferred)
-            if known := reconciler.nodes.take():
+            if known := reconciler.nodes.certain_values():
                 self._tell(known)
             thorough = False
             self._get_on()
@@ -471,7 +473,7 @@ class Watcher:
         if unreadable:
             # Nobody may miss a name before it is known to be unreadable.
             self.unreadable = {**before, **unreadable}
-        if changes := self._reconciler.take():
+        if changes := self._reconciler.certain_changes():
             self._take(changes, (), inferred)
             self._born += [new.domid for old, new in changes if old is None and new is not None]
             if self._heard_at is not None:
@@ -484,7 +486,7 @@ class Watcher:
 
     def _watch(self, store: Store) -> None:
         """Set and drop the watches of names and nodes."""
-        unwatch, watch = self._reconciler.ask()
+        unwatch, watch = self._reconciler.pending_watches()
         if unwatch:
             store.unwatch(unwatch)
         if watch:
@@ -510,7 +512,7 @@ class Watcher:
             for path, value in zip(paths, values, strict=True):
                 if isinstance(value, StoreError):
                     self._refused(path, value)
-        self._reconciler.heard(
+        self._reconciler.on_values(
             zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
         )
 

@@ -88,7 +88,7 @@ class Nodes:
         """Read those again whose watch was refused."""
         self._dirty.update(node for node, followed in self._followed.items() if followed.refused)
 
-    def fired(self, token: bytes) -> int | None:
+    def on_watch_event(self, token: bytes) -> int | None:
         """An event came. The domid, None if the token is nobody's."""
         node = self._tokens.get(token)
         if node is None:
@@ -96,7 +96,7 @@ class Nodes:
         self._dirty.add(node)
         return node.domid
 
-    def ask(self) -> tuple[list[Watch], list[Watch]]:
+    def pending_watches(self) -> tuple[list[Watch], list[Watch]]:
         """What to unwatch and what to watch, once: the caller sends it or drops the line."""
         unwatch, self._unwatch = self._unwatch, []
         watch = []
@@ -123,7 +123,7 @@ class Nodes:
         return bool(self._dirty)
 
     def unread(self) -> list[Node]:
-        """What is to be read now, once all that `ask` gave is acknowledged."""
+        """What is to be read now, once all that `pending_watches` gave is acknowledged."""
         asked = sorted(
             node
             for node in self._dirty
@@ -132,7 +132,7 @@ class Nodes:
         self._dirty.difference_update(asked)
         return asked
 
-    def heard(self, node: Node, value: Value) -> None:
+    def on_value(self, node: Node, value: Value) -> None:
         """The value of one that `unread` asked for."""
         self._followed[node].heard = value
 
@@ -144,7 +144,7 @@ class Nodes:
                 self._values.append((node, cast(Value, followed.heard)))
                 followed.heard = _UNREAD
 
-    def take(self) -> list[tuple[Node, Value]]:
+    def certain_values(self) -> list[tuple[Node, Value]]:
         """The values that have become certain, once each."""
         values, self._values = self._values, []
         return values

@@ -5,7 +5,7 @@ One pass of the watcher goes round this loop until there is nothing left to ask:
     hypervisor lists  --see()-->   lives begun and ended; names heard before are confirmed
     watch / unwatch   <--ask()---  what to tell xenstore, which names to read
     xenstore answers  --heard()->  names, not yet believed
-    table, listeners  <--take()--  the changes that have become certain
+    table, listeners  <--certain_changes()--  the changes that have become certain
 
 Four rules hold it up.
 Rule 1: a name is believed only if the hypervisor still lists its life after the read.
@@ -48,7 +48,7 @@ _SPECIAL_TOKENS: Final = tuple(watch.token for watch in SPECIAL)
 _NAMES_TOKEN: Final = NAMES.token
 
 
-class Held(Protocol):
+class Records(Protocol):
     """The table, as far as it is asked here: a dict by domid would do."""
 
     def get(self, domid: int, /) -> Domain | None: ...
@@ -58,11 +58,11 @@ class Held(Protocol):
 class Reconciler:
     """Follows every life from its first row to its last. Driven by one thread.
 
-    held: the table. What `take` gives must be in it before the next `take`.
+    records: the table. It must hold what `certain_changes` gave before that is called again.
     """
 
-    def __init__(self, held: Held) -> None:
-        self._held = held
+    def __init__(self, records: Records) -> None:
+        self._records = records
         self._lives: dict[int, Tracked] = {}
         self._last = LastList()
         # What a list shows anew and what it lacks: each is asked for before `see`, and by it.
@@ -114,7 +114,7 @@ class Reconciler:
         # Whatever the last pass left half done:
         self._news_of = self._lacking = None
         self._last.keep([self._lives[domid].row for domid in sorted(self._lives)], None)
-        self._touched.update(self._lives, self._held.keys())
+        self._touched.update(self._lives, self._records.keys())
         self.doubt_names()
         self.nodes.new_line()
 
@@ -146,7 +146,7 @@ class Reconciler:
 
     # -- facts in ---------------------------------------------------------------------------
 
-    def fired(self, events: Collection[Watch], *, late: bool = False) -> set[int] | None:
+    def on_watch_events(self, events: Collection[Watch], *, late: bool = False) -> set[int] | None:
         """Take watch events in. The domids to look at, or None for the whole list.
 
         late: they were taken in between a list and `see` of it, so that what they tell of may
@@ -173,7 +173,7 @@ class Reconciler:
                     told_of.add(domid)
             elif token == _NAMES_TOKEN:
                 whole |= self._fired_below(path, scope)
-            elif (owner := self.nodes.fired(token)) is not None:
+            elif (owner := self.nodes.on_watch_event(token)) is not None:
                 scope.add(owner)
         if stirred or told_of:
             self._told_of |= told_of
@@ -205,7 +205,7 @@ class Reconciler:
         self._fired.add(domid)
 
     def refused(self, watch: Watch, error: StoreError) -> None:
-        """A watch that `ask` gave is not set."""
+        """A watch that `pending_watches` gave is not set."""
         domid = self._tokens.pop(watch.token, None)
         if domid is None:
             self.nodes.refused(watch.token)
@@ -309,7 +309,7 @@ class Reconciler:
         if told_of or stirred:
             self._late = set(), False
 
-    def heard(
+    def on_values(
         self,
         names: Iterable[tuple[int, Value]],
         nodes: Iterable[tuple[Node, Value]] = (),
@@ -319,12 +319,12 @@ class Reconciler:
             self._lives[domid].heard = decode_name(raw) if isinstance(raw, bytes) else raw
             self._unconfirmed.add(domid)
         for node, value in nodes:
-            self.nodes.heard(node, value)
+            self.nodes.on_value(node, value)
             self._unconfirmed.add(node.domid)
 
     # -- questions and changes out -----------------------------------------------------------
 
-    def ask(self) -> tuple[list[Watch], list[Watch]]:
+    def pending_watches(self) -> tuple[list[Watch], list[Watch]]:
         """What to unwatch and what to watch, once: the caller sends it or drops the line."""
         unwatch, self._unwatch = self._unwatch, []
         watch = []
@@ -335,7 +335,7 @@ class Reconciler:
             self._tokens[token] = domid
             watch.append(Watch(name_path(domid), token))
         self._unwatched.clear()
-        unwatch_nodes, watch_nodes = self.nodes.ask()
+        unwatch_nodes, watch_nodes = self.nodes.pending_watches()
         return unwatch + unwatch_nodes, watch + watch_nodes
 
     def newborn(self) -> list[int]:
@@ -356,17 +356,17 @@ class Reconciler:
         return bool(self._dirty) or self.nodes.dirty
 
     def unread(self) -> list[int]:
-        """Domids whose names are to be read now, once all that `ask` gave is acknowledged."""
+        """Domids whose names are to be read now, once all of `pending_watches` is answered."""
         asked = sorted(self._dirty)
         self._dirty.clear()
         return asked
 
-    def take(self) -> list[Change]:
+    def certain_changes(self) -> list[Change]:
         """The changes that are certain, once each. The caller applies them to the table."""
         changes: list[Change] = []
         touched, self._touched = sorted(self._touched), set()
         for domid in touched:
-            old = self._held.get(domid)
+            old = self._records.get(domid)
             tracked = self._lives.get(domid)
             if tracked is not None and not tracked.believed:
                 self._touched.add(domid)  # its name is on the way; till then the old life stays

@@ -49,7 +49,7 @@ class Watcher:
         return self.take()
 
     def take(self) -> list[Change]:
-        changes = self.reconciler.take()
+        changes = self.reconciler.certain_changes()
         for old, _ in changes:
             if old is not None:
                 assert self.held.pop(old.domid) == old
@@ -60,7 +60,7 @@ class Watcher:
         return changes
 
     def ask(self) -> tuple[list[Watch], list[Watch]]:
-        unwatch, watch = self.reconciler.ask()
+        unwatch, watch = self.reconciler.pending_watches()
         for old in unwatch:
             self.unwatched.append(old)
             if self.watches.get(old.path) == old:
@@ -71,11 +71,11 @@ class Watcher:
     def read(self, **names: Value) -> list[int]:
         """Answer what is unread, `d7=b"web"` for domid 7; those not given have no node."""
         unread = self.reconciler.unread()
-        self.reconciler.heard([(domid, names.get(f"d{domid}")) for domid in unread])
+        self.reconciler.on_values([(domid, names.get(f"d{domid}")) for domid in unread])
         return unread
 
     def fire(self, *domids: int) -> set[int] | None:
-        return self.reconciler.fired([self.watches[name_path(domid)] for domid in domids])
+        return self.reconciler.on_watch_events([self.watches[name_path(domid)] for domid in domids])
 
     def settle(
         self, *rows: Row, ids: Mapping[int, int | None] | None = None, **names: Value

@@ -102,10 +102,10 @@ def test_a_newborn_that_was_read_before_its_handle_was_set_is_newborn_again(
     """P1, rule 4: before it is watched; it is told of once, with its uuid and its name."""
     nil = row(7)._replace(handle=NIL_UUID.bytes)
     watcher.see(nil)
-    watcher.reconciler.heard([(7, b"draft")])
+    watcher.reconciler.on_values([(7, b"draft")])
     assert watcher.see(row(7, 1), scope={7}) == []
     assert watcher.reconciler.newborn() == [7]
-    watcher.reconciler.heard([(7, b"web")])
+    watcher.reconciler.on_values([(7, b"web")])
     ((old, _),) = watcher.see(row(7, 1), scope={7})
     assert old is None
     assert pairs(watcher) == {(1, "web")}
@@ -130,7 +130,7 @@ def test_domain_0_goes_on_whatever_happens_to_it(watcher: Watcher) -> None:
     watcher.settle(row(0, 1, cpu_time=10**12), d0=b"Domain-0")
     old = watcher.held[0]
     watcher.fire(0)
-    watcher.reconciler.fired([RELEASE])
+    watcher.reconciler.on_watch_events([RELEASE])
     watcher.settle(row(0, 2), d0=b"host")
     assert watcher.held[0].life == old.life
     assert pairs(watcher) == {(2, "host")}
@@ -231,7 +231,7 @@ def test_an_end_that_may_be_its_own_makes_another_handle_another_life(
     watcher: Watcher, calm: Domain, event: Watch, same: bool, scope: bool
 ) -> None:
     """P3: for toolstacks that never clear nodes; it never ran, so nothing else vouches for it."""
-    watcher.reconciler.fired([event])
+    watcher.reconciler.on_watch_events([event])
     assert (look(watcher, row(7, 2), scope=scope).life == calm.life) is same
 
 
@@ -240,7 +240,7 @@ def test_an_end_is_forgotten_with_the_next_look(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: that look saw what it was about."""
-    watcher.reconciler.fired([event])
+    watcher.reconciler.on_watch_events([event])
     assert look(watcher, row(7, 1), scope=False) is calm
     assert look(watcher, row(7, 2), scope=False).life == calm.life
 
@@ -250,7 +250,7 @@ def test_an_end_is_not_forgotten_with_a_look_at_others(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: it may have been about this one."""
-    watcher.reconciler.fired([event])
+    watcher.reconciler.on_watch_events([event])
     watcher.see(row(8), scope={8})
     assert look(watcher, row(7, 2), scope=True).life != calm.life
 
@@ -261,7 +261,9 @@ def test_an_event_after_the_list_counts_for_the_next_look(
     watcher: Watcher, calm: Domain, event: Watch, scope: bool
 ) -> None:
     """P3: what it tells of may have come after the list that is taken in now."""
-    assert watcher.reconciler.fired([event], late=True) == (None if event is RELEASE else {7})
+    assert watcher.reconciler.on_watch_events([event], late=True) == (
+        None if event is RELEASE else {7}
+    )
     watcher.see(row(7, 1), *([] if scope else [row(8)]), scope={7} if scope else None)
     assert look(watcher, row(7, 2), scope=scope).life != calm.life
 
@@ -271,7 +273,7 @@ def test_an_event_after_the_list_counts_for_that_list_too(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: or before it."""
-    watcher.reconciler.fired([event], late=True)
+    watcher.reconciler.on_watch_events([event], late=True)
     assert look(watcher, row(7, 2), scope=False).life != calm.life
 
 
@@ -280,7 +282,7 @@ def test_an_event_after_the_list_counts_for_no_look_but_the_next(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: two lists later it is seen, as any other."""
-    watcher.reconciler.fired([event], late=True)
+    watcher.reconciler.on_watch_events([event], late=True)
     for _ in range(2):
         watcher.see(row(7, 1), row(8))
     assert look(watcher, row(7, 2), scope=False).life == calm.life
@@ -288,7 +290,7 @@ def test_an_event_after_the_list_counts_for_no_look_but_the_next(
 
 def test_the_name_s_own_event_after_the_list_is_not_lost(watcher: Watcher, calm: Domain) -> None:
     """P2, P3: it breaks the silence for this list, and asks for the name."""
-    watcher.reconciler.fired([watcher.watches[name_path(7)]], late=True)
+    watcher.reconciler.on_watch_events([watcher.watches[name_path(7)]], late=True)
     assert look(watcher, row(7, 2), scope=False).life != calm.life
     assert pairs(watcher) == {(2, "web"), (108, "db")}
 

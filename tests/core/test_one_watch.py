@@ -21,7 +21,7 @@ def watcher(watcher: Watcher) -> Watcher:
 
 
 def fire(watcher: Watcher, *paths: bytes) -> set[int] | None:
-    return watcher.reconciler.fired([Watch(path, NAMES.token) for path in paths])
+    return watcher.reconciler.on_watch_events([Watch(path, NAMES.token) for path in paths])
 
 
 def test_nothing_is_watched_or_unwatched_for_one_domain(watcher: Watcher) -> None:
@@ -123,6 +123,6 @@ def test_events_of_several_domains_are_one_look(watcher: Watcher) -> None:
     """P11: and one that is about all of them asks for the whole list, in any order."""
     birth = Watch(b"@introduceDomain/9", b"introduce")
     events = [Watch(b"/local/domain/%d/name" % domid, NAMES.token) for domid in (7, 8)]
-    assert watcher.reconciler.fired([*events, birth]) == {7, 8, 9}
-    assert watcher.reconciler.fired([NAMES, *events]) is None
-    assert watcher.reconciler.fired([*events, NAMES]) is None
+    assert watcher.reconciler.on_watch_events([*events, birth]) == {7, 8, 9}
+    assert watcher.reconciler.on_watch_events([NAMES, *events]) is None
+    assert watcher.reconciler.on_watch_events([*events, NAMES]) is None

@@ -43,7 +43,7 @@ def test_a_newborn_may_be_read_before_it_is_watched(watcher: Watcher) -> None:
     watcher.settle(row(3), d3=b"db")
     watcher.see(row(3), row(7))
     assert watcher.reconciler.newborn() == [7]
-    watcher.reconciler.heard([(7, b"draft")])
+    watcher.reconciler.on_values([(7, b"draft")])
     assert watcher.reconciler.newborn() == []
     watcher.see(row(7), scope={7})
     assert names(watcher) == {3: "db", 7: "draft"}
@@ -56,7 +56,7 @@ def test_a_newborn_may_be_read_before_it_is_watched(watcher: Watcher) -> None:
 def test_a_newborn_that_was_read_and_replaced_is_newborn_again(watcher: Watcher) -> None:
     """P1: what was read may be of either life."""
     watcher.see(row(7, 1))
-    watcher.reconciler.heard([(7, b"old")])
+    watcher.reconciler.on_values([(7, b"old")])
     watcher.see(row(7, 2), scope={7})
     assert watcher.held == {}
     assert watcher.reconciler.newborn() == [7]
@@ -144,7 +144,7 @@ def test_a_read_sent_before_an_event_came_never_answers_it(watcher: Watcher) -> 
     watcher.fire(7)
     (asked,) = watcher.reconciler.unread()  # the read is sent ...
     watcher.fire(7)  # ... the event comes ...
-    watcher.reconciler.heard([(asked, b"b")])  # ... and then the answer
+    watcher.reconciler.on_values([(asked, b"b")])  # ... and then the answer
     watcher.see(row(7), scope={7})
     assert watcher.read(d7=b"c") == [7]
     watcher.see(row(7), scope={7})
@@ -439,7 +439,7 @@ def test_a_special_event_without_a_domid_asks_for_the_whole_list(
     watcher: Watcher, event: Watch
 ) -> None:
     """Up to Xen 4.21 it says only that something happened."""
-    assert watcher.reconciler.fired([event]) is None
+    assert watcher.reconciler.on_watch_events([event]) is None
 
 
 def test_a_special_event_with_a_domid_asks_for_that_domain(watcher: Watcher) -> None:
@@ -450,14 +450,14 @@ def test_a_special_event_with_a_domid_asks_for_that_domain(watcher: Watcher) -> 
         Watch(b"@releaseDomain/4", b"release"),
         watcher.watches[name_path(7)],
     ]
-    assert watcher.reconciler.fired(events) == {3, 4, 7}
-    assert watcher.reconciler.fired([*events, RELEASE]) is None
+    assert watcher.reconciler.on_watch_events(events) == {3, 4, 7}
+    assert watcher.reconciler.on_watch_events([*events, RELEASE]) is None
 
 
 def test_with_a_whole_list_to_come_name_events_still_count(watcher: Watcher) -> None:
     """The list tells nothing of names."""
     watcher.settle(row(7))
-    assert watcher.reconciler.fired([RELEASE, watcher.watches[name_path(7)]]) is None
+    assert watcher.reconciler.on_watch_events([RELEASE, watcher.watches[name_path(7)]]) is None
     assert watcher.read(d7=b"web") == [7]
 
 
@@ -471,13 +471,16 @@ def test_with_a_whole_list_to_come_name_events_still_count(watcher: Watcher) -> 
 )
 def test_a_depth_that_makes_no_sense_asks_for_the_whole_list(watcher: Watcher, path: bytes) -> None:
     """P12: bytes from xenstore are untrusted; when in doubt, look at everything."""
-    assert watcher.reconciler.fired([Watch(path, b"release")]) is None
+    assert watcher.reconciler.on_watch_events([Watch(path, b"release")]) is None
 
 
 @pytest.mark.parametrize("domid", [0x7FF0, 0x7FFF, 65535, 65536, 99999])
 def test_a_domid_that_no_domain_can_have_is_not_looked_at(watcher: Watcher, domid: int) -> None:
     """P12: the hypervisor port refuses such a domid with an error that is none of the host's."""
-    assert watcher.reconciler.fired([Watch(b"@releaseDomain/%d" % domid, b"release")]) is None
+    assert (
+        watcher.reconciler.on_watch_events([Watch(b"@releaseDomain/%d" % domid, b"release")])
+        is None
+    )
 
 
 def test_events_of_dead_lives_and_of_nobody_are_passed_over(watcher: Watcher) -> None:
@@ -486,8 +489,8 @@ def test_events_of_dead_lives_and_of_nobody_are_passed_over(watcher: Watcher) ->
     dead = watcher.watches[name_path(7)]
     watcher.fire(7)
     watcher.settle(row(7, 2), d7=b"new")
-    assert watcher.reconciler.fired([dead]) == set()
-    assert watcher.reconciler.fired([Watch(b"/local/domain/7/name", b"else")]) == set()
+    assert watcher.reconciler.on_watch_events([dead]) == set()
+    assert watcher.reconciler.on_watch_events([Watch(b"/local/domain/7/name", b"else")]) == set()
     assert watcher.reconciler.unread() == []
     assert watcher.fire(7) == {7}
 
@@ -514,7 +517,7 @@ def test_a_new_line_watches_and_reads_everything_again(watcher: Watcher) -> None
     unwatch, watch = watcher.ask()
     assert unwatch == []
     assert [w.path for w in watch] == [name_path(7), name_path(8)]
-    assert watcher.reconciler.fired(before.values()) == set()
+    assert watcher.reconciler.on_watch_events(before.values()) == set()
     assert watcher.read(d7=b"web", d8=b"sql") == [7, 8]
     watcher.see(row(7), row(8))
     assert names(watcher) == {7: "web", 8: "sql"}
@@ -739,10 +742,10 @@ def test_a_row_that_comes_again_confirms_what_was_read_of_other_nodes(watcher: W
     reconciler, node = watcher.reconciler, Node(7, b"/local/domain/7/memory/target")
     assert reconciler.follow(watcher.held[7].life, node)
     watcher.ask()
-    reconciler.heard((), [(asked, b"1024") for asked in reconciler.nodes.unread()])
-    assert reconciler.nodes.take() == []
+    reconciler.on_values((), [(asked, b"1024") for asked in reconciler.nodes.unread()])
+    assert reconciler.nodes.certain_values() == []
     watcher.see(zero, seven)
-    assert reconciler.nodes.take() == [(node, b"1024")]
+    assert reconciler.nodes.certain_values() == [(node, b"1024")]
 
 
 def test_a_node_that_is_not_read_yet_tells_nothing(watcher: Watcher) -> None:
@@ -756,6 +759,6 @@ def test_a_node_that_is_not_read_yet_tells_nothing(watcher: Watcher) -> None:
     assert reconciler.nodes.unread() == nodes
     watcher.fire(7)
     watcher.read(d7=b"web")
-    reconciler.heard((), [(nodes[1], b"1024")])
+    reconciler.on_values((), [(nodes[1], b"1024")])
     watcher.see(row(7))
-    assert reconciler.nodes.take() == [(nodes[1], b"1024")]
+    assert reconciler.nodes.certain_values() == [(nodes[1], b"1024")]

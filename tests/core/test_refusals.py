@@ -100,7 +100,7 @@ def test_a_name_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) 
     """P9, P2: it alone, and no watch is set or dropped for it."""
     refused = unwatchable(watcher)
     assert watcher.reconciler.unwatchable == {7: FULL}
-    assert watcher.reconciler.fired([refused]) == set()
+    assert watcher.reconciler.on_watch_events([refused]) == set()
     for name in ("www", "wiki"):
         assert watcher.reconciler.unread() == []
         watcher.reconciler.doubt_unwatched()
@@ -177,7 +177,7 @@ def follow(watcher: Watcher) -> Watch:
 def hear(watcher: Watcher, value: bytes | StoreError) -> list[Node]:
     """Answer what is unread of other nodes, and have it confirmed."""
     unread = watcher.reconciler.nodes.unread()
-    watcher.reconciler.heard((), [(node, value) for node in unread])
+    watcher.reconciler.on_values((), [(node, value) for node in unread])
     watcher.see(row(7))
     return unread
 
@@ -186,11 +186,11 @@ def test_a_node_that_may_not_be_read_is_told_as_that(watcher: Watcher) -> None:
     """P9: to its watcher, in its turn; the name and the next value come as ever."""
     watch = follow(watcher)
     assert hear(watcher, CORRUPT) == [TARGET]
-    assert watcher.reconciler.nodes.take() == [(TARGET, CORRUPT)]
+    assert watcher.reconciler.nodes.certain_values() == [(TARGET, CORRUPT)]
     assert watcher.reconciler.unreadable == {}
-    assert watcher.reconciler.fired([watch]) == {7}
+    assert watcher.reconciler.on_watch_events([watch]) == {7}
     hear(watcher, b"1024")
-    assert watcher.reconciler.nodes.take() == [(TARGET, b"1024")]
+    assert watcher.reconciler.nodes.certain_values() == [(TARGET, b"1024")]
 
 
 def test_a_node_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) -> None:
@@ -199,12 +199,12 @@ def test_a_node_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) 
     watcher.reconciler.refused(watch, FULL)
     assert watcher.reconciler.unwatchable == {}
     assert hear(watcher, b"1024") == [TARGET]
-    assert watcher.reconciler.fired([watch]) == set()
+    assert watcher.reconciler.on_watch_events([watch]) == set()
     assert not watcher.reconciler.reads
     watcher.reconciler.doubt_unwatched()
     assert watcher.ask() == ([], [])
     assert hear(watcher, b"2048") == [TARGET]
-    assert watcher.reconciler.nodes.take() == [(TARGET, b"1024"), (TARGET, b"2048")]
+    assert watcher.reconciler.nodes.certain_values() == [(TARGET, b"1024"), (TARGET, b"2048")]
     watcher.reconciler.nodes.drop(TARGET)
     assert watcher.ask() == ([], [])
     watcher.reconciler.doubt_unwatched()
@@ -225,6 +225,6 @@ def test_a_node_that_may_not_be_watched_is_asked_for_again_with_all(
     assert hear(watcher, b"2048") == [TARGET]
     watcher.reconciler.doubt_unwatched()
     assert watcher.reconciler.nodes.unread() == []
-    assert watcher.reconciler.fired([again]) == {7}
+    assert watcher.reconciler.on_watch_events([again]) == {7}
     watcher.reconciler.nodes.drop(TARGET)
     assert watcher.ask()[0] == [again]

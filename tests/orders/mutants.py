@@ -27,14 +27,14 @@ class Mutant(NamedTuple):
     kind: str
 
 
-heard, take, confirm = Reconciler.heard, Reconciler.take, Reconciler._confirm
+on_values, certain, confirm = Reconciler.on_values, Reconciler.certain_changes, Reconciler._confirm
 read, events = Watcher._read, Watcher._events
-born, node_heard = Tracked.__init__, Nodes.heard
+born, node_heard = Tracked.__init__, Nodes.on_value
 
 
 def believed_without_a_look(self: Reconciler, names: Iterable[Any], nodes: Any = ()) -> None:
     asked = [*names]
-    heard(self, asked, nodes)
+    on_values(self, asked, nodes)
     for domid, _ in asked:
         self._believe(domid, self._lives[domid])
 
@@ -59,10 +59,10 @@ def fit_from_birth(self: Tracked, row: Row, unique_id: int | None, first_seen: f
 def old_one_first(self: Reconciler) -> list[Change]:
     gone: list[Change] = []
     for domid in self._touched:
-        old, tracked = self._held.get(domid), self._lives.get(domid)
+        old, tracked = self._records.get(domid), self._lives.get(domid)
         if old and tracked and not tracked.believed and not tracked.is_of(old.life):
             gone.append((old, None))
-    return gone + take(self)
+    return gone + certain(self)
 
 
 def forgets_what_fires_meanwhile(
@@ -140,10 +140,10 @@ def only_a_sign_of_life(self: Watcher, store: Store) -> None:
 
 MUTANTS = {
     "rule 1: a name is believed at once": Mutant(
-        Reconciler, "heard", believed_without_a_look, "reused after a release", "plain"
+        Reconciler, "on_values", believed_without_a_look, "reused after a release", "plain"
     ),
     "rule 1: a node is believed at once": Mutant(
-        Nodes, "heard", told_without_a_look, "a node of the next life", "plain"
+        Nodes, "on_value", told_without_a_look, "a node of the next life", "plain"
     ),
     "rule 2: an answer comes before its event": Mutant(
         Watcher, "_read", answered_before_it_fired, "renames", "plain"
@@ -152,7 +152,7 @@ MUTANTS = {
         Tracked, "__init__", fit_from_birth, "reused twice", "plain"
     ),
     "rule 3: the old life goes first": Mutant(
-        Reconciler, "take", old_one_first, "reused by XAPI", "ids"
+        Reconciler, "certain_changes", old_one_first, "reused by XAPI", "ids"
     ),
     "rule 4: a name outlives a handle": Mutant(
         Reconciler, "_confirm", name_stays_heard, "names about a handle", "ids"

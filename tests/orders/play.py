@@ -259,7 +259,7 @@ class Play:
 
     def refresh(self) -> None:
         """Another thread asks for one."""
-        self.refreshes.append((self.watcher.ask(), len(self.truth) - 1))
+        self.refreshes.append((self.watcher.request_refresh(), len(self.truth) - 1))
 
     def follow(self, domid: int, path: str) -> None:
         """Another thread follows a node of a domain that it has found in the table."""

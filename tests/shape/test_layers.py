@@ -37,7 +37,7 @@ ALLOWED_ONLY_IN = {
     "listening.mailbox": {"contextlib", "itertools", "logging", "threading", "time"},
     "listening.waiting": {"contextlib", "functools", "threading", "time"},
     "listening.watch": {"threading"},
-    "core.past": {"time"},
+    "core.ended": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "answers": {"abc", "contextlib", "fnmatch", "threading"},
 }
@@ -45,7 +45,15 @@ ALLOWED_ONLY_IN = {
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("domain", "errors", "stats", "options", "forking"),  # values
     ("events", "ports"),  # shapes
-    ("core.grouping", "core.listed", "core.lives", "core.nodes", "core.past"),  # pure core
+    (
+        "core.grouping",
+        "core.listed",
+        "core.lives",
+        "core.nodes",
+        "core.ended",
+        "core.key",
+        "core.scope",
+    ),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
     ("listening.callbacks", "listening.reboots", "listening.waiting"),
