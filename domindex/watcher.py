@@ -26,8 +26,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from domindex.core.nodes import Node, Value
-from domindex.core.reconcile import NAMES, SPECIAL, Reconciler, Records, name_path
+from domindex.core.nodes import Followed, Node, Value
+from domindex.core.reconcile import NAMES, SPECIAL, Reconciler, Records
+from domindex.core.scope import Scope
 from domindex.core.table import Change
 from domindex.domain import Life
 from domindex.errors import (
@@ -89,7 +90,7 @@ class Watcher:
         self._timing = timing
         self._patience = max(timing.probe + timing.request, _LEAST_PATIENCE)
         self._reconciler = Reconciler(records)
-        self._left: set[int] | None = set()  # what the last pass left for the next
+        self._left = Scope()  # what the last pass left for the next
         self._state = threading.Condition()  # guards what other threads wait for, below
         self._store: Store | None = None
         self._next: Store | None = None  # a line that is open and will follow this one
@@ -266,8 +267,8 @@ class Watcher:
             self._reconciler.new_line()
             self._take_follow_requests()  # a node that xenstored refuses may have been given up
             self._set_watches(store)
-            self._left = None  # what the first list lacks by a fault, the second one has
-            self._pass(store, None, thorough=True, inferred=True)
+            self._left = Scope.ALL  # what the first list lacks by a fault, the second one has
+            self._pass(store, Scope.ALL, thorough=True, inferred=True)
             self._gain()
             self._born.clear()
             self._listen(store)
@@ -287,7 +288,7 @@ class Watcher:
                 self._hears_nothing(f"xenstored refuses the watch on {watch.path.decode()}")
         self.one_watch = store.watch([NAMES], depth=2) == [None]
         if self.one_watch:
-            self._reconciler.one_watch()
+            self._reconciler.nodes.one_watch(NAMES.token)
         self._events(store)  # each has fired once, and tells of nothing
         self._specials = self._reconciler.specials
 
@@ -307,7 +308,7 @@ class Watcher:
             elif now >= probed + timing.probe:
                 self._probe(store)
                 probed = time.monotonic()
-            elif (scope := self._events(store)) != set():
+            elif scope := self._events(store):
                 self._pass(store, scope)
             else:
                 store.wait(min(probed + timing.probe, audited + timing.audit) - now)
@@ -334,11 +335,11 @@ class Watcher:
     def _refresh(self, store: Store) -> None:
         asked = self._asked
         if self._asked_names > self.answered:
-            self._reconciler.doubt_names()
+            self._reconciler.nodes.doubt()
         store.barrier()
         self._reconciler.doubt_unwatched()
         self._events(store)
-        self._pass(store, None, thorough=True)
+        self._pass(store, Scope.ALL, thorough=True)
         self.confirmed = time.monotonic()  # before: who asked may look how old it is
         self.answered = asked
         self._take((), (), False)  # under no lock of ours: it takes the index's
@@ -349,11 +350,11 @@ class Watcher:
         store.barrier()
         self._reconciler.doubt_unwatched()
         scope = self._events(store)
-        if scope != set():
+        if scope:
             self._pass(store, scope)
-        if scope is not None:  # else that was a list of all
+        if scope is not Scope.ALL:  # else that was a list of all
             heard = self.events - self.watches  # every new watch fires once, and tells of nothing
-            changes = self._pass(store, None, inferred=True)
+            changes = self._pass(store, Scope.ALL, inferred=True)
             if changes and self.events - self.watches <= heard:
                 self.drift += len(changes)
         if self._born:
@@ -380,9 +381,9 @@ class Watcher:
     def _audit(self, store: Store) -> None:
         """Read everything again. What no event told of is drift: counted, and repaired."""
         self._probe(store)
-        self._reconciler.doubt_names()
+        self._reconciler.nodes.doubt()
         heard = self.events - self.watches
-        changes = self._pass(store, None, thorough=True, inferred=True)
+        changes = self._pass(store, Scope.ALL, thorough=True, inferred=True)
         store.barrier()
         self._pass(store, self._events(store))
         if changes and self.events - self.watches <= heard:
@@ -390,22 +391,20 @@ class Watcher:
             with contextlib.suppress(Exception):
                 log.warning("the audit found %d changes that no event had told of", len(changes))
 
-    def _events(
-        self, store: Store, *, arrived: bool = False, late: bool = False
-    ) -> set[int] | None:
+    def _events(self, store: Store, *, arrived: bool = False, after_list: bool = False) -> Scope:
         """Take in what has fired: the domids to look at, None for all."""
         events = list(store.events(arrived=arrived))
         if events:
             self.events += len(events)
             self._heard_at = time.monotonic()
-        scope = self._reconciler.on_watch_events(events, late=late)
+        scope = self._reconciler.on_watch_events(events, after_list=after_list)
         if self._follow_requests:
-            scope = _joined(scope, self._take_follow_requests())
-        if self._left is None or self._left:
-            scope, self._left = _joined(scope, self._left), set()
+            scope |= self._take_follow_requests()
+        if self._left:
+            scope, self._left = scope | self._left, Scope()
         return scope
 
-    def _take_follow_requests(self) -> set[int]:
+    def _take_follow_requests(self) -> Scope:
         """Do what was wished about nodes; the domids to look at for it."""
         scope: set[int] = set()
         while self._follow_requests:
@@ -415,14 +414,14 @@ class Watcher:
                 scope.add(node.domid)
             elif self._reconciler.follow(life, node):
                 scope.add(node.domid)
-        return scope
+        return Scope(scope)
 
     # -- a pass ------------------------------------------------------------------------------
 
     def _pass(
         self,
         store: Store,
-        scope: set[int] | None,
+        scope: Scope,
         *,
         thorough: bool = False,
         inferred: bool = False,
@@ -430,18 +429,18 @@ class Watcher:
         """Look at `scope` (None: at all) until nothing is open; the changes that it told."""
         reconciler = self._reconciler
         told: list[Change] = []
-        if scope != set():
+        if scope:
             self.passes += 1
         for _ in range(_ROUNDS):
-            if scope == set():
+            if not scope:
                 break
-            if scope is not None and len(scope) > _FEW:
-                scope = None
-            rows = self._list() if scope is None else self._look(scope)
+            if len(scope.domids) > _FEW:
+                scope = Scope.ALL
+            rows = self._list() if scope is Scope.ALL else self._look(scope)
             if reconciler.shows_new_handle(rows, scope):
                 # The proof that the watch of a name was silent up to this list: lives.py.
                 store.barrier()
-                self._left = self._events(store, late=True)
+                self._left = self._events(store, after_list=True)
             ids = self._unique_ids(rows, thorough)
             reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
             told += self._publish(inferred)
@@ -452,19 +451,17 @@ class Watcher:
             newborn = reconciler.newborn() if self.live else []
             if 0 < len(newborn) <= _FEW:
                 # A watch costs the server more than a read: it may wait until they are told of.
-                self._read(store, newborn, [])
-                scope = {*newborn}
+                self._read(store, newborn)
+                scope = Scope(life.domid for life in newborn)
                 continue
             self._watch(store)
             # What has come since is answered by the same reads; without any it can wait.
-            scope = self._events(store, arrived=reconciler.reads)
-            names, nodes = reconciler.unread(), reconciler.nodes.unread()
-            if names or nodes:
-                self._read(store, names, nodes)
-                if scope is not None:
-                    scope.update(names, (node.domid for node in nodes))
+            scope = self._events(store, arrived=bool(reconciler.nodes.dirty))
+            if unread := reconciler.nodes.unread():
+                self._read(store, unread)
+                scope |= Scope(reconciler.nodes.unconfirmed)
         else:
-            self._left = _joined(self._left, scope)
+            self._left |= scope
         return told
 
     def _publish(self, inferred: bool) -> list[Change]:
@@ -486,7 +483,7 @@ class Watcher:
 
     def _watch(self, store: Store) -> None:
         """Set and drop the watches of names and nodes."""
-        unwatch, watch = self._reconciler.pending_watches()
+        unwatch, watch = self._reconciler.nodes.pending_watches()
         if unwatch:
             store.unwatch(unwatch)
         if watch:
@@ -498,11 +495,11 @@ class Watcher:
             if done < len(watch):
                 for asked, error in zip(watch, answers, strict=True):
                     if error is not None:
-                        self._reconciler.refused(asked, error)
+                        self._reconciler.nodes.refused(asked, error)
                         self._refused(asked.path, error)
 
-    def _read(self, store: Store, names: Sequence[int], nodes: Sequence[Node]) -> None:
-        paths = [*map(name_path, names), *(node.path for node in nodes)]
+    def _read(self, store: Store, nodes: Sequence[Followed]) -> None:
+        paths = [node.path for node in nodes]
         values = store.read(paths[:_AT_ONCE])
         for start in range(_AT_ONCE, len(paths), _AT_ONCE):
             self._get_on()
@@ -512,9 +509,7 @@ class Watcher:
             for path, value in zip(paths, values, strict=True):
                 if isinstance(value, StoreError):
                     self._refused(path, value)
-        self._reconciler.on_values(
-            zip(names, values, strict=False), zip(nodes, values[len(names) :], strict=True)
-        )
+        self._reconciler.nodes.on_values(zip(nodes, values, strict=True))
 
     def _list(self) -> Sequence[Row]:
         """Every domain. Raises if what it lacks is still there: removals need a whole list."""
@@ -528,8 +523,8 @@ class Watcher:
             # Or it is another life, born since: then the second list has it.
         raise HypercallFailed(f"the list of domains lacks {held[0].domid}, which exists")
 
-    def _look(self, scope: set[int]) -> Sequence[Row]:
-        return [row for d in sorted(scope) if (row := self._hypervisor.get(d)) is not None]
+    def _look(self, scope: Scope) -> Sequence[Row]:
+        return [row for d in sorted(scope.domids) if (row := self._hypervisor.get(d)) is not None]
 
     def _unique_ids(self, rows: Sequence[Row], thorough: bool) -> dict[int, int | None]:
         """What the hypervisor calls the lives in doubt; without those of which it does not tell."""
@@ -590,8 +585,3 @@ class Watcher:
         self._complaints[about] = errno
         with contextlib.suppress(Exception):
             log.warning("%s", sentence)
-
-
-def _joined(one: set[int] | None, other: set[int] | None) -> set[int] | None:
-    """Both scopes as one; None is all domains."""
-    return None if one is None or other is None else one | other

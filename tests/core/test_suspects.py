@@ -36,7 +36,7 @@ def follow(watcher: Watcher) -> Watch:
 def hear(watcher: Watcher, value: bytes) -> None:
     """The followed node is read."""
     unread = watcher.reconciler.nodes.unread()
-    watcher.reconciler.on_values((), [(node, value) for node in unread])
+    watcher.reconciler.nodes.on_values([(node, value) for node in unread])
 
 
 def test_a_followed_node_that_was_heard_makes_its_domain_a_suspect(watcher: Watcher) -> None:

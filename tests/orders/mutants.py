@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from domindex.core.lives import UNREAD, Tracked
-from domindex.core.nodes import Node, Nodes
+from domindex.core.lives import Tracked
+from domindex.core.nodes import UNREAD, Followed, Nodes, Value
 from domindex.core.reconcile import Reconciler
+from domindex.core.scope import Scope
 from domindex.core.table import Change
 from domindex.ports import Row, Store
 from domindex.watcher import Watcher
@@ -27,27 +28,28 @@ class Mutant(NamedTuple):
     kind: str
 
 
-on_values, certain, confirm = Reconciler.on_values, Reconciler.certain_changes, Reconciler._confirm
+certain, confirm = Reconciler.certain_changes, Reconciler._confirm
 read, events = Watcher._read, Watcher._events
-born, node_heard = Tracked.__init__, Nodes.on_value
+born, on_values = Tracked.__init__, Nodes.on_values
 
 
-def believed_without_a_look(self: Reconciler, names: Iterable[Any], nodes: Any = ()) -> None:
-    asked = [*names]
-    on_values(self, asked, nodes)
-    for domid, _ in asked:
-        self._believe(domid, self._lives[domid])
+def believed_without_a_look(self: Watcher, store: Store, nodes: Sequence[Followed]) -> None:
+    read(self, store, nodes)
+    for name in nodes:
+        if isinstance(name, Tracked):
+            self._reconciler._believe(name.domid, name)
 
 
-def told_without_a_look(self: Nodes, node: Node, value: Any) -> None:
-    node_heard(self, node, value)
-    self.confirm(node.domid)
+def published_without_a_look(self: Nodes, values: Iterable[tuple[Followed, Value]]) -> None:
+    answers = [*values]
+    on_values(self, answers)
+    for followed, _ in answers:
+        if not isinstance(followed, Tracked):
+            self.confirm(followed.domid)
 
 
-def answered_before_it_fired(
-    self: Watcher, store: Store, names: Sequence[int], nodes: Sequence[Node]
-) -> None:
-    read(self, store, names, nodes)
+def answered_before_it_fired(self: Watcher, store: Store, nodes: Sequence[Followed]) -> None:
+    read(self, store, nodes)
     store.events()  # what has come since the read was sent
 
 
@@ -65,13 +67,11 @@ def old_one_first(self: Reconciler) -> list[Change]:
     return gone + certain(self)
 
 
-def forgets_what_fires_meanwhile(
-    self: Watcher, store: Store, names: Sequence[int], nodes: Sequence[Node]
-) -> None:
+def forgets_what_fires_meanwhile(self: Watcher, store: Store, nodes: Sequence[Followed]) -> None:
     """Of a newborn, read before its watch is set."""
-    if not nodes and all(self._reconciler._lives[domid].token is None for domid in names):
+    if all(isinstance(node, Tracked) and node.token is None for node in nodes):
         store.events()
-    read(self, store, names, nodes)
+    read(self, store, nodes)
 
 
 def suspects(without: str) -> Callable[..., list[int]]:
@@ -83,9 +83,9 @@ def suspects(without: str) -> Callable[..., list[int]]:
             if known is None or thorough:
                 return True
             reasons = {
-                "event": row.domid in self._dirty or row.domid in self._told_of,
-                "name read": known.heard is not UNREAD,
-                "node read": known.heard is UNREAD and row.domid in self._unconfirmed,
+                "event": known in self.nodes.dirty or row.domid in self._announced.named,
+                "name read": known.answer is not UNREAD,
+                "node read": known.answer is UNREAD and row.domid in self.nodes.unconfirmed,
                 "stopped": row.shutdown is not known.row.shutdown,
                 "nameless": known.name is None,
                 "handle": row.handle != known.row.handle,
@@ -102,10 +102,10 @@ def no_barrier(self: Reconciler, rows: Sequence[Row], scope: Any) -> bool:
 
 
 def events_of_the_barrier_lost(
-    self: Watcher, store: Store, *, arrived: bool = False, late: bool = False
-) -> set[int] | None:
-    scope = events(self, store, arrived=arrived, late=late)
-    return set() if late else scope
+    self: Watcher, store: Store, *, arrived: bool = False, after_list: bool = False
+) -> Scope:
+    scope = events(self, store, arrived=arrived, after_list=after_list)
+    return Scope() if after_list else scope
 
 
 def name_stays_heard(self: Reconciler, tracked: Tracked, row: Row) -> None:
@@ -140,10 +140,10 @@ def only_a_sign_of_life(self: Watcher, store: Store) -> None:
 
 MUTANTS = {
     "rule 1: a name is believed at once": Mutant(
-        Reconciler, "on_values", believed_without_a_look, "reused after a release", "plain"
+        Watcher, "_read", believed_without_a_look, "reused after a release", "plain"
     ),
     "rule 1: a node is believed at once": Mutant(
-        Nodes, "on_value", told_without_a_look, "a node of the next life", "plain"
+        Nodes, "on_values", published_without_a_look, "a node of the next life", "plain"
     ),
     "rule 2: an answer comes before its event": Mutant(
         Watcher, "_read", answered_before_it_fired, "renames", "plain"

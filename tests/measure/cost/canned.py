@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.scope import Scope
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import StoreError
 from domindex.index import Index
@@ -175,13 +176,13 @@ class Canned:
         """What the watcher does first on every line."""
         self._watcher._reconciler.new_line()
         self.store.watch(SPECIAL)
-        self._watcher._pass(self.store, None, thorough=True, inferred=True)
+        self._watcher._pass(self.store, Scope.ALL, thorough=True, inferred=True)
         self._watcher.live = True
         self.look()
 
     def look(self) -> None:
         """Take up what has fired, as the watcher does each time it wakes."""
-        if (scope := self._watcher._events(self.store)) != set():
+        if scope := self._watcher._events(self.store):
             self._watcher._pass(self.store, scope)
 
     def shut_down(self, domid: int) -> None:
@@ -206,7 +207,8 @@ class Canned:
         """To another name each time."""
         path = name_path(domid)
         self.store.names[path] = b"x" if self.store.names[path] != b"x" else b"y"
-        (token,) = (t for t, d in self._watcher._reconciler._tokens.items() if d == domid)
+        tokens = self._watcher._reconciler.nodes._tokens
+        (token,) = (t for t, name in tokens.items() if name.domid == domid)
         self.store.queue.append(Watch(path, token))
 
     @property
