@@ -10,8 +10,6 @@ prometheus.py, testing.py.
 """
 
 from domindex import direct as direct
-from domindex.connect import XenHost as XenHost
-from domindex.connect import connect as connect
 from domindex.core.snapshot import Snapshot as Snapshot
 from domindex.domain import Domain as Domain
 from domindex.domain import DomainInfo as DomainInfo
@@ -51,6 +49,8 @@ from domindex.index import Index as Index
 from domindex.listening.delivery import EventStream as EventStream
 from domindex.listening.delivery import Subscription as Subscription
 from domindex.listening.watch import NodeWatch as NodeWatch
+from domindex.opening import XenHost as XenHost
+from domindex.opening import connect as connect
 from domindex.options import Timing as Timing
 from domindex.stats import Capabilities as Capabilities
 from domindex.stats import Stats as Stats

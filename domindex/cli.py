@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO, TypeAlias
 
 from domindex import direct
-from domindex.connect import XenHost, connect
 from domindex.domain import Domain, fit_for_terminal
 from domindex.errors import Ambiguous, DomindexError, InvalidKey, NoSuchDomain, TimedOut
 from domindex.events import (
@@ -33,6 +32,7 @@ from domindex.events import (
     ShutDown,
 )
 from domindex.listening.delivery import EventStream
+from domindex.opening import XenHost, connect
 from domindex.ports import Host
 
 Parser: TypeAlias = argparse.ArgumentParser

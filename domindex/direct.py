@@ -24,11 +24,12 @@ from collections.abc import Iterator
 from typing import Final, Self
 from uuid import UUID
 
-from domindex.connect import XenHost
 from domindex.core.reconcile import name_path
-from domindex.domain import NIL_UUID, Domain, Life, OSType, as_domid, as_name, as_uuid, decode_name
+from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
 from domindex.forking import register
+from domindex.keys import as_domid, as_name, as_uuid, decode_name
+from domindex.opening import XenHost
 from domindex.ports import Host, Row, Store
 
 log = logging.getLogger("domindex")

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+Stale: TypeAlias = Literal["serve", "refuse", "wait"]
+"""What a look-up does while the line to the host is down: answer from what was last known, raise
+NotLive, or wait for the line (at most `Timing.wait` seconds)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,8 +24,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 from uuid import UUID, uuid4
 
-from domindex.answers import Stale
-from domindex.connect import connect
 from domindex.core.reconcile import name_path
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
@@ -34,12 +32,12 @@ from domindex.domain import (
     DomainInfo,
     OSType,
     ShutdownReason,
-    as_domid,
-    as_uuid,
 )
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
-from domindex.options import Timing
+from domindex.keys import as_domid, as_uuid
+from domindex.opening import connect
+from domindex.options import Stale, Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)

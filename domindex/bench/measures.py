@@ -20,11 +20,11 @@ from typing import Final, Protocol
 from domindex.bench.bare import BareLine
 from domindex.bench.subject import Subject
 from domindex.bench.ways import Missing, spread
-from domindex.connect import connect
 from domindex.domain import Domain
 from domindex.errors import DomindexError
 from domindex.events import Event, Renamed
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.testing import SimulatedHost
 
 _CHANGES: Final = 30

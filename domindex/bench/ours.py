@@ -9,10 +9,10 @@ from domindex import direct
 from domindex.bench.bare import BareLine, BareList
 from domindex.bench.subject import ABSENT, Subject
 from domindex.bench.ways import Missing, Peer, Way
-from domindex.connect import XenHost, connect
 from domindex.core.reconcile import name_path
 from domindex.errors import NoSuchDomain
 from domindex.index import Index
+from domindex.opening import XenHost, connect
 from domindex.ports import Watch
 
 DICT = "a bare dict.get"

@@ -21,9 +21,9 @@ from domindex.bench.peers import PEERS, not_asked
 from domindex.bench.report import Report
 from domindex.bench.subject import Subject
 from domindex.bench.ways import Missing, measure
-from domindex.connect import connect
 from domindex.errors import DomindexError
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.ports import Host
 from domindex.testing import SimulatedHost
 

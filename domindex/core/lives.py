@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from domindex.core.nodes import Followed
+from domindex.core.nodes import UNREAD, Followed
 from domindex.core.scope import Scope
 from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.ports import Row
@@ -48,7 +48,8 @@ class Tracked(Followed):
     __slots__ = ("believed", "first_seen", "name", "row", "unique_id")
 
     def __init__(self, row: Row, unique_id: int | None, first_seen: float) -> None:
-        Followed.__init__(self)
+        # As Followed.__init__ does, without the call: each birth comes through here.
+        self.token, self.answer, self.silent = None, UNREAD, False
         self.row = row
         self.unique_id = unique_id
         self.first_seen = first_seen

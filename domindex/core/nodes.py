@@ -55,10 +55,12 @@ class Followed:
 
     __slots__ = ("answer", "silent", "token")
 
+    token: bytes | None
+    answer: Value | Unread
+    silent: bool
+
     def __init__(self) -> None:
-        self.token: bytes | None = None
-        self.answer: Value | Unread = UNREAD
-        self.silent = False
+        self.token, self.answer, self.silent = None, UNREAD, False
 
     @property
     def domid(self) -> int:

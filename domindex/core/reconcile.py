@@ -40,8 +40,9 @@ from domindex.core.lives import name_path as name_path
 from domindex.core.nodes import UNREAD, Node, Nodes, Unread
 from domindex.core.scope import Scope
 from domindex.core.table import Change
-from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, decode_name
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life
 from domindex.errors import StoreError
+from domindex.keys import decode_name
 from domindex.ports import Row, Watch
 
 SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDomain", b"release"))
@@ -224,7 +225,21 @@ class Reconciler:
         # Two lives of one domid never begin at one moment, whatever the clock does.
         self._now = max(now, math.nextafter(self._now, math.inf))
         for row in news:
-            self._see_row(row, ids)
+            domid = row.domid
+            tracked = self._lives.get(domid)
+            if row.dying or ids.get(domid, 0) is None:
+                if tracked is not None:
+                    self._end(domid)
+                continue
+            if tracked is not None and not self._same(tracked, row, ids):
+                self._end(domid)
+                tracked = None
+            if tracked is not None:
+                self._confirm(tracked, row)
+                continue
+            self._lives[domid] = tracked = Tracked(row, ids.get(domid), self._now)
+            self.nodes.begin(tracked)
+            self._touched.add(domid)
         for domid in gone:
             self._end(domid)
         self._last.keep(rows, scope)
@@ -233,23 +248,6 @@ class Reconciler:
             if unique_id is None:  # the row does not say so: it is news if it comes again
                 self._last.keep((), Scope((domid,)))
         self._announced.seen(scope)
-
-    def _see_row(self, row: Row, ids: Mapping[int, int | None]) -> None:
-        domid = row.domid
-        tracked = self._lives.get(domid)
-        if row.dying or ids.get(domid, 0) is None:
-            if tracked is not None:
-                self._end(domid)
-            return
-        if tracked is not None and not self._same(tracked, row, ids):
-            self._end(domid)
-            tracked = None
-        if tracked is None:
-            self._lives[domid] = tracked = Tracked(row, ids.get(domid), self._now)
-            self.nodes.begin(tracked)
-            self._touched.add(domid)
-        else:
-            self._confirm(tracked, row)
 
     # -- questions and changes out -----------------------------------------------------------
 

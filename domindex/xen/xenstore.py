@@ -18,8 +18,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from domindex import forking
-from domindex.domain import decode_name, printable
+from domindex.domain import printable
 from domindex.errors import AccessDenied, StoreError, StoreLost
+from domindex.keys import decode_name
 from domindex.ports import Watch
 from domindex.xen import polling
 from domindex.xen._pyxs import Op, connect, hang_up, number_of, opened, socket_path

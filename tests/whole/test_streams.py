@@ -241,11 +241,11 @@ def test_a_stream_that_is_let_go_is_no_listener_any_more(
         for event in index.events(reboot_grace=grace):
             assert isinstance(event, Added)
             break
-    assert len(index._mailboxes) == 1
+    assert len(index._body.hub._mailboxes) == 1
     host.create("web")
     index.refresh()
     assert (index.stats.listeners, index.stats.pending) == (0, 0)
-    assert index._mailboxes == []
+    assert index._body.hub._mailboxes == []
 
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["open", "closed"])
@@ -259,7 +259,7 @@ def test_a_stream_in_a_child_is_closed_whatever_another_thread_held(
         events.close()
 
     def hold() -> None:
-        with index._lock, events._changed, events._mailbox._moved:
+        with index._picture.lock, events._changed, events._mailbox._moved:
             held.set()
             go.wait(LIMIT)
 

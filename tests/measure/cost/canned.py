@@ -164,7 +164,8 @@ class Canned:
         self.store = CannedStore({name_path(d): b"vm-%d" % d for d in range(domains + 1)})
         # Under valgrind all takes long: nothing is due, and nobody is held up.
         self.index = Index(self, Timing(probe=math.inf, audit=math.inf))
-        self._watcher = self.index._watcher
+        self._watcher = self.index._body.watcher
+        self._line = self._watcher._line(self.store)
 
     def open_hypervisor(self) -> Hypervisor:
         return self._hypervisor
@@ -176,14 +177,15 @@ class Canned:
         """What the watcher does first on every line."""
         self._watcher._reconciler.new_line()
         self.store.watch(SPECIAL)
-        self._watcher._pass(self.store, Scope.ALL, thorough=True, inferred=True)
-        self._watcher.live = True
+        self._line._pass(Scope.ALL, thorough=True, inferred=True)
+        self._watcher._went_up()
+        self._line._begin_to_follow()
         self.look()
 
     def look(self) -> None:
         """Take up what has fired, as the watcher does each time it wakes."""
-        if scope := self._watcher._events(self.store):
-            self._watcher._pass(self.store, scope)
+        if scope := self._line._events():
+            self._line._pass(scope)
 
     def shut_down(self, domid: int) -> None:
         """It crashes, or runs again if it had; the event that tells of it."""

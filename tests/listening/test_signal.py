@@ -1,4 +1,4 @@
-"""The bell: whoever waits looks once for each ring, and misses none."""
+"""The signal: whoever waits looks once for each ring, and misses none."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TypeVar
 import pytest
 
 from domindex.errors import TimedOut
-from domindex.listening.waiting import Bell
+from domindex.listening.signal import ChangeSignal
 from tests.whole.helpers import eventually
 
 LIMIT = 5.0
@@ -17,27 +17,27 @@ T = TypeVar("T")
 
 
 class Tower:
-    """A bell with its lock, and what it rings for."""
+    """A signal with its lock, and what it rings for."""
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
-        self.bell = Bell(self.lock)
+        self.signal = ChangeSignal(self.lock)
         self.value: int | None = None
         self.looks = 0
 
     def ring(self, value: int | None = None) -> None:
         with self.lock:
             self.value = value
-            self.bell.ring()
+            self.signal.notify()
 
     def look(self) -> int | None:
         self.looks += 1
         return self.value
 
     def wait_for(self, look: Callable[[], T | None], timeout: float) -> T | None:
-        """What the bell gives; None when the time is up."""
+        """What the signal gives; None when the time is up."""
         try:
-            return self.bell.wait_for(lambda _: look(), timeout)
+            return self.signal.wait_for(lambda _: look(), timeout)
         except TimedOut:
             return None
 
@@ -145,7 +145,7 @@ def test_all_who_wait_are_rung(tower: Tower) -> None:
 def test_a_call_is_made_at_each_ring_until_it_is_stopped(tower: Tower) -> None:
     """Stopping twice is once."""
     rung: list[int] = []
-    stop = tower.bell.on_ring(lambda: rung.append(tower.bell.count))
+    stop = tower.signal.on_change(lambda: rung.append(tower.signal._count))
     tower.ring()
     tower.ring()
     stop()
@@ -163,8 +163,8 @@ def test_a_call_may_stop_itself_and_no_other_is_passed_over(tower: Tower) -> Non
         rung.append("first")
         stops[0]()
 
-    stops.append(tower.bell.on_ring(first))
-    tower.bell.on_ring(lambda: rung.append("second"))
+    stops.append(tower.signal.on_change(first))
+    tower.signal.on_change(lambda: rung.append("second"))
     tower.ring()
     tower.ring()
     assert rung == ["first", "second", "second"]
@@ -173,7 +173,7 @@ def test_a_call_may_stop_itself_and_no_other_is_passed_over(tower: Tower) -> Non
 def test_a_call_that_fails_harms_nobody(tower: Tower) -> None:
     """It is made in the thread that keeps the index true; a loop that was closed raises."""
     rung: list[int] = []
-    tower.bell.on_ring(lambda: 1 // 0)
-    tower.bell.on_ring(lambda: rung.append(1))
+    tower.signal.on_change(lambda: 1 // 0)
+    tower.signal.on_change(lambda: rung.append(1))
     tower.ring()
     assert rung == [1]

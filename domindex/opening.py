@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from domindex.answers import Stale
 from domindex.index import Index
-from domindex.options import Timing
+from domindex.options import Stale, Timing
 from domindex.ports import Host, Hypervisor, Store
 
 
