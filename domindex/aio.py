@@ -33,9 +33,10 @@ from domindex.errors import InvalidKey, NoEventLoop
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_name, as_uuid
 from domindex.listening.callbacks import check_callable
-from domindex.listening.hub import Hub
-from domindex.listening.mailbox import QUEUE, Wanted
+from domindex.listening.hub import Hub, MailboxOptions
+from domindex.listening.mailbox import QUEUE
 from domindex.listening.signal import Condition, last_look
+from domindex.listening.wanted import Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps
 from domindex.opening import XenHost
@@ -286,7 +287,8 @@ class AsyncIndex(LookUps[Prompt]):
 
         `where` is called in the loop, and so must be quick.
         """
-        return AsyncEventStream(self._body.hub, Wanted(events, where), replay, queue, reboot_grace)
+        options = MailboxOptions(replay, queue, reboot_grace)
+        return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(
         self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
@@ -333,15 +335,11 @@ class AsyncEventStream:
     left unclosed, as by `break`, is closed when it is collected.
     """
 
-    def __init__(
-        self, hub: Hub, wanted: Wanted, replay: bool, queue: int, reboot_grace: float
-    ) -> None:
+    def __init__(self, hub: Hub, wanted: Wanted, options: MailboxOptions) -> None:
         self._wanted = wanted
         self._signal = _LoopSignal()
         self._hub = hub
-        self._mailbox = hub.open(
-            self._signal, replay=replay, queue=queue, reboot_grace=reboot_grace
-        )
+        self._mailbox = hub.open(self._signal, options)
         self._let_go = weakref.finalize(self, self._mailbox.abandon)
         self._let_go.atexit = False
 

@@ -8,7 +8,6 @@ Read after watcher.py and picture.py; next index.py.
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import threading
 import time
@@ -18,7 +17,6 @@ from domindex import conditions, forking
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
-from domindex.listening.delivery import Subscription
 from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing
 from domindex.picture import Ended, Picture
@@ -47,12 +45,11 @@ class Body:
         self.hypervisor: Hypervisor = host.open_hypervisor()
         self.confirms = self.hypervisor.confirms
         self.watcher = Watcher(host, self.hypervisor, self.picture, timing)
-        self.hub.join(self.watcher.follow, self.watcher.drop)
+        self.hub.join(self.watcher)
         self.facts = Facts(self.hypervisor, self.picture)
-        self._closing = threading.RLock()  # held while it is closed; an interrupted one may go on
-        self._leaving: list[Subscription] = []  # whose threads `close` has yet to see end
+        self._closing = forking.rlock()  # held while it is closed; an interrupted one may go on
         self._closed = False
-        forking.register(self)
+        forking.register(self._after_fork)
 
     def start(self, timeout: float, *, wait: bool) -> None:
         """Begin to follow the host. With `wait`, return once all of it is held."""
@@ -69,7 +66,7 @@ class Body:
         with self.picture.lock:
             if not isinstance(self.picture.state, Ended):
                 self.picture.end("this index is closed; connect() opens a new one")
-                self._leaving = self.hub.cut_off()
+                self.hub.cut_off()
         if not self._closed and self._closing.acquire(blocking=False):
             try:
                 self._finish(min(timeout, threading.TIMEOUT_MAX))
@@ -80,21 +77,16 @@ class Body:
     def _finish(self, timeout: float) -> None:
         """The rest of `close`. Each step may be done again, after one that was interrupted."""
         deadline = time.monotonic() + timeout
-        self.hub.hang_up()
+        self.hub.cut_off()
         stopped = self.watcher.close(timeout)
-        for subscription in self._leaving:
-            subscription.close(max(0.0, deadline - time.monotonic()))
-        self.hub.close()
+        self.hub.close(max(0.0, deadline - time.monotonic()))
         if stopped:  # else its hypercall still needs the descriptor, and it closes at its end
             self.hypervisor.close()
-        self._leaving = []
 
     def _after_fork(self) -> None:
         """In a child: threads do not survive a fork, and the line is the parent's."""
         self._closed = True
         self.picture.end("this index belongs to the parent process; connect() again in the child")
-        with contextlib.suppress(BaseException):
-            self.hub.abandon()
 
     def verified(self, index: KeyIndex[K], key: K) -> Domain:
         """A domain that the hypervisor agrees with, or a proven absence (P7)."""

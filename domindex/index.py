@@ -17,8 +17,11 @@ from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_name, as_uuid
-from domindex.listening.delivery import ErrorHook, EventStream, Handler, Subscription
+from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.wanted import Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps, unusable
 from domindex.options import Stale, Timing
@@ -331,11 +334,8 @@ class Index(LookUps[Stale]):
         """
         return self._body.hub.subscribe(
             handler,
-            events=events,
-            where=where,
-            replay=replay,
-            queue=queue,
-            reboot_grace=reboot_grace,
+            Wanted(events, where),
+            MailboxOptions(replay, queue, reboot_grace),
             on_error=on_error,
             threaded=threaded,
         )
@@ -358,16 +358,15 @@ class Index(LookUps[Stale]):
         ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
         ['Synced', 'Added']
         """
-        return self._body.hub.stream(
-            events=events, where=where, replay=replay, queue=queue, reboot_grace=reboot_grace
-        )
+        options = MailboxOptions(replay, queue, reboot_grace)
+        return self._body.hub.stream(Wanted(events, where), options)
 
     def fileno(self) -> int:
         """A descriptor that is readable when `dispatch` has something to do, for a poll loop.
 
         It stays the same, and open as long as the index. Raises Closed.
         """
-        return self._body.hub.fileno()
+        return self._body.hub.loop().fd
 
     def dispatch(self) -> int:
         """Call the handlers made with `threaded=False` for the events that are there.
@@ -388,7 +387,7 @@ class Index(LookUps[Stale]):
         Synced
         2
         """
-        return self._body.hub.dispatch()
+        return self._body.hub.loop().dispatch()
 
     def watch(
         self,

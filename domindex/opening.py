@@ -1,4 +1,7 @@
-"""Opening the index: the one file that knows both halves of a real host."""
+"""Opening the index. The only file that imports both the package and `xen/`, the real host.
+
+Read after index.py; next direct.py and cli.py.
+"""
 
 from __future__ import annotations
 
@@ -8,11 +11,13 @@ from domindex.ports import Host, Hypervisor, Store
 
 
 class XenHost:
-    """The Xen host this process runs on.
+    """The Xen host on which this process runs.
 
-    transport: "socket" for xenstored's unix socket, "xenbus" for the kernel's device, or None
-        for what XENSTORED_PATH and XENSTORED_RUNDIR say, else the socket if there is one.
-    path: of that socket or device, where it is not the usual one.
+    Args:
+        transport: How to reach xenstored: "socket" for its unix socket, "xenbus" for the device of
+            the kernel. None follows XENSTORED_PATH and XENSTORED_RUNDIR, else it takes the socket
+            if there is one, else the device.
+        path: Path of that socket or device. None is the usual path.
     """
 
     def __init__(self, *, transport: str | None = None, path: str | None = None) -> None:
@@ -20,21 +25,28 @@ class XenHost:
         self._path = path
 
     def open_hypervisor(self) -> Hypervisor:
-        """Cost: six hypercalls that find out which Xen it is, one more for each version refused."""
+        """Open the hypervisor. For `connect`.
+
+        Cost:
+            Six hypercalls that find out the version of Xen, and one for each interface version
+            that the hypervisor refuses.
+        """
         from domindex.xen.hypercall import PrivcmdHypervisor
 
         return PrivcmdHypervisor()
 
     def open_store(self, timeout: float) -> Store:
-        """Cost: the connection; through the xenbus a round trip, where it was not asked for.
+        """Open a line to xenstored. For `connect`.
 
-        Once there was a socket, every later line goes by it: while xenstored is away its socket
-        is too, and the xenbus would be there, with a kernel that does not say that it is away.
+        Cost:
+            One connection. If the xenbus was not asked for but is used, also one round trip.
         """
         from domindex.xen.xenstore import XenStore
 
         store = XenStore(self._transport, self._path, timeout)
         if store.transport == "socket":
+            # Later lines use the socket too. While xenstored is down its socket is gone but the
+            # xenbus device is still there, and the kernel does not say that xenstored is down.
             self._transport = "socket"
         return store
 
@@ -47,23 +59,37 @@ def connect(
     stale: Stale = "serve",
     wait: bool = True,
 ) -> Index:
-    """The index of this host, once it holds every domain. Close it, or use it in a `with`.
+    """Open the index of this host. Close it, or use it in a `with`.
 
-    host: a `XenHost` with other than the usual ways, or a `SimulatedHost`.
-    timing: time limits and intervals. timeout: seconds until the index must be whole; until then
-        it tries again, as xenstored may be about to start.
-    stale: what look-ups do while the line to the host is down: "serve" what was last known (only
-        a miss raises NotLive), "refuse" with NotLive, or "wait" for the line, `timing.wait`
-        seconds at most. `age` tells how old the picture is.
-    wait: False returns at once, before xenstored was asked: the index is not live then, says so to
-        its listeners by `Lost`, and becomes live by itself (`Recovered`, `wait_live`). For a
-        daemon that may start before xenstored.
+    Args:
+        host: A `XenHost` with other than the usual paths, or a `SimulatedHost`. None is this host.
+        timing: Intervals and time limits. None is `Timing()`.
+        timeout: How long to try until the index holds every domain, in seconds. It retries for
+            that long, as xenstored may be about to start, unless a retry cannot help.
+        stale: What look-ups do while the line to the host is down. "serve" answers with what was
+            last known, and raises NotLive only where nothing is found. "refuse" raises NotLive.
+            "wait" waits for the line, for `timing.wait` seconds at most, then raises NotLive.
+            `index.age` says how old the answers are.
+        wait: False returns at once, for a daemon that may start before xenstored. The index is not
+            live at first, which listeners receive as `Lost`. It becomes live by itself: listeners
+            receive `Recovered`, and `wait_live` returns.
 
-    Raises NotControlDomain, AccessDenied, UnknownXen, HypercallFailed, StoreLost, TimedOut:
-    each says what is missing. Where a second try would not help it raises at once.
-    Cost for n domains: opening the host (see `XenHost`); two list hypercalls, on Xen >= 4.21 two
-    small ones more for each domain; n watches and n reads of xenstore, pipelined. Where xenstored
-    knows watch depth three watches stand for all.
+    Returns:
+        The index. With `wait` it is live and holds every domain.
+
+    Raises:
+        NotControlDomain: There is no Xen here, or this is a guest.
+        AccessDenied: This process has no access; usually it is not root.
+        UnknownXen: This package does not know this version of Xen.
+        HypercallFailed: The hypervisor refuses the calls.
+        StoreLost: xenstored could not be reached.
+        TimedOut: The index did not hold every domain within `timeout`.
+        ValueError: `stale` is none of the three words.
+
+    Cost:
+        For n domains: the opening of the host (see `XenHost`), two hypercalls for the list, n
+        watches and n xenstore reads (pipelined). On Xen >= 4.21 two more small hypercalls for each
+        domain. Where xenstored supports watch depth, three watches in place of n.
     """
     index = Index(XenHost() if host is None else host, timing, stale)
     index.start(timeout, wait=wait)

@@ -13,19 +13,19 @@ Read after core/table.py; next lookups.py (what is read from it) and following.p
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from domindex import forking
 from domindex.core.ended import EndedLives
 from domindex.core.key import KeyIndex
 from domindex.core.nodes import Node, Value
 from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
 from domindex.errors import Closed, HostError, NoSuchDomain, NotLive, StoreError
-from domindex.events import Added, Event, Lost, Recovered, Removed, Resync
+from domindex.events import Added, Event, Lost, Recovered, Removed, Resync, Synced
 from domindex.listening.hub import Hub
 from domindex.listening.signal import ChangeSignal
 
@@ -64,7 +64,7 @@ class Picture:
     """
 
     def __init__(self, *, patience: float, serves_old: bool) -> None:
-        self.lock = threading.RLock()  # held to change anything here, or to see it whole
+        self.lock = forking.rlock()  # held to change anything here, or to see it whole
         self.look_closer: LookCloser = _refuse
         self.table = DomainTable(
             lambda domid: self.look_closer("domid", self.table.domids, domid),
@@ -198,20 +198,22 @@ class Picture:
 
     # -- for the hub -------------------------------------------------------------------------
 
-    def present(self) -> list[Event]:
-        """What a new listener is told: each domain, then duplicates. The lock is held."""
-        now, generation = time.time(), self.table.generation
-        added = [Added(domain, generation=generation, time=now) for domain in self.table]
-        return [*added, *self.table.duplicates(generation=generation, time=now)]
+    def first_events(self, *, replay: bool) -> list[Event]:
+        """What a new listener is told: what is present, `Synced`, `Lost` if it is not live."""
+        present: list[Event] = []
+        if replay:
+            now, generation = time.time(), self.table.generation
+            present += (Added(domain, generation=generation, time=now) for domain in self.table)
+            present += self.table.duplicates(generation=generation, time=now)
+        return present + self._about_all(Synced())
 
-    def whole(self, first: Event) -> list[Event]:
-        """An event about all domains, and a `Lost` if they may be out of date. The lock is held."""
+    def resync_events(self) -> list[Event]:
+        """What stands for a backlog that was dropped. The lock is held, as above."""
+        return self._about_all(Resync(tuple(self.table)))
+
+    def _about_all(self, event: Event) -> list[Event]:
         lost = [Lost(self.state.cause)] if isinstance(self.state, Down) else []
-        return self._stamped([first, *lost])
-
-    def resync(self) -> list[Event]:
-        """What stands for a backlog that was dropped. The lock is held."""
-        return self.whole(Resync(tuple(self.table)))
+        return self._stamped([event, *lost])
 
     def latest(self, domain: Domain) -> Domain:
         """The record of the same life as it is now, or `domain` if that life has ended."""

@@ -1,127 +1,187 @@
-"""Everyone who listens to one picture (provisional)."""
+"""Everyone who listens to one picture: mailboxes, subscriptions, followed nodes, the loop.
+
+The picture calls `tell`, `node_values` and `ended` under its lock; the hub puts what they bring
+into mailboxes, from which each listener takes by itself.
+
+Read after subscription.py, dispatch.py and watch.py; next index.py, which gives all this to
+programs.
+"""
 
 from __future__ import annotations
 
-import sys
 import threading
-from collections.abc import Callable, Collection, Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from domindex.core.nodes import Node, Value
-from domindex.domain import Domain, Life
-from domindex.events import Event, Synced
-from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
-from domindex.listening.dispatch import Dispatcher
-from domindex.listening.mailbox import Mailbox, Wanted
-from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, Refusal, run_handler
+from domindex.domain import Domain
+from domindex.events import Event
+from domindex.forking import register
+from domindex.listening.dispatch import CallersLoop, Dispatcher
+from domindex.listening.mailbox import QUEUE, Mailbox
+from domindex.listening.reboots import Reboots
+from domindex.listening.runner import OwnThread, Runner
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.waiter import Waiter
+from domindex.listening.wanted import Wanted
+from domindex.listening.watch import (
+    Follower,
+    NodeCaller,
+    NodeHandler,
+    NodeWatch,
+    NodeWatches,
+    Refusal,
+)
 
 
 class Source(Protocol):
-    lock: threading.RLock
+    """What the hub asks of the picture."""
 
-    def check_open(self) -> None: ...
-    def present(self) -> list[Event]: ...
-    def whole(self, first: Event) -> list[Event]: ...
-    def resync(self) -> list[Event]: ...
-    def latest(self, domain: Domain) -> Domain: ...
-    def holds(self, domain: Domain) -> Domain: ...
+    @property
+    def lock(self) -> threading.RLock:
+        """Held for each change. Whoever has it sees no change."""
+
+    def check_open(self) -> None:
+        """Raises Closed if it is."""
+
+    def first_events(self, *, replay: bool) -> Sequence[Event]:
+        """What a new listener is told: what is present, if it is to be, `Synced`, and `Lost`
+        while the picture is not live. The lock is held."""
+
+    def resync_events(self) -> Sequence[Event]:
+        """What stands for a backlog that was dropped: `Resync`, and `Lost` while the picture is
+        not live. The lock is held."""
+
+    def holds(self, domain: Domain) -> Domain:
+        """The record of that life as it is now. Raises NoSuchDomain if it is not held."""
+
+    def latest(self, domain: Domain) -> Domain:
+        """The same, or `domain` itself if that life is not held any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxOptions:
+    """What a listener's mailbox begins with, and holds. Raises ValueError.
+
+    replay: it begins with what is present. queue: how many events may wait. reboot_grace: seconds
+    for which a death may be held back, see reboots.py.
+    """
+
+    replay: bool = True
+    queue: int = QUEUE
+    reboot_grace: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.queue < 1:
+            raise ValueError(f"queue is a number of events of at least 1, not {self.queue!r}")
+        if not 0 <= self.reboot_grace <= threading.TIMEOUT_MAX:
+            raise ValueError(f"reboot_grace is seconds from 0, not {self.reboot_grace!r}")
 
 
 class Hub:
+    """Who listens to one picture. Safe from any thread, listeners included.
+
+    source: the picture. `join` is to be called before the first `watch`.
+    """
+
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._mailboxes: list[Mailbox] = []
-        self._subscriptions: list[Subscription] = []
+        self._lock = source.lock
+        # Replaced, never changed: `tell` may go through it while a signal's handler closes one of
+        # them in the same thread, and it must not need memory for a copy.
+        self._mailboxes: tuple[Mailbox[Event], ...] = ()
+        self._subscriptions: dict[Mailbox[Event], Subscription] = {}
         self._dispatcher: Dispatcher | None = None
-        self._overflows = self._errors = 0
-        self._runners: dict[bool, Subscription] = {}
+        self._nodes = NodeWatches(source.lock, source.latest)
+        self._callers: dict[bool, NodeCaller] = {}  # of the handlers of nodes, by `threaded`
+        self._gone_overflows = self._gone_errors = 0  # of listeners that have been closed
+        register(self.after_fork)
 
-    def join(self, follow: Callable[[Life, Node], None], drop: Callable[[Node], None]) -> None:
-        self._nodes = NodeWatches(
-            self._source.lock,
-            lambda domain, node: follow(domain.life, node),
-            drop,
-            self._source.latest,
-        )
+    def join(self, follower: Follower) -> None:
+        """Have nodes followed by this one, the watcher."""
+        self._nodes.follower = follower
+
+    # -- for the picture, under its lock -----------------------------------------------------
 
     def tell(self, events: Sequence[Event]) -> None:
+        """Put events into every mailbox, in order. Never waits, and never fails."""
         for mailbox in self._mailboxes:
             mailbox.put(events)
 
     def node_values(self, values: Iterable[tuple[Node, Value]]) -> None:
-        self._nodes.told(values)
+        """Followed nodes have these values. Never waits, and never fails."""
+        self._nodes.have(values)
 
     def ended(self, domid: int) -> None:
+        """The life on `domid` is over: from now on no handler of its nodes is called."""
         self._nodes.ended(domid)
 
-    @property
-    def queues(self) -> tuple[int, ...]:
-        self._drop_abandoned()
-        return tuple(mailbox.pending for mailbox in self._mailboxes)
-
-    @property
-    def overflows(self) -> int:
-        return self._overflows + sum(box.overflows for box in self._mailboxes)
-
-    @property
-    def errors(self) -> int:
-        return self._errors + sum(s.errors for s in self._subscriptions)
+    # -- listening ---------------------------------------------------------------------------
 
     def subscribe(
         self,
         handler: Handler,
+        wanted: Wanted,
+        options: MailboxOptions,
         *,
-        events: Collection[type[Event]] | None,
-        where: Callable[[Domain], object] | None,
-        replay: bool,
-        queue: int,
-        reboot_grace: float,
-        on_error: ErrorHook | None,
-        threaded: bool,
+        on_error: ErrorHook | None = None,
+        threaded: bool = True,
     ) -> Subscription:
-        wanted = Wanted(events, where)
-        opener = self._opener(replay, queue, reboot_grace)
-        with self._source.lock:
-            self._source.check_open()
-            subscription = Subscription(
-                handler,
-                opener,
-                self.forget,
-                wanted=wanted,
-                on_error=on_error,
-                loop=None if threaded else self._loop(),
-            )
-            self._subscriptions.append(subscription)
+        """See `Index.subscribe`."""
+        with self._lock:
+            runner = self._runner(threaded)
+            mailbox = self.open(runner.wake, options)
+            try:
+                subscription = Subscription(
+                    handler, mailbox, runner, self.forget, wanted=wanted, on_error=on_error
+                )
+            except BaseException:  # what cannot be called, or no thread can be had
+                self.forget(mailbox)
+                raise
+            self._subscriptions[mailbox] = subscription
             return subscription
 
-    def stream(
-        self,
-        *,
-        events: Collection[type[Event]] | None,
-        where: Callable[[Domain], object] | None,
-        replay: bool,
-        queue: int,
-        reboot_grace: float,
-    ) -> EventStream:
-        return EventStream(
-            self._opener(replay, queue, reboot_grace), Wanted(events, where), self.forget
-        )
+    def stream(self, wanted: Wanted, options: MailboxOptions) -> EventStream:
+        """See `Index.events`."""
+        waiter = Waiter()
+        return EventStream(self.open(waiter.wake, options), waiter, wanted, self.forget)
 
-    def open(
-        self, wake: Callable[[], object], *, replay: bool, queue: int, reboot_grace: float
-    ) -> Mailbox:
-        return self._opener(replay, queue, reboot_grace)(wake)
+    def open(self, wake: Callable[[], object], options: MailboxOptions) -> Mailbox[Event]:
+        """A mailbox by itself, for whoever takes events in another way, as asyncio does.
 
-    def fileno(self) -> int:
-        with self._source.lock:
+        Close it and `forget` it. One that was closed by its finalizer is forgotten by itself.
+
+        wake: called when there is something to take, under the lock. It must not wait, and must
+            not keep the taker alive.
+
+        Raises Closed.
+        """
+        grace = options.reboot_grace
+        with self._lock:
             self._source.check_open()
-            return self._loop().fd
+            mailbox = Mailbox(
+                self._lock,
+                self._source.resync_events,
+                wake,
+                size=options.queue,
+                delay=Reboots(grace) if grace else None,
+            )
+            mailbox.begin(self._source.first_events(replay=options.replay))
+            self._forget_abandoned()
+            self._mailboxes = (*self._mailboxes, mailbox)
+            return mailbox
 
-    def dispatch(self) -> int:
-        with self._source.lock:
-            self._source.check_open()
-            loop = self._loop()
-        return loop.dispatch()
+    def forget(self, mailbox: Mailbox[Event]) -> None:
+        """Its listener has been closed: what it counted stays counted."""
+        with self._lock:
+            if mailbox in self._mailboxes:
+                self._mailboxes = tuple(box for box in self._mailboxes if box is not mailbox)
+                self._gone_overflows += mailbox.overflows
+            if (subscription := self._subscriptions.pop(mailbox, None)) is not None:
+                self._gone_errors += subscription.errors
 
     def watch(
         self,
@@ -129,86 +189,94 @@ class Hub:
         path: str,
         handler: NodeHandler,
         *,
-        threaded: bool,
-        on_error: Refusal | None,
+        threaded: bool = True,
+        on_error: Refusal | None = None,
     ) -> NodeWatch:
-        with self._source.lock:
+        """See `Index.watch`."""
+        with self._lock:
             self._source.check_open()
-            held = self._source.holds(domain)
-            return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox, on_error)
+            domain = self._source.holds(domain)
+            watch = self._nodes.make(domain, path, handler, on_error)
+            if threaded not in self._callers:  # kept only once it runs: else the next call tries
+                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
+            self._nodes.add(watch, self._callers[threaded].mailbox)
+            return watch
 
-    def cut_off(self) -> list[Subscription]:
-        self._nodes.clear()
-        return list(self._subscriptions)
+    def loop(self) -> Dispatcher:
+        """The caller's own loop, for its `fd` and `dispatch`. Raises Closed.
 
-    def hang_up(self) -> None:
-        for mailbox in list(self._mailboxes):
-            mailbox.close()
+        Made when it is first needed, because it takes a descriptor.
+        """
+        with self._lock:
+            self._source.check_open()
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher()
+            return self._dispatcher
 
-    def close(self) -> None:
+    # -- counters ----------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> tuple[int, ...]:
+        """How many events wait for each listener."""
+        with self._lock:
+            self._forget_abandoned()
+            return tuple(box.pending for box in self._mailboxes if not box.closed)
+
+    @property
+    def overflows(self) -> int:
+        """How often a backlog was dropped, of listeners that have gone too."""
+        with self._lock:
+            return self._gone_overflows + sum(mailbox.overflows for mailbox in self._mailboxes)
+
+    @property
+    def errors(self) -> int:
+        """How often a handler failed, of listeners that have gone and of nodes too."""
+        with self._lock:
+            return self._gone_errors + sum(caller.errors for caller in self._all_callers())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def cut_off(self) -> None:
+        """The first step of `close`: from now on no call of a handler begins.
+
+        Does not wait. May be called twice, with or without the lock.
+        """
+        with self._lock:
+            self._nodes.clear()
+            for mailbox in self._all_mailboxes():
+                mailbox.close()
+
+    def close(self, timeout: float) -> None:
+        """Wait, at most `timeout` seconds, for calls that are under way; leaves no descriptor.
+
+        May be called twice: the second call finishes what interrupted the first.
+        """
+        deadline = time.monotonic() + timeout
+        self.cut_off()
+        for caller in self._all_callers():
+            caller.close(max(0.0, deadline - time.monotonic()))
         if self._dispatcher is not None:
             self._dispatcher.close()
 
-    def abandon(self) -> None:
-        self._nodes._after_fork(self._source.lock)
+    def after_fork(self) -> None:
+        """In a child: every listener is closed, and the watcher is not told of it."""
+        self._nodes.clear()
+        for mailbox in self._all_mailboxes():
+            mailbox.abandon()
+
+    # -- within ------------------------------------------------------------------------------
+
+    def _runner(self, threaded: bool) -> Runner:
+        return OwnThread() if threaded else CallersLoop(self.loop())
+
+    def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
+        return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]
+
+    def _all_callers(self) -> list[Subscription | NodeCaller]:
+        return [*self._subscriptions.values(), *self._callers.values()]
+
+    def _forget_abandoned(self) -> None:
+        """Forget the streams that were let go unclosed. The lock is held."""
         for mailbox in self._mailboxes:
-            mailbox._after_fork()
-        if self._dispatcher is not None:
-            self._dispatcher._after_fork()
-
-    def _runner(self, threaded: bool) -> Subscription:
-        if threaded not in self._runners:
-
-            def opened(wake: Callable[[], object]) -> Mailbox:
-                mailbox = Mailbox(
-                    self._source.lock, lambda: self._nodes.waiting(mailbox), wake, size=sys.maxsize
-                )
-                return mailbox
-
-            self._runners[threaded] = runner = Subscription(
-                run_handler,
-                opened,
-                self.forget,
-                loop=None if threaded else self._loop(),
-            )
-            self._subscriptions.append(runner)
-        return self._runners[threaded]
-
-    def _opener(self, replay: bool, queue: int, reboot_grace: float) -> Opener:
-        if queue < 1:
-            raise ValueError(f"queue is a number of events of at least 1, not {queue!r}")
-        if not 0 <= reboot_grace <= threading.TIMEOUT_MAX:
-            raise ValueError(f"reboot_grace is seconds from 0, not {reboot_grace!r}")
-        source = self._source
-
-        def opened(wake: Callable[[], object]) -> Mailbox:
-            with source.lock:
-                source.check_open()
-                mailbox = Mailbox(
-                    source.lock, source.resync, wake, size=queue, reboot_grace=reboot_grace
-                )
-                mailbox.begin([*(source.present() if replay else ()), *source.whole(Synced())])
-                self._drop_abandoned()
-                self._mailboxes.append(mailbox)
-                return mailbox
-
-        return opened
-
-    def forget(self, mailbox: Mailbox) -> None:
-        with self._source.lock:
-            if mailbox in self._mailboxes:
-                self._mailboxes.remove(mailbox)
-                self._overflows += mailbox.overflows
-            for subscription in list(self._subscriptions):
-                if subscription._hears(mailbox):
-                    self._subscriptions.remove(subscription)
-                    self._errors += subscription.errors
-
-    def _drop_abandoned(self) -> None:
-        for mailbox in [mailbox for mailbox in self._mailboxes if mailbox.closed]:
-            self.forget(mailbox)
-
-    def _loop(self) -> Dispatcher:
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher()
-        return self._dispatcher
+            if mailbox.closed and mailbox not in self._subscriptions:
+                self.forget(mailbox)

@@ -136,6 +136,7 @@ def refreshed_already(self: Following) -> None:
 
 def only_a_sign_of_life(self: Following) -> None:
     self._store.barrier()
+    self._probed = self._picture.got_on
 
 
 MUTANTS = {

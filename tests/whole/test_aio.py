@@ -86,7 +86,7 @@ async def opened(host: Host, timing: Timing = CALM, **options: Any) -> AsyncIter
 def nothing_is_left(index: AsyncIndex) -> None:
     """No call at a ring and no mailbox."""
     assert index._picture.changed._calls == []
-    assert index._body.hub._mailboxes == []
+    assert index._body.hub._mailboxes == ()
 
 
 async def soon(condition: Callable[[], object]) -> None:

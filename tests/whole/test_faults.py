@@ -14,11 +14,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
+from domindex import forking
 from domindex.errors import (
     AccessDenied,
     Closed,
@@ -767,6 +769,28 @@ def in_a_child(run: Callable[[], str]) -> str:
     return text
 
 
+@contextmanager
+def all_locks_held() -> Iterator[None]:
+    """Another thread holds every lock that is made new in a child."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ExitStack() as stack:
+            for lock in list(forking._locks):
+                stack.enter_context(lock)
+            held.set()
+            go.wait(LIMIT)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(LIMIT)
+    try:
+        yield
+    finally:
+        go.set()
+        holder.join()
+
+
 def test_a_forked_child_is_refused_and_the_parent_goes_on(host: SimulatedHost) -> None:
     """Threads do not survive a fork and the line is the parent's."""
     host.create("web")
@@ -823,17 +847,7 @@ def test_a_forked_child_can_open_an_index_of_its_own(host: SimulatedHost) -> Non
 def test_a_fork_while_the_lock_is_held_does_not_hang_the_child(host: SimulatedHost) -> None:
     """The thread that held it is no more in the child."""
     with host.connect(timing=CALM) as index:
-        held, go = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with index._picture.lock:
-                held.set()
-                go.wait(LIMIT)
-
         watch = index.watch(index.by_id(0), "memory/meminfo", print)
-        holder = threading.Thread(target=hold)
-        holder.start()
-        assert held.wait(LIMIT)
 
         def child() -> str:
             watch.close()
@@ -843,9 +857,8 @@ def test_a_fork_while_the_lock_is_held_does_not_hang_the_child(host: SimulatedHo
                 return "refused"
             return "answered"
 
-        assert in_a_child(child) == "refused"
-        go.set()
-        holder.join()
+        with all_locks_held():
+            assert in_a_child(child) == "refused"
 
 
 def test_the_usual_timing_is_made_for_a_real_host() -> None:
