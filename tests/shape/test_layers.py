@@ -71,7 +71,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),
     ("xen.listing", "xen.readers"),
     ("xen.hypercall", "xen.xenstore"),  # the outside
-    ("complaints", "picture"),
+    ("complaints", "picture", "requests"),
     ("following",),
     ("watcher",),  # the thread
     ("waits",),
