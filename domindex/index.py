@@ -71,8 +71,8 @@ class Index(LookUps[Stale]):
         self.close()
 
     def __repr__(self) -> str:
-        state = type(self._picture.state).__name__.lower()
-        return f"<Index: {len(self._table)} domains, {state}>"
+        state = type(self._body.picture.state).__name__.lower()
+        return f"<Index: {len(self._body.picture.table)} domains, {state}>"
 
     # -- look-ups that may ask the hypervisor ------------------------------------------------
 
@@ -102,7 +102,9 @@ class Index(LookUps[Stale]):
             `refresh`, and a contradiction up to three, each with as many hypercalls after it.
         """
         if verify or stale is not None:
-            return self._carefully("name", self._table.names, name, as_name, verify, stale)
+            return self._carefully(
+                "name", self._body.picture.table.names, name, as_name, verify, stale
+            )
         try:
             return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
         except TypeError as error:
@@ -120,7 +122,9 @@ class Index(LookUps[Stale]):
             stale: as for `by_name`.
         """
         if verify or stale is not None or isinstance(uuid, bytearray):
-            return self._carefully("uuid", self._table.uuids, uuid, as_uuid, verify, stale)
+            return self._carefully(
+                "uuid", self._body.picture.table.uuids, uuid, as_uuid, verify, stale
+            )
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
@@ -135,7 +139,9 @@ class Index(LookUps[Stale]):
             stale: as for `by_name`.
         """
         if verify or stale is not None:
-            return self._carefully("domid", self._table.domids, domid, as_domid, verify, stale)
+            return self._carefully(
+                "domid", self._body.picture.table.domids, domid, as_domid, verify, stale
+            )
         return self.domids[domid if type(domid) is int else as_domid(domid)]
 
     def os_type(self, domid: int, verify: bool = False, stale: Stale | None = None) -> OSType:
@@ -155,11 +161,7 @@ class Index(LookUps[Stale]):
         if not verify:
             return self._look_closer(what, index, key, stale)
         if stale is not None or self._stale != "serve":
-            wanted = self._stale if stale is None else self._checked(stale)
-            with self._picture.lock:
-                self._check(wanted)
-                if what == "name":
-                    self._check_names(index.holders(spelled(key)), wanted)
+            self._refuse_stale(index, spelled(key), stale)
         try:
             domain = index.unique.get(key)
         except TypeError:  # it has no hash: `spelled` makes it a key or says what is wrong
@@ -244,7 +246,7 @@ class Index(LookUps[Stale]):
             A look at each change of the index, nothing in between.
         """
         condition = conditions.found(
-            self._picture,
+            self._body.picture,
             name=name,
             uuid=uuid,
             domid=domid,
@@ -252,7 +254,7 @@ class Index(LookUps[Stale]):
             ready=ready,
             timeout=timeout,
         )
-        return self._picture.changed.wait_for(condition, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
 
     def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
         """Wait until the life that this record is of has ended.
@@ -272,12 +274,12 @@ class Index(LookUps[Stale]):
                 host is down.
             Closed: the index was closed.
         """
-        condition = conditions.ended(self._picture, domain, timeout)
-        return self._picture.changed.wait_for(condition, timeout)
+        condition = conditions.ended(self._body.picture, domain, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
 
     def wait_live(self, timeout: float = 30.0) -> None:
         """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
-        self._picture.changed.wait_for(conditions.live(self._picture), timeout)
+        self._body.picture.changed.wait_for(conditions.live(self._body.picture), timeout)
 
     def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
         """Wait until the index is at this generation or beyond; returns the one it is at.
@@ -286,8 +288,8 @@ class Index(LookUps[Stale]):
             TimedOut, NotLive: it is not after `timeout` seconds.
             Closed: the index was closed.
         """
-        condition = conditions.generation(self._picture, generation, timeout)
-        return self._picture.changed.wait_for(condition, timeout)
+        condition = conditions.generation(self._body.picture, generation, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
 
     # -- listening ---------------------------------------------------------------------------
 

@@ -496,6 +496,14 @@ class LookUps(Generic[S]):
         if not readable():
             raise self._picture.name_unreadable()
 
+    def _refuse_stale(self, index: KeyIndex[K], key: K, stale: S | None = None) -> None:
+        """Before a key is verified: raises NotLive where an old answer is not wanted."""
+        wanted = self._stale if stale is None else self._checked(stale)
+        with self._picture.lock:
+            self._check(wanted)
+            if index is self._table.names:
+                self._check_names(index.holders(key), wanted)
+
     def _wait_if(self, stale: Stale, holds: Callable[[], bool]) -> None:
         if stale == "wait" and self._most_wait is not None:
             self._picture.changed.wait_for(
