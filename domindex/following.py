@@ -14,9 +14,9 @@ thread does what is due, the first of these:
 They stand in this order so that none can put off the ones before it for ever: guests may write, and
 programs may ask, without end. A refresh comes before a probe, as a caller waits for it.
 
-A *pass* looks at the domains of a *scope* until nothing is open, in *rounds*: list, compare with what
-was known, publish what has become certain, set watches, take in events, read. What a round reads is
-believed in the next one, after its list. So a rename takes two rounds.
+A *pass* looks at the domains of a *scope* until nothing is open, in *rounds*: list, compare,
+publish what has become certain, set watches, take in events, read. What a round reads is believed
+in the next one, after its list. So a rename takes two rounds.
 
 What a refresh waits for: a barrier, after which all events that xenstored had sent are in the queue
 here; a list of all, made after it; and the reads that these lead to. So each change that was
@@ -61,9 +61,6 @@ _FEW: Final = 16
 _AT_ONCE: Final = 256
 """Nodes watched or read before the thread shows that it gets on: a slow host took 5 s for them."""
 
-_LEAST_PATIENCE: Final = 1.0
-"""Seconds for which a busy machine may leave the thread alone, however short the times are set."""
-
 
 class Following:
     """What is done on the line `store`. One thread makes all calls.
@@ -91,7 +88,6 @@ class Following:
         self._timing = timing
         self._counters = counters
         self._complaints = complaints
-        self._patience = max(timing.probe + timing.request, _LEAST_PATIENCE)
         self.names_domids = False
         """The special watches name the domain that came or went."""
         self.one_watch = False
@@ -201,7 +197,7 @@ class Following:
         # A reader of the picture has noticed: events may have been missed since then. Without
         # one, twice the time: a machine that is only busy is no reason to start over.
         noticed = self._live and isinstance(self._picture.state, Down)
-        if noticed or still > 2 * self._patience:
+        if noticed or still > 2 * self._picture.patience:
             raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
         return now
 
