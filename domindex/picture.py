@@ -78,7 +78,7 @@ class Picture:
         """Domids whose name xenstored does not give, and why. Replaced, never changed."""
         self.refreshed = 0
         """The last refresh that is done; `conditions.refreshed` waits for it."""
-        self._patience = patience
+        self.patience = patience
         self._untold: BaseException | None = None  # the cause of a loss that is still to be told
 
     # -- for the watcher ---------------------------------------------------------------------
@@ -165,7 +165,7 @@ class Picture:
         if not isinstance(self.state, Live) or self._untold is not None:
             return False
         silent = time.monotonic() - self.got_on
-        if silent <= self._patience:
+        if silent <= self.patience:
             return True
         self.down(HostError(f"the thread that follows the host is held up for {silent:.1f} s"))
         return False
