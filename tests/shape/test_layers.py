@@ -13,11 +13,9 @@ import pytest
 import domindex
 
 PACKAGE = Path(domindex.__file__).parent
-ALL = sorted(
+MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
 )
-BENCH = [module for module in ALL if module.startswith("bench.")]
-MODULES = [module for module in ALL if module not in BENCH]
 
 PURE = {
     *("domain", "errors", "keys", "stats", "options", "events", "ports", "answers"),
@@ -42,7 +40,7 @@ ALLOWED_ONLY_IN = {
     "listening.wanted": {"contextlib", "logging"},
     "listening.waiting": {"contextlib", "functools", "threading", "time"},
     "listening.watch": {"contextlib", "logging", "sys", "threading"},
-    "core.past": {"time"},
+    "core.ended": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "answers": {"abc", "contextlib", "fnmatch", "threading"},
 }
@@ -52,7 +50,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("keys",),
     ("events", "ports"),  # shapes
-    ("core.grouping", "core.listed", "core.lives", "core.nodes", "core.past"),  # pure core
+    (
+        "core.grouping",
+        "core.listed",
+        "core.lives",
+        "core.nodes",
+        "core.ended",
+        "core.key",
+        "core.scope",
+    ),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
     ("listening.callbacks", "listening.reboots", "listening.waiting"),
@@ -65,6 +71,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),
     ("xen.listing", "xen.readers"),
     ("xen.hypercall", "xen.xenstore"),  # the outside
+    ("complaints", "picture"),
+    ("following",),
     ("watcher",),  # the thread
     ("waits",),
     ("index",),
@@ -154,27 +162,13 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     ("library", "only"),
     [
         ("pyxs", {"xen._pyxs"}),
-        ("cffi", {"xen._privcmd", "bench._libxl"}),
+        ("cffi", {"xen._privcmd"}),
         ("prometheus_client", {"prometheus"}),
-        ("matplotlib", {"bench.plot"}),
     ],
 )
 def test_each_foreign_library_has_one_file(library: str, only: set[str]) -> None:
-    """Whoever replaces it looks in one place; cffi has one for Xen and one for a Xen library."""
-    assert {module for module in (*MODULES, *BENCH) if library in foreign(module)} == only
-
-
-def test_only_the_command_line_knows_the_benchmark() -> None:
-    """And it asks for it when it is wanted, and not before."""
-    whole = [module for module in MODULES if any("bench" in name for name in imports(module))]
-    assert whole == ["cli"]
-    loaded = run("import sys, domindex.cli; print(*sys.modules)").split()
-    assert not [name for name in loaded if name.startswith("domindex.bench")]
-
-
-def test_only_its_floors_go_past_the_ports() -> None:
-    """The benchmark measures what users have."""
-    assert [module for module in BENCH if OUTSIDE & ours(module)] == ["bench.bare"]
+    """Whoever replaces it looks in one place."""
+    assert {module for module in MODULES if library in foreign(module)} == only
 
 
 @pytest.mark.parametrize("module", MODULES)

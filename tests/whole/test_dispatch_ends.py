@@ -119,13 +119,17 @@ def test_closed_listeners_do_not_pile_up(index: Index) -> None:
     for _ in range(20):
         index.subscribe(lambda _: None, threaded=False).close()
         index.subscribe(lambda _: None, threaded=False, reboot_grace=60.0)
-    for subscription in list(index._hub._subscriptions.values()):
+    for subscription in list(index._body.hub._subscriptions.values()):
         subscription.close()
-    loop = index._hub.loop()
-    assert (loop._runners, index._hub._mailboxes, index._hub._subscriptions) == ([], (), {})
+    loop = index._body.hub.loop()
+    assert (loop._runners, index._body.hub._mailboxes, index._body.hub._subscriptions) == (
+        [],
+        (),
+        {},
+    )
     index.subscribe(lambda _: None, threaded=False)
     index.close()
-    assert (loop._runners, index._hub._subscriptions) == ([], {})
+    assert (loop._runners, index._body.hub._subscriptions) == ([], {})
 
 
 def test_a_child_may_be_forked_in_a_handler_in_the_loop(index: Index) -> None:

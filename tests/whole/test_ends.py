@@ -84,7 +84,7 @@ def test_a_closed_index_answers_nothing_while_it_is_closed_either(host: Simulate
     assert began.wait(LIMIT)
     closer = threading.Thread(target=index.close)
     closer.start()
-    eventually(lambda: index._ended)
+    eventually(lambda: index._has_ended)
     index.close()
     assert closer.is_alive()
     calls: list[Callable[[], object]] = [
@@ -250,7 +250,7 @@ def test_what_is_called_at_a_change_cannot_end_the_watcher(
     def fail() -> None:
         raise SystemExit
 
-    index._bell.on_ring(fail)
+    index._picture.changed.on_change(fail)
     host.create("web")
     index.refresh()
     assert index.by_name("web")
@@ -265,7 +265,7 @@ def test_a_node_s_value_that_found_no_memory_is_told_all_the_same(
     index.watch(index.by_id(0), "a", lambda _, value: heard.append(value), threaded=False)
     index.refresh()
     run(index)
-    mailbox = index._hub._callers[False].mailbox
+    mailbox = index._body.hub._callers[False].mailbox
     mailbox._size = 0  # what there is is too much
     host.write(0, "a", b"1")
     index.refresh()
@@ -326,8 +326,8 @@ def test_what_would_never_be_called_is_refused_at_once(index: Index, given: obje
     with pytest.raises(TypeError, match="on_error="):
         index.subscribe(print, on_error=to_be_awaited)
     assert index.stats.listeners == 0
-    assert not index._hub._subscriptions
-    assert not index._hub._nodes._watches
+    assert not index._body.hub._subscriptions
+    assert not index._body.hub._nodes._watches
 
 
 def test_asyncio_refuses_them_too(host: SimulatedHost) -> None:

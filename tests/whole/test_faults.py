@@ -13,16 +13,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
 from domindex import forking
-from domindex.connect import connect
 from domindex.errors import (
     AccessDenied,
     Closed,
@@ -32,8 +30,9 @@ from domindex.errors import (
     StoreLost,
     TimedOut,
 )
-from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed
+from domindex.events import Added, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.options import Timing
 from domindex.ports import Store
 from domindex.testing import QUICK, SimulatedHost
@@ -212,14 +211,13 @@ def test_a_listener_that_comes_as_the_line_is_back_hears_no_stray_recovered(
 ) -> None:
     """P9: Recovered belongs to a Lost. The host recovers just as somebody subscribes."""
     ear = Ear(sharp)
-    take = sharp._watcher._take
+    up = sharp._picture.up
 
-    def subscribe_first(changes: Sequence[Any], events: Sequence[Event], inferred: bool) -> None:
-        if any(isinstance(event, Recovered) for event in events):
-            sharp.subscribe(ear)
-        take(changes, events, inferred)
+    def subscribe_first() -> None:
+        sharp.subscribe(ear)
+        up()
 
-    monkeypatch.setattr(sharp._watcher, "_take", subscribe_first)
+    monkeypatch.setattr(sharp._picture, "up", subscribe_first)
     host.cut_line()
     ear.until(lambda: len(ear.events) >= 5)
     eventually(lambda: sharp.stats.pending == 0)
@@ -369,7 +367,7 @@ def test_the_audit_makes_good_what_no_event_told_of(
         ear.until(lambda: ear.count(Renamed))
         assert index.by_name("b").domid == a
         eventually(lambda: index.stats.drift == 1)
-    assert "no event had told of" in caplog.text
+    assert "no event reported" in caplog.text
 
 
 def test_the_audit_calls_nothing_drift_that_an_event_told_of(host: SimulatedHost) -> None:
@@ -701,7 +699,7 @@ def test_close_ends_a_refresh_that_waits(host: SimulatedHost) -> None:
 
     waiting = threading.Thread(target=refresh)
     waiting.start()
-    eventually(lambda: index._watcher._asked)
+    eventually(lambda: index._body.watcher._requests.refresh)
     index.close()
     waiting.join(LIMIT)
     assert len(raised) == 1

@@ -115,7 +115,7 @@ def test_watches_are_taken_back(host: SimulatedHost) -> None:
         of_names = 0 if index.capabilities.one_watch else 1
         eventually(lambda: len(line.watched) == before - of_names)  # the name's is gone too
         index.refresh()
-        assert not index._hub._nodes._watches
+        assert not index._body.hub._nodes._watches
 
 
 def test_a_handler_that_raises_hears_the_next_value(
@@ -158,7 +158,7 @@ def test_a_slow_handler_hears_the_latest_and_holds_nothing_up(
     for number in range(100):
         host.write(domid, PATH, b"%d" % number)
         index.refresh()
-    assert index._hub._callers[True].mailbox.pending == 1
+    assert index._body.hub._callers[True].mailbox.pending == 1
     go.set()
     eventually(lambda: values[-1] == b"99")
     assert values == [None, b"99"]
@@ -194,7 +194,7 @@ def test_closed_from_its_handler_and_with_the_index(host: SimulatedHost) -> None
             watch.close()
             closed.set()
 
-        with index._lock:  # so that `watch` is there before the handler runs
+        with index._picture.lock:  # so that `watch` is there before the handler runs
             watch = index.watch(index.by_id(domid), PATH, once)
         assert closed.wait(LIMIT)
         other = index.watch(index.by_id(domid), PATH, lambda *_: None)
@@ -237,7 +237,7 @@ def test_a_watch_that_found_no_thread_leaves_the_next_one_to_try(
             index.watch(dom0, "a", hand)
         with pytest.raises(RuntimeError):
             index.subscribe(print)
-    assert not index._hub._nodes._watches
+    assert not index._body.hub._nodes._watches
     assert index.stats.listeners == 0
     index.watch(dom0, "a", hand)
     assert hand.next() is None

@@ -230,11 +230,11 @@ def test_a_stream_that_is_let_go_is_no_listener_any_more(
         for event in index.events(reboot_grace=grace):
             assert isinstance(event, Added)
             break
-    assert len(index._hub._mailboxes) == 1
+    assert len(index._body.hub._mailboxes) == 1
     host.create("web")
     index.refresh()
     assert (index.stats.listeners, index.stats.pending) == (0, 0)
-    assert not index._hub._mailboxes
+    assert not index._body.hub._mailboxes
 
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["open", "closed"])
