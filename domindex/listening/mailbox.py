@@ -7,10 +7,10 @@ The queue between them is a `collections.deque`, whose `extend` and `popleft` ar
 under the interpreter's lock. So the taker needs no lock for an ordinary item, and a listener that
 is slow or stuck never holds the index up.
 
-If more items come than may wait, the backlog is dropped, all of it: half a backlog would be a
-change told by half. What stands for it (for events one `Resync`) is made only when the listener
-asks for the next item, under the index's lock, so that it is of that moment, and so that a
-listener which is stuck costs the index nothing. Until then further items are counted and dropped.
+If more items come than may wait, the whole backlog is dropped: without some of its items, a
+listener would see one part of a change. What stands for it (for events one `Resync`) is made only
+when the listener asks for the next item, under the index's lock: so it is of that moment, and a
+listener that is stuck costs the index nothing. Until then further items are counted and dropped.
 
 Two counters serve `drained`. `_put` counts what the index has put in so far; only the writer
 changes it. `_handled` counts what the listener has handled; only the taker changes it. An item
