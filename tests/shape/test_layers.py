@@ -72,7 +72,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),  # the outside
     ("xen.listing", "xen.readers"),
     ("xen.hypercall", "xen.xenstore"),
-    ("complaints", "following"),
+    ("complaints", "requests"),
+    ("following",),
     ("watcher",),  # the thread
     ("body",),
     ("index",),
@@ -289,7 +290,6 @@ LONG = {
     "lookups": "one class, and most of it is what its docstrings say",
     "xen.xenstore": "to be cut: the stream goes to a file of its own",
     "xen.hypercall": "to be cut: finding the version goes to a file of its own",
-    "following": "one line from its first list to its loss, with the theory of it",
 }
 """Files of more than 400 lines, and why."""
 
