@@ -13,7 +13,6 @@ import socket
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from domindex import forking
@@ -86,16 +85,6 @@ class _BusConnection(XenBusConnection):  # type: ignore[misc]
 
     def _after_fork(self) -> None:
         hang_up(self)
-
-
-@contextlib.contextmanager
-def opened(path: str, timeout: float) -> Iterator[Connection]:
-    """A connection by socket for the length of a block."""
-    connection, _ = connect("socket", path, timeout)
-    try:
-        yield connection
-    finally:
-        hang_up(connection)
 
 
 def hang_up(connection: Connection) -> None:

@@ -53,8 +53,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.delivery", "listening.watch"),
     ("listening.dispatch",),
     ("answers",),
-    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),
-    ("xen.listing", "xen.readers"),
+    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling", "xen.watches"),
+    ("xen.listing", "xen.packets"),
+    ("xen.line",),
     ("xen.hypercall", "xen.xenstore"),  # the outside
     ("watcher",),  # the thread
     ("waits",),

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-import domindex.xen._pyxs
 import domindex.xen.xenstore
 from domindex.errors import StoreError, StoreLost
 from domindex.ports import Watch
@@ -164,7 +163,7 @@ def test_where_no_more_can_be_opened_the_line_is_used(
         tried.append(str(path))
         raise domindex.AccessDenied("it may not be opened")
 
-    monkeypatch.setattr(domindex.xen._pyxs, "connect", refused)
+    monkeypatch.setattr(domindex.xen.xenstore, "connect", refused)
     assert store.read(PATHS) == values
     assert store.read(PATHS) == values
     assert tried == [xenstored.path]
