@@ -65,18 +65,23 @@ class Request:
         return printable(decode_name(self.payload.partition(b"\0")[0]))
 
     def __str__(self) -> str:
-        return self.name if self.path is None else f"{self.name} of {self.path}"
+        return _in_words(self.name, self.path)
 
     def refusal(self, error: bytes) -> StoreError:
         """The error to give to the caller, where xenstored answered with this name of an errno."""
         error = error.rstrip(b"\0")
         shown = printable(error[:_LONGEST_ERROR].decode("ascii", "replace"))
+        name, path = self.name, self.path
         return StoreError(
-            f"xenstored refuses {self}: {shown}",
+            f"xenstored refuses {_in_words(name, path)}: {shown}",
             number_of(error),
-            operation=self.name,
-            path=self.path,
+            operation=name,
+            path=path,
         )
+
+
+def _in_words(name: str, path: str | None) -> str:
+    return name if path is None else f"{name} of {path}"
 
 
 def cut(received: bytearray) -> Iterator[tuple[int, int, bytes]]:

@@ -54,8 +54,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.dispatch",),
     ("answers",),
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling", "xen.watches"),
-    ("xen.listing", "xen.packets"),
-    ("xen.line",),
+    ("xen.calls", "xen.listing", "xen.packets"),
+    ("xen.line", "xen.probe"),
     ("xen.hypercall", "xen.xenstore"),  # the outside
     ("watcher",),  # the thread
     ("waits",),
