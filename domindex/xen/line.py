@@ -287,7 +287,7 @@ class Line:
         # with the errno that xenstored answered. The line is as good as before.
         self.outgoing.clear()
         self._waiting.clear()
-        request.reply = request.refusal(errno.errorcode.get(error.errno or 0, "").encode())
+        request.error = errno.errorcode.get(error.errno or 0, "").encode()
 
     def _on_packet(self, operation: int, request_id: int, payload: bytes) -> None:
         if operation == Op.WATCH_EVENT and self._on_event:
@@ -300,7 +300,10 @@ class Line:
         if request is None or operation not in (request.operation, Op.ERROR):
             raise Garbage(f"a packet of type {operation} that answers no request")
         del self._waiting[request_id]
-        request.reply = request.refusal(payload) if operation == Op.ERROR else payload
+        if operation == Op.ERROR:
+            request.error = payload.rstrip(b"\0")
+        else:
+            request.reply = payload
 
 
 def _total(lines: Sequence[Line]) -> int:

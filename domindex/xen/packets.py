@@ -35,18 +35,19 @@ class Garbage(Exception):
 
 
 class Request:
-    """One request, and its reply once that has come.
+    """One request, and what xenstored answered once it has.
 
     operation, payload: as they are sent; each word of the payload ends with a NUL.
-    reply: the payload of the reply, or the error that xenstored gave instead.
+    reply: the payload of the reply. error: the errno that came instead, by name, such as ENOENT.
     """
 
-    __slots__ = ("operation", "payload", "reply")
+    __slots__ = ("error", "operation", "payload", "reply")
 
     def __init__(self, operation: int, *words: bytes) -> None:
         self.operation = operation
         self.payload = b"\0".join((*words, b""))
-        self.reply: bytes | StoreError = b""
+        self.reply = b""
+        self.error: bytes | None = None
 
     def packet(self, request_id: int) -> bytes:
         """The bytes to send. No transaction is ever used, so its id is 0."""
@@ -65,23 +66,20 @@ class Request:
         return printable(decode_name(self.payload.partition(b"\0")[0]))
 
     def __str__(self) -> str:
-        return _in_words(self.name, self.path)
+        path = self.path
+        return self.name if path is None else f"{self.name} of {path}"
 
-    def refusal(self, error: bytes) -> StoreError:
-        """The error to give to the caller, where xenstored answered with this name of an errno."""
-        error = error.rstrip(b"\0")
-        shown = printable(error[:_LONGEST_ERROR].decode("ascii", "replace"))
-        name, path = self.name, self.path
+    def refusal(self) -> StoreError | None:
+        """The error for the caller; None if xenstored did not refuse."""
+        if self.error is None:
+            return None
+        shown = printable(self.error[:_LONGEST_ERROR].decode("ascii", "replace"))
         return StoreError(
-            f"xenstored refuses {_in_words(name, path)}: {shown}",
-            number_of(error),
-            operation=name,
-            path=path,
+            f"xenstored refuses {self}: {shown}",
+            number_of(self.error),
+            operation=self.name,
+            path=self.path,
         )
-
-
-def _in_words(name: str, path: str | None) -> str:
-    return name if path is None else f"{name} of {path}"
 
 
 def cut(received: bytearray) -> Iterator[tuple[int, int, bytes]]:

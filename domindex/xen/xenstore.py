@@ -9,7 +9,6 @@ Linux for what the kernel's device does to them.
 from __future__ import annotations
 
 import contextlib
-import errno
 import time
 from collections.abc import Iterable, Sequence
 from typing import Final
@@ -77,12 +76,13 @@ class XenStore:
         requests = [Request(Op.WATCH, *watch, *words) for watch in watches]
         if self._is_bus and depth is not None:
             # The kernel passes path and token on and drops the depth without an error.
-            return [request.refusal(b"EINVAL") for request in requests]
+            for request in requests:
+                request.error = b"EINVAL"
+            return [request.refusal() for request in requests]
         self._prove()
         fresh = self._watches.add(watches, deep=depth is not None)
         self._exchange(requests)
-        replies = [request.reply for request in requests]
-        refusals = [reply if isinstance(reply, StoreError) else None for reply in replies]
+        refusals = [request.refusal() for request in requests]
         for watch, refusal in zip(watches, refusals, strict=True):
             if refusal is not None and watch.token in fresh:
                 self._watches.forget(watch.token)
@@ -108,18 +108,15 @@ class XenStore:
         requests = [Request(Op.READ, path) for path in paths]
         if len(paths) < _MANY or not self._read_beside(requests):
             self._exchange(requests)
-        replies = [request.reply for request in requests]
         return [
-            None if isinstance(reply, StoreError) and reply.errno == errno.ENOENT else reply
-            for reply in replies
+            None if request.error == b"ENOENT" else request.refusal() or request.reply
+            for request in requests
         ]
 
     def is_introduced(self, domid: int) -> bool | None:
         """None also where a policy forbids to ask. Cost: one request."""
         request = Request(Op.IS_DOMAIN_INTRODUCED, b"%d" % domid)
         self._exchange([request])
-        if isinstance(request.reply, StoreError):
-            return None
         return {b"T": True, b"F": False}.get(request.reply.rstrip(b"\0"))
 
     def barrier(self) -> None:
