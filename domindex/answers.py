@@ -18,9 +18,10 @@ from uuid import UUID
 from domindex.core.past import Past
 from domindex.core.snapshot import Snapshot
 from domindex.core.table import DomainTable, Keyed, View, ordered
-from domindex.domain import Domain, OSType, as_domid, as_name, as_text, as_uuid
+from domindex.domain import Domain, OSType
 from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive, StoreError
 from domindex.events import Removed
+from domindex.keys import as_domid, as_name, as_text, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.listening.waiting import Bell
 

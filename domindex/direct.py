@@ -26,9 +26,10 @@ from uuid import UUID
 
 from domindex.connect import XenHost
 from domindex.core.reconcile import name_path
-from domindex.domain import NIL_UUID, Domain, Life, OSType, as_domid, as_name, as_uuid, decode_name
+from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
 from domindex.forking import register
+from domindex.keys import as_domid, as_name, as_uuid, decode_name
 from domindex.ports import Host, Row, Store
 
 log = logging.getLogger("domindex")

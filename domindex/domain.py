@@ -14,8 +14,6 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from domindex.errors import InvalidKey
-
 FIRST_RESERVED_DOMID = 0x7FF0
 """Domids from here on (DOMID_SELF, DOMID_IO, ...) never name a guest."""
 
@@ -153,54 +151,3 @@ def fit_for_terminal(sentence: str) -> str:
         else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in sentence
     )
-
-
-def decode_name(raw: bytes) -> str:
-    """A name as xenstore has it, as text. Any bytes will do, and come back by encoding.
-
-    NULs at its end are no part of it: a tool that writes strlen + 1 bytes leaves one.
-    """
-    return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
-
-
-def as_name(name: object) -> str:
-    """The name a caller gave, str or bytes, as the index keeps it. Raises InvalidKey."""
-    return as_text(name).rstrip("\0")
-
-
-def as_text(name: object) -> str:
-    """A part of a name that a caller gave, or a bound, as text. Raises InvalidKey."""
-    if isinstance(name, str):
-        return name
-    if isinstance(name, bytes):
-        return name.decode("utf-8", "surrogateescape")
-    raise InvalidKey(f"a name is str or bytes, not {type(name).__name__}")
-
-
-def as_uuid(uuid: object) -> UUID:
-    """The uuid a caller gave: a UUID, text in any spelling uuid.UUID takes, or 16 bytes.
-
-    Bytes are in textual order, as the hypervisor's handle is. Raises InvalidKey.
-    """
-    try:
-        if isinstance(uuid, UUID):
-            return uuid
-        if isinstance(uuid, str):
-            return UUID(uuid.strip())
-        if isinstance(uuid, (bytes, bytearray)):
-            return UUID(bytes=bytes(uuid))
-    except ValueError as error:
-        raise InvalidKey(f"{uuid!r} is not a uuid: {error}") from None
-    raise InvalidKey(f"a uuid is UUID, str or 16 bytes, not {type(uuid).__name__}")
-
-
-def as_domid(domid: object) -> int:
-    """The domid a caller gave: an int in 0..0x7FEF. Raises InvalidKey.
-
-    Text is refused, digits or not: a domain may be *named* 42.
-    """
-    if not isinstance(domid, int) or isinstance(domid, bool):
-        raise InvalidKey(f"a domid is int, not {type(domid).__name__}")
-    if not 0 <= domid < FIRST_RESERVED_DOMID:
-        raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
-    return domid

@@ -7,10 +7,9 @@ sentence for people that says what to do, and fields for programs.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from domindex.domain import Domain
+from domindex.domain import Domain
 
 
 def _again(kind: type[DomindexError], args: tuple[Any, ...], fields: dict[str, Any]) -> Exception:

@@ -15,10 +15,11 @@ from typing import Final, Self
 from domindex.answers import K, Stale
 from domindex.core.nodes import Node, Value
 from domindex.core.table import Change, Keyed
-from domindex.domain import Domain, DomainInfo, Life, as_domid
+from domindex.domain import Domain, DomainInfo, Life
 from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
 from domindex.forking import register
+from domindex.keys import as_domid
 from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
 from domindex.listening.dispatch import Dispatcher
 from domindex.listening.mailbox import QUEUE, Mailbox, Wanted

@@ -34,11 +34,10 @@ from domindex.domain import (
     DomainInfo,
     OSType,
     ShutdownReason,
-    as_domid,
-    as_uuid,
 )
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
+from domindex.keys import as_domid, as_uuid
 from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 

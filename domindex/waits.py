@@ -10,9 +10,10 @@ from collections.abc import Callable
 from uuid import UUID
 
 from domindex.answers import Answers
-from domindex.domain import Domain, as_domid, as_name, as_uuid
+from domindex.domain import Domain
 from domindex.errors import Ambiguous, InvalidKey, TimedOut
 from domindex.events import Removed
+from domindex.keys import as_domid, as_name, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.listening.waiting import Look
 from domindex.watcher import Watcher

@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason, as_domid
+from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import HypercallFailed
+from domindex.keys import as_domid
 from domindex.ports import Row
 from domindex.xen._privcmd import Privcmd
 from domindex.xen.calls import ABSENT, ENTRIES, GET_DOMAIN_STATE, PAGE, REFUSED, Domctl, ListCall

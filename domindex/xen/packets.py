@@ -15,8 +15,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
-from domindex.domain import decode_name, printable
+from domindex.domain import printable
 from domindex.errors import StoreError
+from domindex.keys import decode_name
 from domindex.xen._pyxs import Op, number_of
 
 _HEADER: Final = struct.Struct("=IIII")

@@ -31,9 +31,10 @@ from uuid import UUID
 import domindex.watcher
 from domindex.core.nodes import Node
 from domindex.core.table import Change, DomainTable
-from domindex.domain import Domain, Life, OSType, ShutdownReason, decode_name
+from domindex.domain import Domain, Life, OSType, ShutdownReason
 from domindex.errors import HostError
 from domindex.events import Added, Changed, Event, Removed, Renamed, ShutDown, about
+from domindex.keys import decode_name
 from domindex.options import Timing
 from domindex.ports import Row, Watch
 from domindex.testing import SimulatedHost
