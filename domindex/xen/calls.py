@@ -25,6 +25,7 @@ GET_DOMAIN_STATE: Final = 90
 ABSENT: Final = (errno.ESRCH, errno.ENOENT)
 """There is no such domain."""
 REFUSED: Final = (errno.EACCES, errno.EPERM)
+"""The caller may not ask: EPERM without a policy, EACCES from a Flask/XSM policy."""
 
 PAGE: Final = 4096
 ENTRIES: Final = 144

@@ -1,6 +1,6 @@
 """Lines to xenstored: pipelined requests, replies, events, and a time limit on everything.
 
-Read after packets.py and watches.py; next xenstore.py.
+Read after packets.py, watches.py and polling.py; next xenstore.py.
 
 A store has one line that holds its watches. To read many names it opens up to sixteen more for a
 moment. All of them are of the same class, `Line`, and one `Driver` moves the bytes.
@@ -57,12 +57,13 @@ _CROWD: Final = 8
 _SHORTEST_REST: Final = 0.001
 """Seconds. A shorter rest is not worth its system call."""
 _LONGEST_REST: Final = 0.02
-"""Seconds."""
+"""Seconds, however slow the server is: an answer may come faster than the last ones."""
 _UNREAD: Final = 32
 """Replies that the server may give on one line during a rest. Each may come with an event, both are
 two pieces, and a socket holds some 280 unread pieces: after that the server would wait for us."""
 _REST_OF_MANY: Final = 0.005
-"""Seconds of each rest while several lines are read. Each has few requests in flight."""
+"""Seconds of each rest while several lines are driven. No pace can be measured there: a round of the
+server answers one request of each line, so replies come in bursts."""
 
 
 class Driver:

@@ -1,6 +1,6 @@
 """Packets of the xenstore protocol: what is sent, and what is cut out of a stream. No I/O.
 
-Read after _pyxs.py; next watches.py, then line.py.
+Read after _pyxs.py; next watches.py.
 
 A packet is a header of four 32-bit numbers (operation, request id, transaction id, length of the
 payload) and the payload. A reply carries the id and the operation of its request, or the operation

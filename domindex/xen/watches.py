@@ -1,6 +1,6 @@
 """The watches of one line, and the events that wait to be taken. No I/O.
 
-Read after packets.py; next line.py.
+Read after packets.py; next polling.py and line.py.
 
 Events are merged as they arrive, so that a storm of them takes bounded memory:
 
