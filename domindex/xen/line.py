@@ -38,7 +38,7 @@ from typing import Final
 from domindex.errors import StoreLost
 from domindex.xen import polling
 from domindex.xen._pyxs import Connection, Op, hang_up
-from domindex.xen.packets import Garbage, Request, cut, path_and_token
+from domindex.xen.packets import Garbage, Request, cut
 
 _WINDOW: Final = 512
 """Requests in flight on a socket. It is filled up when half of it is answered, so that there is one
@@ -62,8 +62,8 @@ _UNREAD: Final = 32
 """Replies that the server may give on one line during a rest. Each may come with an event, both are
 two pieces, and a socket holds some 280 unread pieces: after that the server would wait for us."""
 _REST_OF_MANY: Final = 0.005
-"""Seconds of each rest while several lines are driven. No pace can be measured there: a round of the
-server answers one request of each line, so replies come in bursts."""
+"""Seconds of each rest while several lines are driven. No pace can be measured there: a round of
+the server answers one request of each line, so replies come in bursts."""
 
 
 class Driver:
@@ -176,11 +176,14 @@ class Driver:
         self.check()
 
 
+def _no_watches(_event: bytes) -> None:
+    raise Garbage("an event, where no watch is set")
+
+
 class Line:
     """One connection to xenstored: what is to be sent, what is in flight, what has arrived.
 
-    on_event: receives path and token of each event. None where no watch is set; an event is then
-        garbage.
+    on_event: receives the payload of each event. By default an event is garbage.
     is_bus: whether it is the xenbus.
     outgoing: bytes that the connection did not take yet.
     """
@@ -189,7 +192,7 @@ class Line:
         self,
         connection: Connection,
         driver: Driver,
-        on_event: Callable[[bytes, bytes], None] | None = None,
+        on_event: Callable[[bytes], None] = _no_watches,
         *,
         is_bus: bool = False,
     ) -> None:
@@ -251,7 +254,10 @@ class Line:
             self._received += chunk
             try:
                 for operation, request_id, payload in cut(self._received):
-                    self._on_packet(operation, request_id, payload)
+                    if operation == Op.WATCH_EVENT:
+                        self._on_event(payload)
+                    else:
+                        self._on_reply(operation, request_id, payload)
             except Garbage as error:
                 raise self.lost(f"carries garbage: {error}") from None
             # A socket gives all it has, the xenbus one piece of a packet at a time.
@@ -290,10 +296,7 @@ class Line:
         self._waiting.clear()
         request.error = errno.errorcode.get(error.errno or 0, "").encode()
 
-    def _on_packet(self, operation: int, request_id: int, payload: bytes) -> None:
-        if operation == Op.WATCH_EVENT and self._on_event:
-            self._on_event(*path_and_token(payload))
-            return
+    def _on_reply(self, operation: int, request_id: int, payload: bytes) -> None:
         if self._is_bus and request_id == 0 and operation in (Op.WATCH, Op.UNWATCH):
             # Linux before 4.11 acknowledges a watch without the id. One request is in flight.
             request_id = next(iter(self._waiting), 0)

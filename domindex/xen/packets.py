@@ -100,12 +100,3 @@ def cut(received: bytearray) -> Iterator[tuple[int, int, bytes]]:
         at = end
     # Once for all of them: each removal moves all bytes that follow.
     del received[:at]
-
-
-def path_and_token(event: bytes) -> tuple[bytes, bytes]:
-    """What the payload of an event consists of. Raises Garbage."""
-    path, path_end, rest = event.partition(b"\0")
-    token, token_end, _ = rest.partition(b"\0")
-    if not path_end or not token_end:
-        raise Garbage("an event without path and token")
-    return path, token

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Set
 from typing import Final
 
 from domindex.ports import Watch
+from domindex.xen.packets import Garbage
 
 _ROOM: Final = 1 << 14
 """Different paths kept of one watch with depth. The birth of a domain changes about fourteen."""
@@ -57,8 +58,12 @@ class Watches:
         self._deep.discard(token)
         self.silent.discard(token)
 
-    def on_event(self, path: bytes, token: bytes) -> None:
-        """Keep one event until it is taken."""
+    def on_event(self, event: bytes) -> None:
+        """Keep one event until it is taken. Raises Garbage."""
+        path, path_end, rest = event.partition(b"\0")
+        token, token_end, _ = rest.partition(b"\0")
+        if not path_end or not token_end:
+            raise Garbage("an event without path and token")
         self.silent.discard(token)
         own_path = self._paths.get(token)
         if own_path is None:  # it was sent before xenstored had the UNWATCH

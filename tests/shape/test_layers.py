@@ -55,8 +55,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.delivery", "listening.watch"),
     ("listening.dispatch",),
     ("answers",),
-    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling", "xen.watches"),
+    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling"),
     ("xen.calls", "xen.listing", "xen.packets"),
+    ("xen.watches",),
     ("xen.line", "xen.probe"),
     ("xen.hypercall", "xen.xenstore"),  # the outside
     ("watcher",),  # the thread

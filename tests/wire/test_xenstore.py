@@ -237,7 +237,7 @@ def test_the_first_event_is_not_waited_for_for_ever_in_a_storm(
     store.watch([RELEASE])
     xenstored.fires_at_start = False
     xenstored.each(storm=event(*RELEASE))
-    with within(0.5):
+    with within(10):  # the storm itself takes the processor from us; the fault would be no end
         store.watch([WEB])
     assert list(store.events()) == [RELEASE]
 
