@@ -69,8 +69,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.hub",),
     ("listening.async_stream", "picture"),
     ("conditions", "facts", "lookups"),
-    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),  # the outside
-    ("xen.listing", "xen.readers"),
+    ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling"),  # the outside
+    ("xen.calls", "xen.listing", "xen.packets"),
+    ("xen.watches",),
+    ("xen.line", "xen.probe"),
     ("xen.hypercall", "xen.xenstore"),
     ("complaints", "requests"),
     ("following",),
@@ -288,8 +290,6 @@ LONG = {
     "testing": "a whole host, in one file to copy or to read",
     "index": "one class, and most of it is what its docstrings say",
     "lookups": "one class, and most of it is what its docstrings say",
-    "xen.xenstore": "to be cut: the stream goes to a file of its own",
-    "xen.hypercall": "to be cut: finding the version goes to a file of its own",
 }
 """Files of more than 400 lines, and why."""
 
