@@ -10,7 +10,6 @@ from uuid import UUID
 
 import pytest
 
-from domindex.conditions import is_ready
 from domindex.domain import Domain, ShutdownReason
 from domindex.errors import Ambiguous, Closed, InvalidKey, NotLive, TimedOut
 from domindex.events import Event, Removed
@@ -129,7 +128,7 @@ def test_one_that_is_ready_has_its_last_name_and_runs(host: SimulatedHost, index
 )
 def test_what_is_ready(name: str | None, shutdown: ShutdownReason | None, ready: bool) -> None:
     """Named for good, neither saved nor stopped."""
-    assert is_ready(life(1, name, shutdown=shutdown)) is ready
+    assert life(1, name, shutdown=shutdown).ready is ready
 
 
 def test_two_with_the_key_are_ambiguous_once_the_time_is_up(
