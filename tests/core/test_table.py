@@ -100,6 +100,37 @@ def test_a_resume_is_a_change() -> None:
     ]
 
 
+def test_a_life_that_is_ready_again_says_since_when_it_was_not() -> None:
+    """P8: so that each listener gets Ready once a life. Nothing is kept beyond the life's end."""
+    web = domain(1, "web")
+    away, down = replace(web, name="web--migratedaway"), replace(web, shutdown=ShutdownReason(2))
+    table = table_of(web)
+    assert Ready(away) not in table.apply([(web, away)])
+    assert Ready(down) not in table.apply([(away, down)])
+    ready = table.apply([(down, web)])[-1]
+    assert isinstance(ready, Ready)
+    assert (ready.domain, ready.ceased, ready.generation) == (web, 2, 4)
+    renamed = replace(web, name="db")
+    assert table.apply([(web, renamed)]) == [Renamed(web, renamed)]
+    table.apply([(renamed, down)])
+    new = domain(1, "web", life=2)
+    ready = table.apply([(down, new)])[-1]
+    assert isinstance(ready, Ready)
+    assert (ready.domain, ready.ceased) == (new, 0)
+    assert table._ceased == {}
+
+
+def test_ready_is_the_last_event_of_its_change() -> None:
+    """With the record as the table holds it; one that stopped at once was not ready."""
+    old = domain(1, None)
+    new = replace(old, name="web", uuid=UUID(int=5))
+    events = table_of(old).apply([(old, new)])
+    assert [type(event) for event in events] == [Renamed, Changed, Ready]
+    assert events[-1] == Ready(new)
+    stopped = replace(new, shutdown=ShutdownReason.CRASH)
+    assert not [e for e in table_of(old).apply([(old, stopped)]) if isinstance(e, Ready)]
+
+
 def test_a_removal_carries_the_last_reason_and_whether_it_was_inferred() -> None:
     """What stopped it, where that was seen; `inferred` is passed on to all of the batch."""
     crashed = replace(domain(1, "web"), shutdown=ShutdownReason.CRASH)

@@ -57,8 +57,9 @@ def test_what_is_present_is_told_or_not(stage: Stage) -> None:
         full, news = hears(index), hears(index, replay=False)
         made(stage, "c")
         of_each = [(Added(domain), Ready(domain)) for domain in index if domain.name != "c"]
+        told = full.told(index)
         c = index.by_name("c")
-        assert full.told(index) == [*chain(*of_each), Synced(), Added(c), Ready(c)]
+        assert told == [*chain(*of_each), Synced(), Added(c), Ready(c)]
         assert news.told(index) == [Synced(), Added(c), Ready(c)]
 
 
