@@ -92,7 +92,9 @@ class Picture:
         with self.lock:
             if isinstance(self.state, Ended):
                 return
-            events = self.table.apply(changes, time=now, inferred=inferred)
+            events = self.table.apply(
+                changes, time=now, inferred=inferred, births_ready=self.hub.has_listeners
+            )
             self.ended_lives.add(events)
             for event in events:
                 if isinstance(event, Removed):

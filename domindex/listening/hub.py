@@ -106,6 +106,11 @@ class Hub:
 
     # -- for the picture, under its lock -----------------------------------------------------
 
+    @property
+    def has_listeners(self) -> bool:
+        """Whether `tell` would reach any."""
+        return bool(self._mailboxes)
+
     def tell(self, events: Sequence[Event]) -> None:
         """Put events into every mailbox, in order. Never waits, and never fails."""
         for mailbox in self._mailboxes:
