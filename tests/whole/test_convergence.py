@@ -13,10 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from domindex import direct
+from domindex import Subscription, direct
 from domindex.testing import QUICK, SimulatedHost
+from tests.delivery_log import check_joined
 from tests.histories import FAULTS, TOOLSTACK, Player, Step, steps
-from tests.whole.helpers import Ear, told
+from tests.whole.helpers import LIMIT, Ear, told
 
 HASTY = replace(QUICK, request=0.02, probe=0.02, retry=0.001, retry_most=0.01)
 
@@ -31,7 +32,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.host = SimulatedHost(unique_ids=self.unique_ids, watch_depth=self.watch_depth)
         self.player = Player(self.host)
         self.index = self.host.connect(timing=HASTY)
-        self.ears: list[Ear] = []
+        self.ears: list[tuple[Ear, Subscription]] = []
         self.listen()
 
     @rule(step=steps(TOOLSTACK))
@@ -51,9 +52,8 @@ class HistoryMachine(RuleBasedStateMachine):
     @rule()
     def listen(self) -> None:
         if len(self.ears) < 3:
-            ear = Ear(self.index, strict=False)
-            self.index.subscribe(ear)
-            self.ears.append(ear)
+            ear = Ear(self.index)
+            self.ears.append((ear, self.index.subscribe(ear)))
 
     @rule(names=st.booleans())
     def settle(self, names: bool) -> None:
@@ -71,9 +71,17 @@ class HistoryMachine(RuleBasedStateMachine):
         assert told(self.index) == [(d.domid, d.uuid, d.name, d.type, d.shutdown) for d in truth]
         assert self.index.live
         self.index._table.check()
-        for ear in self.ears:
+        self.reckon_with_listeners()
+
+    def reckon_with_listeners(self) -> None:
+        """P8: each has all that was told, whenever it came; and knows that the index is live."""
+        made = []
+        for ear, subscription in self.ears:
             ear.believes(self.index)
             ear.until(lambda ear=ear: ear.believer.live)  # type: ignore[misc]
+            made.append(ear.log.check_whole(subscription, LIMIT))
+        for late in made[1:]:
+            check_joined(made[0], late)
         assert self.index.stats.listener_errors == 0
 
     def teardown(self) -> None:
