@@ -92,7 +92,7 @@ class Ear:
         self.until(lambda: self.believer.domains == expected)
 
 
-def told(index: Index) -> list[tuple[object, ...]]:
+def told(index: Iterable[Domain]) -> list[tuple[object, ...]]:
     """What the index says of every domain, without what only the index knows."""
     return [(d.domid, d.uuid, d.name, d.type, d.shutdown) for d in index]
 
