@@ -1,0 +1,137 @@
+"""python -m tests.measure.mutants: which faults of the package the tests do not notice.
+
+--count 300 --seed 1   a sample at random; --count 0 takes all there are
+--files GLOB ...       of these files only
+--survivors            try again those that no test noticed: after new tests
+--afresh               forget all outcomes
+
+Outcomes are kept in build/mutants, and a run that was ended goes on where it was. Survivors are
+listed in build/mutants/REPORT.md. Read last in this folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from tests.measure.mutants.children import BUILD
+from tests.measure.mutants.equivalent import why_equivalent
+from tests.measure.mutants.kinds import PROJECT, Mutant, mutants, sample
+from tests.measure.mutants.reach import recorded
+from tests.measure.mutants.trial import Outcome, outcomes
+
+FILES: Final = [
+    "domindex/core/*.py",
+    "domindex/listening/*.py",
+    "domindex/watcher.py",
+    "domindex/following.py",
+    "domindex/picture.py",
+    "domindex/answers.py",
+    "domindex/lookups.py",
+    "domindex/waits.py",
+    "domindex/conditions.py",
+    "domindex/index.py",
+    "domindex/aio.py",
+]
+
+OUTCOMES: Final = BUILD / "outcomes.jsonl"
+REPORT: Final = BUILD / "REPORT.md"
+
+
+def main() -> int:
+    args = arguments()
+    BUILD.mkdir(parents=True, exist_ok=True)
+    if args.afresh:
+        OUTCOMES.unlink(missing_ok=True)
+    files = sorted({str(p.relative_to(PROJECT)) for g in args.files for p in PROJECT.glob(g)})
+    made = [m for file in files for m in mutants(file) if why_equivalent(m) is None]
+    chosen = sample(made, args.count or len(made), args.seed)
+    known = known_outcomes()
+    todo = [
+        m for m in chosen if m.key not in known or (args.survivors and known[m.key].noticed is None)
+    ]
+    print(f"{len(made)} faults in {len(files)} files; to try: {len(todo)} of {len(chosen)}")
+    if todo:
+        known |= tried(todo, args.at_once, args.seconds)
+    text = report([known[m.key] for m in chosen])
+    REPORT.write_text(text, encoding="utf-8")
+    print(text)
+    return 0
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser("python -m tests.measure.mutants", description=__doc__)
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--files", nargs="+", default=FILES, metavar="GLOB")
+    parser.add_argument("--survivors", action="store_true")
+    parser.add_argument("--afresh", action="store_true")
+    parser.add_argument("--at-once", type=int, default=2, help="children at a time")
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of tests for one fault, at most"
+    )
+    return parser.parse_args()
+
+
+def known_outcomes() -> dict[str, Outcome]:
+    """Those of earlier runs, the last of each fault."""
+    known = {}
+    if OUTCOMES.exists():
+        for line in OUTCOMES.read_text(encoding="utf-8").splitlines():
+            mutant, *rest = json.loads(line)
+            known[Mutant(*mutant).key] = Outcome(Mutant(*mutant), *rest)
+    return known
+
+
+def tried(todo: Sequence[Mutant], at_once: int, seconds: float) -> dict[str, Outcome]:
+    """What becomes of them now; kept one by one."""
+    reach = recorded(at_once)
+    began = time.monotonic()
+    done: dict[str, Outcome] = {}
+    with OUTCOMES.open("a", encoding="utf-8") as kept:
+        for outcome in outcomes(todo, reach, at_once, seconds):
+            mutant = outcome.mutant
+            done[mutant.key] = outcome
+            print(json.dumps(outcome), file=kept, flush=True)
+            pace = len(done) * 60 / (time.monotonic() - began)
+            print(
+                f"{len(done)}/{len(todo)} {pace:.0f}/min {mutant.file}:{mutant.line} "
+                f"{mutant.kind}: {outcome.noticed or 'NOT NOTICED'}",
+                file=sys.stderr,
+                flush=True,
+            )
+    return done
+
+
+def report(known: Sequence[Outcome]) -> str:
+    """For people: how many are noticed, and the others."""
+    survivors = [outcome for outcome in known if outcome.noticed is None]
+    noticed = len(known) - len(survivors)
+    lines = [
+        "# Faults that no test noticed",
+        "",
+        f"{noticed} of {len(known)} were noticed: {noticed / max(1, len(known)):.1%}.",
+        "",
+    ]
+    for mutant, _, ran, reached, tests in sorted(survivors):
+        lines += [
+            f"`{mutant.file}:{mutant.line}` {mutant.where}, {mutant.kind}; "
+            f"{ran} of the {reached} tests that reach it ran",
+            "",
+            "```diff",
+            mutant.diff,
+            "```",
+            "",
+            *(f"- {test}" for test in tests),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
