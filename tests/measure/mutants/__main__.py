@@ -20,7 +20,7 @@ from typing import Final
 
 from tests.measure.mutants.children import BUILD
 from tests.measure.mutants.equivalent import why_equivalent
-from tests.measure.mutants.kinds import PROJECT, Mutant, mutants, sample
+from tests.measure.mutants.kinds import NO_FAULT, PROJECT, Mutant, control, mutants, sample
 from tests.measure.mutants.reach import recorded
 from tests.measure.mutants.trial import Outcome, outcomes
 
@@ -38,6 +38,9 @@ FILES: Final = [
     "domindex/aio.py",
 ]
 
+CONTROLS: Final = 40
+"""For every so many faults there is one place without: there no test should notice anything."""
+
 OUTCOMES: Final = BUILD / "outcomes.jsonl"
 REPORT: Final = BUILD / "REPORT.md"
 
@@ -50,6 +53,7 @@ def main() -> int:
     files = sorted({str(p.relative_to(PROJECT)) for g in args.files for p in PROJECT.glob(g)})
     made = [m for file in files for m in mutants(file) if why_equivalent(m) is None]
     chosen = sample(made, args.count or len(made), args.seed)
+    chosen += [control(m) for m in chosen[::CONTROLS]]
     known = known_outcomes()
     todo = [
         m for m in chosen if m.key not in known or (args.survivors and known[m.key].noticed is None)
@@ -73,7 +77,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--afresh", action="store_true")
     parser.add_argument("--at-once", type=int, default=2, help="children at a time")
     parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of tests for one fault, at most"
+        "--seconds", type=float, default=40.0, help="of tests for one fault, at most"
     )
     return parser.parse_args()
 
@@ -110,12 +114,17 @@ def tried(todo: Sequence[Mutant], at_once: int, seconds: float) -> dict[str, Out
 
 def report(known: Sequence[Outcome]) -> str:
     """For people: how many are noticed, and the others."""
+    controls = [outcome for outcome in known if outcome.mutant.kind == NO_FAULT]
+    known = [outcome for outcome in known if outcome.mutant.kind != NO_FAULT]
     survivors = [outcome for outcome in known if outcome.noticed is None]
     noticed = len(known) - len(survivors)
     lines = [
         "# Faults that no test noticed",
         "",
         f"{noticed} of {len(known)} were noticed: {noticed / max(1, len(known)):.1%}.",
+        "",
+        f"Of {len(controls)} places without a fault tests failed at "
+        f"{sum(control.noticed is not None for control in controls)}.",
         "",
     ]
     for mutant, _, ran, reached, tests in sorted(survivors):

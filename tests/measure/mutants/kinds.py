@@ -9,12 +9,16 @@ import ast
 import copy
 import difflib
 import random
+import re
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 PROJECT: Final = Path(__file__).parents[3]
+
+
+NO_FAULT: Final = "none"
 
 
 class Mutant(NamedTuple):
@@ -58,6 +62,15 @@ _OPERATORS: Final[dict[type[ast.operator], ast.operator]] = {
     ast.BitOr: ast.BitAnd(),
     ast.BitAnd: ast.BitOr(),
 }
+_REVERSED: Final[dict[type[ast.cmpop], ast.cmpop]] = {
+    ast.Lt: ast.Gt(),
+    ast.LtE: ast.Gt(),
+    ast.Gt: ast.Lt(),
+    ast.GtE: ast.Lt(),
+}
+_CLOCK: Final = re.compile(r"\b(now|left|due|until|deadline|timeout|limit|monotonic|seconds)\b")
+"""In a comparison of these a moment more or less is nothing: it is turned round."""
+
 _FUNCTIONS: Final = {"min": "max", "max": "min", "any": "all", "all": "any"}
 
 _NOT_LOOKED_AT: Final = {"annotation", "returns", "decorator_list", "type_params", "bases"}
@@ -71,6 +84,8 @@ def mutants(file: str) -> list[Mutant]:
 
 def changed(mutant: Mutant) -> ast.Module:
     """The tree of that file with the fault in it."""
+    if mutant.kind == NO_FAULT:
+        return _tree(mutant.file)
     for made, tree in _made(mutant.file):
         if made.key == mutant.key:
             return ast.fix_missing_locations(copy.deepcopy(tree))
@@ -82,9 +97,14 @@ def sample(mutants: list[Mutant], count: int, seed: int) -> list[Mutant]:
     return random.Random(seed).sample(mutants, min(count, len(mutants)))
 
 
+def control(mutant: Mutant) -> Mutant:
+    """None at the same place: tests that notice it fail by themselves."""
+    return mutant._replace(kind=NO_FAULT, diff="", nth=1)
+
+
 def _made(file: str) -> Iterator[tuple[Mutant, ast.Module]]:
     """Each fault with the tree that has it, until the next is asked for."""
-    tree = ast.parse((PROJECT / file).read_text(encoding="utf-8"))
+    tree = _tree(file)
     texts: Counter[tuple[str, ...]] = Counter()
     for site, where, statement, kind, node in _sites(tree):
         before = ast.unparse(statement.get())
@@ -97,6 +117,10 @@ def _made(file: str) -> Iterator[tuple[Mutant, ast.Module]]:
             texts[where, kind, diff] += 1
             yield Mutant(file, line, where, kind, diff, texts[where, kind, diff]), tree
         site.set(old)
+
+
+def _tree(file: str) -> ast.Module:
+    return ast.parse((PROJECT / file).read_text(encoding="utf-8"))
 
 
 class _Site(NamedTuple):
@@ -176,7 +200,9 @@ def _changes(node: ast.AST) -> Iterator[Replacement]:
     """The faults that can be made of this node."""
     match node:
         case ast.Compare(ops=[op]):
-            yield "comparison", _with(node, ops=[_COMPARISONS[type(op)]])
+            of_times = type(op) in _REVERSED and _CLOCK.search(ast.unparse(node))
+            other = (_REVERSED if of_times else _COMPARISONS)[type(op)]
+            yield "comparison", _with(node, ops=[other])
         case ast.BoolOp(op=op):
             yield "and/or", _with(node, op=ast.Or() if isinstance(op, ast.And) else ast.And())
         case ast.UnaryOp(op=ast.Not(), operand=operand):
@@ -202,13 +228,15 @@ def _changes_of_calls(node: ast.AST) -> Iterator[Replacement]:
             yield "function", _with(node, func=ast.Name(_FUNCTIONS[name], ast.Load()))
     match node:
         case ast.Call(args=[first, second, *rest]) if not isinstance(first, ast.Starred):
-            if not isinstance(second, ast.Starred):
+            symmetrical = ast.unparse(node.func) in _FUNCTIONS
+            if not isinstance(second, ast.Starred) and not symmetrical:
                 yield "arguments", _with(node, args=[second, first, *rest])
     match node:
         case ast.Call(keywords=keywords):
             for keyword in keywords:
-                left = [other for other in keywords if other is not keyword]
-                yield "keyword", _with(node, keywords=left)
+                if keyword.arg != "strict":  # of zip: it finds mistakes of our own
+                    left = [other for other in keywords if other is not keyword]
+                    yield "keyword", _with(node, keywords=left)
 
 
 def _changes_of_statements(node: ast.AST) -> Iterator[Replacement]:

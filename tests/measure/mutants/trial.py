@@ -20,11 +20,10 @@ from tests.measure.mutants.children import OPTIONS, Done, Job, run
 from tests.measure.mutants.kinds import PROJECT, Mutant, changed
 from tests.measure.mutants.reach import Reach
 
-_NEAREST: Final = 40
-"""Tests of the first child: few, as a child collects only the modules of its tests."""
-
-_FIRST_SECONDS: Final = 3.0
-"""As long as these take at most, by the record."""
+_NEAREST_MODULES: Final = 3
+_NEAREST_SECONDS: Final = 3.0
+"""Tests of the first child: of few modules, as a child collects all of those, and for not longer
+by the record."""
 
 _EACH: Final = 20.0
 """Seconds after which a test hangs. Those that take more than half by the record are left out."""
@@ -45,11 +44,12 @@ class Outcome(NamedTuple):
 
 
 class _Trial(NamedTuple):
-    """A child's task. rest: of the tests, to be run if these do not notice."""
+    """A child's task. before: tests that did not notice it. after: those to try then."""
 
     mutant: Mutant
+    before: int
     tests: Sequence[str]
-    rest: Sequence[str]
+    after: Sequence[str]
     reached: Sequence[str]
 
 
@@ -64,18 +64,22 @@ def outcomes(
     jobs: deque[Job[_Trial]] = deque()
     for mutant in mutants:
         reached = reach.tests(mutant.file, mutant.line)
-        first = _so_long(reached[:_NEAREST], reach, _FIRST_SECONDS)
-        rest = _so_long(reached[len(first) :], reach, most_seconds)
-        jobs.append(_job(_Trial(mutant, first or rest, rest if first else (), reached), reach))
+        modules = [*dict.fromkeys(test.partition("::")[0] for test in reached)][:_NEAREST_MODULES]
+        near = [test for test in reached if test.startswith(tuple(modules))]
+        first = _so_long(near, reach, _NEAREST_SECONDS)
+        others = set(reached).difference(first)
+        after = _so_long([test for test in reached if test in others], reach, most_seconds)
+        jobs.append(_job(_Trial(mutant, 0, first, after, reached), reach))
     for done in run(jobs, at_once):
         trial = done.about
         noticed = _noticed(done)
-        if noticed is None and trial.rest:
-            again = trial._replace(tests=trial.rest, rest=())
+        ran = trial.before + len(trial.tests)
+        if noticed is None and trial.after:
+            again = trial._replace(before=ran, tests=trial.after, after=())
             jobs.appendleft(_job(again, reach))
-            continue
-        ran = len(trial.reached) if not trial.rest else len(trial.tests)
-        yield Outcome(trial.mutant, noticed, ran, len(trial.reached), tuple(trial.reached[:3]))
+        else:
+            by = tuple(trial.reached[:3])
+            yield Outcome(trial.mutant, noticed, ran, len(trial.reached), by)
 
 
 def _so_long(tests: Sequence[str], reach: Reach, seconds: float) -> list[str]:
@@ -99,13 +103,13 @@ def _job(trial: _Trial, reach: Reach) -> Job[_Trial]:
 def _noticed(done: Done[_Trial]) -> str | None:
     """Which test noticed it, or what happened instead; None if all passed."""
     match done.status:
-        case 0:
+        case 0 | 5:  # 5: no test reaches the line
             return None
         case None:
             return "the tests hung"
         case 1 if found := re.search(r"^(?:FAILED|ERROR) (tests/.*)", done.printed, re.MULTILINE):
             return found[1]
-        case 4 | 5 | 70:  # pytest was given what it cannot run
+        case 4 | 70:  # pytest was given what it cannot run
             raise SystemExit(f"{done.about.mutant}\n{done.printed[-3000:]}")
         case status:
             return f"the tests ended with status {status}"
