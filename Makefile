@@ -27,7 +27,7 @@ counts: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.cost
 
 bench: $(VENV)/dev.stamp
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench.on_hosts
 
 $(VENV)/run.stamp: pyproject.toml tools/environment.py
 	@$(PYTHON) tools/environment.py $(VENV)

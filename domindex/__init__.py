@@ -1,17 +1,38 @@
-"""domindex: which Xen domain is called what. An index of name, uuid and domid, kept true.
+"""An index of the Xen domains that run on this host, by name, uuid and domid.
 
-Reading order for the code: domain.py and events.py (what there is and what happens to it),
-core/table.py (three keys, one truth), core/lives.py (what tells one life from the next),
-core/reconcile.py (from what was seen to what is true), watcher.py (the thread that asks),
-answers.py, waits.py and index.py (what a program holds on to), listening/mailbox.py and
-listening/delivery.py (how it hears). The outside is ports.py, behind it xen/xenstore.py and
-xen/hypercall.py, or testing.py. What not every program needs is imported by its name: aio.py,
-prometheus.py, testing.py.
+The index is in memory. xenstore watches and hypercalls keep it equal to the host, so that a
+look-up is a look-up in a dict:
+
+>>> from domindex.testing import SimulatedHost
+>>> host = SimulatedHost()
+>>> web = host.create("web")
+>>> with host.connect() as index:  # on a real host: domindex.connect()
+...     index.by_name("web").domid == web
+True
+
+`domindex.aio` is the same index for asyncio, `domindex.direct` has the look-ups without an index,
+`domindex.prometheus` has metrics, and `domindex.testing` has the simulated host.
+
+Words with a meaning of their own in this package:
+
+life: One run of a domain under one domid. A domid that is used again is another life; a reboot
+    makes a new one. See `Life`.
+line: One connection to xenstored, with its watches. When it breaks, another one is opened.
+live: The index is live while its line works and no change is known to be missing.
+pass: One comparison of the host, or a part of it, with the index. It ends when there is nothing
+    left to read.
+round: One turn within a pass: list the domains, set the watches of new ones, read what may have
+    changed.
+scope: The domids that a pass looks at: those that had an event, or all.
+probe: A test of the line and a pass over all domains, every few seconds. It finds what no event
+    reports.
+audit: A probe that also reads every name and every followed node again, every few minutes.
+ready: A domain is ready when it runs under its final name. See `Index.wait_for`.
+
+The order in which to read the code is in CONTRIBUTING.md.
 """
 
 from domindex import direct as direct
-from domindex.connect import XenHost as XenHost
-from domindex.connect import connect as connect
 from domindex.core.snapshot import Snapshot as Snapshot
 from domindex.domain import Domain as Domain
 from domindex.domain import DomainInfo as DomainInfo
@@ -48,9 +69,11 @@ from domindex.events import Resync as Resync
 from domindex.events import ShutDown as ShutDown
 from domindex.events import Synced as Synced
 from domindex.index import Index as Index
-from domindex.listening.delivery import EventStream as EventStream
-from domindex.listening.delivery import Subscription as Subscription
+from domindex.listening.stream import EventStream as EventStream
+from domindex.listening.subscription import Subscription as Subscription
 from domindex.listening.watch import NodeWatch as NodeWatch
+from domindex.opening import XenHost as XenHost
+from domindex.opening import connect as connect
 from domindex.options import Timing as Timing
 from domindex.stats import Capabilities as Capabilities
 from domindex.stats import Stats as Stats

@@ -1,4 +1,4 @@
-"""python -m domindex"""
+"""The command `python -m domindex`. See cli.py."""
 
 import sys
 

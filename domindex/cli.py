@@ -1,4 +1,7 @@
-"""The command line: calls the library, prints, and turns errors into exit statuses."""
+"""The command line: calls the library, prints, and turns errors into exit statuses.
+
+Read after index.py and direct.py.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TextIO, TypeAlias
 
 from domindex import direct
-from domindex.connect import XenHost, connect
 from domindex.domain import Domain, fit_for_terminal
 from domindex.errors import Ambiguous, DomindexError, InvalidKey, NoSuchDomain, TimedOut
 from domindex.events import (
@@ -32,26 +34,35 @@ from domindex.events import (
     Resync,
     ShutDown,
 )
-from domindex.listening.delivery import EventStream
+from domindex.listening.stream import EventStream
+from domindex.opening import XenHost, connect
 from domindex.ports import Host
 
 Parser: TypeAlias = argparse.ArgumentParser
 
 _PATIENCE = 5.0
-"""Seconds within which xenstored has to be there, and the index to be whole."""
+"""Seconds in which `watch` and `check` must be able to open the index."""
 
 EXIT = """\
 exit status:
   0  done
   1  no such domain, or several; check: something does not work
-  2  wrong use
-  3  the host could not be asked
-  130  interrupted
+  2  wrong arguments
+  3  the hypervisor or xenstore cannot be used
+  130  interrupted (Ctrl-C)
 """
 
 
 def main(argv: Sequence[str] | None = None, host: Host | None = None) -> int:
-    """Run one command. See EXIT for what it returns. `host`: for tests."""
+    """Run one command.
+
+    Args:
+        argv: The arguments after the name of the program. None takes those of this process.
+        host: The host, for tests. None takes the one that the arguments choose.
+
+    Returns:
+        The exit status, as in EXIT.
+    """
     parser = _parser()
     try:
         args = parser.parse_args(argv)
@@ -59,9 +70,9 @@ def main(argv: Sequence[str] | None = None, host: Host | None = None) -> int:
         return int(stop.code or 0)
     if host is None:
         host = _simulated() if args.simulated else XenHost(transport=args.transport)
-    out = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # started without one
+    out = sys.stdout or open(os.devnull, "w")  # noqa: SIM115  # None if it was closed
     if isinstance(out, io.TextIOWrapper):
-        out.reconfigure(errors="backslashreplace")  # a locale that lacks the letter
+        out.reconfigure(errors="backslashreplace")  # for locales that lack a character of a name
     try:
         status: int = args.run(host, args, out)
         out.flush()
@@ -71,11 +82,11 @@ def main(argv: Sequence[str] | None = None, host: Host | None = None) -> int:
         return _fail(error, 2)
     except DomindexError as error:
         return _fail(error, 3)
-    except BrokenPipeError:  # `domindex watch | head`: nobody reads on
+    except BrokenPipeError:  # as in `domindex watch | head`: the reader has closed the pipe
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:  # the disk is full
+    except OSError as error:  # the output cannot be written: a full disk, a closed descriptor
         with contextlib.suppress(OSError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return _fail(error, 3)
@@ -96,14 +107,14 @@ def list_domains(host: Host, args: argparse.Namespace, out: TextIO) -> int:
 
 
 def get(host: Host, args: argparse.Namespace, out: TextIO) -> int:
-    """Print one domain, found by name, --id or --uuid."""
+    """Print one domain, given by name, --id or --uuid."""
     with direct.open(host) as look:
         if args.id is not None:
             domain = look.by_id(args.id)
         elif args.uuid is not None:
             domain = look.by_uuid(args.uuid)
         else:
-            # The bytes the user typed, whatever the locale.
+            # As bytes, since the locale may have decoded what the user typed in another way.
             domain = look.by_name(os.fsencode(args.name))
     if args.json:
         print(json.dumps(as_json(domain), indent=2), file=out)
@@ -113,7 +124,7 @@ def get(host: Host, args: argparse.Namespace, out: TextIO) -> int:
 
 
 def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
-    """Print the domains there are, then each event, until interrupted or for --seconds."""
+    """Print the domains that run, then each event, until Ctrl-C or for --seconds."""
     limit = _PATIENCE if args.seconds is None else min(_PATIENCE, args.seconds)
     with connect(host, timeout=limit) as index, index.events() as events:
         for event in _until(events, args.seconds):
@@ -123,7 +134,7 @@ def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
 
 
 def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
-    """Print what works on this host and, where something does not, why and what to do."""
+    """Test each part on this host. For a part that does not work, print why and what to do."""
     findings: list[tuple[str, bool, str]] = []
 
     def attempt(what: str, run: Callable[[], str]) -> None:
@@ -135,8 +146,8 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     def hypervisor() -> str:
         opened = host.open_hypervisor()
         try:
-            told = "names every life" if opened.has_unique_ids else "lives told by uuid and time"
-            return f"{opened.version}, {len(opened.list())} domains, {told}"
+            ids = "with unique ids" if opened.has_unique_ids else "no unique ids before Xen 4.21"
+            return f"{opened.version}, {len(opened.list())} domains, {ids}"
         finally:
             opened.close()
 
@@ -151,14 +162,14 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     def index() -> str:
         with connect(host, timeout=_PATIENCE) as opened:
             opened.refresh()
-            told = "; events name domains" if opened.capabilities.watch_depth else ""
-            told += "; one watch for all names" if opened.capabilities.one_watch else ""
+            extra = "; events name the domain" if opened.capabilities.watch_depth else ""
+            extra += "; one watch for all names" if opened.capabilities.one_watch else ""
             for domid, error in sorted(opened.unreadable.items()):
-                findings.append(("name", False, f"of domain {domid}: {error}"))
+                findings.append(("name", False, f"domain {domid}: {error}"))
             if opened.stats.deaf:
-                text = "no event tells this caller of births and ends; each probe finds them"
+                text = "xenstored sends none when domains start and end; probes find these"
                 findings.append(("events", False, text))
-            return f"live with {len(opened)} domains{told}"
+            return f"live with {len(opened)} domains{extra}"
 
     attempt("hypervisor", hypervisor)
     attempt("xenstore", xenstore)
@@ -173,15 +184,13 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     return 0 if all(works for _, works, _ in findings) else 1
 
 
-def bench(host: Host, args: argparse.Namespace, out: TextIO) -> int:
-    """Measure what the index costs on this host, beside all other ways to the same answers."""
-    from domindex.bench.command import run  # what nobody else needs
-
-    return run(host, args, out)
-
-
 def print_table(domains: Iterable[Domain], out: TextIO) -> None:
-    """A line for each domain; names last, as they may be long, and escaped."""
+    """Print a line for each domain. Names come last, as they may be long, and are escaped.
+
+    Args:
+        domains: The records.
+        out: Where to print.
+    """
     print(f"{'DOMID':>5} {'TYPE':<7} {'STATE':<10} {'UUID':<36} NAME", file=out)
     for domain in domains:
         state = "up" if domain.shutdown is None else domain.shutdown.name.lower()
@@ -192,7 +201,7 @@ def print_table(domains: Iterable[Domain], out: TextIO) -> None:
 
 
 def as_json(domain: Domain) -> dict[str, Any]:
-    """A domain for `--json`. Bytes of the name that are not UTF-8 come as lone surrogates."""
+    """A domain for `--json`. Bytes of the name that are not UTF-8 become lone surrogates."""
     return {
         "domid": domain.domid,
         "uuid": str(domain.uuid),
@@ -205,31 +214,31 @@ def as_json(domain: Domain) -> dict[str, Any]:
 
 def event_json(event: Event) -> dict[str, Any]:
     """An event for `--json`."""
-    told: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "event": type(event).__name__,
         "generation": event.generation,
         "time": event.time,
     }
     match event:
         case Renamed() | Changed() | Rebooted():
-            told |= {"old": as_json(event.old), "new": as_json(event.new)}
+            fields |= {"old": as_json(event.old), "new": as_json(event.new)}
         case Lost():
-            told["cause"] = str(event.cause)
+            fields["cause"] = str(event.cause)
         case Recovered():
-            told["downtime"] = event.downtime
+            fields["downtime"] = event.downtime
         case DuplicateName(name, domains):
-            told |= {"name": name, "domains": [as_json(domain) for domain in domains]}
+            fields |= {"name": name, "domains": [as_json(domain) for domain in domains]}
         case DuplicateUuid(uuid, domains):
-            told |= {"uuid": str(uuid), "domains": [as_json(domain) for domain in domains]}
+            fields |= {"uuid": str(uuid), "domains": [as_json(domain) for domain in domains]}
         case Resync(domains):
-            told["domains"] = [as_json(domain) for domain in domains]
+            fields["domains"] = [as_json(domain) for domain in domains]
         case Added(domain) | Removed(domain) | ShutDown(domain):
-            told["domain"] = as_json(domain)
-    return told
+            fields["domain"] = as_json(domain)
+    return fields
 
 
 def event_line(event: Event) -> str:
-    """An event as one line, fit for a terminal."""
+    """An event as one line, with all names escaped for a terminal."""
     word = type(event).__name__
     match event:
         case Renamed(old, new):
@@ -237,16 +246,16 @@ def event_line(event: Event) -> str:
         case Rebooted(old, new):
             return f"{word:<9} {new.domid:>5} {new.printable} (was domain {old.domid})"
         case Changed():
-            told = ", ".join(f"{field}: {getattr(event.new, field)}" for field in event.fields)
-            return f"{word:<9} {event.new.domid:>5} {event.new.printable} ({told})"
+            fields = ", ".join(f"{field}: {getattr(event.new, field)}" for field in event.fields)
+            return f"{word:<9} {event.new.domid:>5} {event.new.printable} ({fields})"
         case Lost():
             return f"{word:<9}     - {fit_for_terminal(str(event.cause))}"
         case Recovered():
             return f"{word:<9}     - after {event.downtime:.1f} s"
         case DuplicateName(_, domains) | DuplicateUuid(_, domains) | Resync(domains):
             what = f" {domains[0].printable}" if isinstance(event, DuplicateName) else ""
-            held = ", ".join(str(domain.domid) for domain in domains)
-            return f"{word:<9}     -{what} (domains {held})"
+            domids = ", ".join(str(domain.domid) for domain in domains)
+            return f"{word:<9}     -{what} (domains {domids})"
         case Added(domain) | Removed(domain) | ShutDown(domain):
             why = "" if domain.shutdown is None else f" ({domain.shutdown.name.lower()})"
             return f"{word:<9} {domain.domid:>5} {domain.printable}{why}"
@@ -278,16 +287,6 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _pause(text: str) -> float:
-    try:
-        seconds = _seconds(text)
-    except ValueError:
-        seconds = math.inf
-    if seconds > threading.TIMEOUT_MAX:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds that come to an end")
-    return seconds
-
-
 def _fail(error: Exception, status: int) -> int:
     print(f"domindex: {fit_for_terminal(str(error))}", file=sys.stderr)
     return status
@@ -296,59 +295,40 @@ def _fail(error: Exception, status: int) -> int:
 def _parser() -> argparse.ArgumentParser:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument(
-        "--transport", choices=("socket", "xenbus"), help="the way to xenstore (default: found out)"
+        "--transport",
+        choices=("socket", "xenbus"),
+        help="how to reach xenstored (default: the socket if there is one, else the xenbus)",
     )
     shared.add_argument(
-        "--simulated", action="store_true", help="a simulated host with four guests, for trying out"
+        "--simulated",
+        action="store_true",
+        help="use a simulated host with four guests, to try the commands",
     )
     parser = argparse.ArgumentParser(
         prog="domindex",
-        description="Which Xen domain is called what.",
+        description="Find Xen domains by name, uuid or domid, and follow what happens to them.",
         epilog=EXIT,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, run: Callable[..., int], *, report: bool = False) -> Parser:
+    def command(name: str, run: Callable[..., int]) -> Parser:
         text = (run.__doc__ or "").strip()
         added = commands.add_parser(name, parents=[shared], help=text, description=text)
-        if not report:
-            added.add_argument("--json", action="store_true", help="print JSON instead of text")
+        added.add_argument("--json", action="store_true", help="print JSON instead of text")
         added.set_defaults(run=run)
         return added
 
     command("list", list_domains)
     one = command("get", get).add_mutually_exclusive_group(required=True)
-    one.add_argument("name", nargs="?", metavar="NAME", help="digits are a name like any other")
-    one.add_argument("--id", type=int, metavar="DOMID")
-    one.add_argument("--uuid", metavar="UUID", help="in any spelling")
+    one.add_argument(
+        "name", nargs="?", metavar="NAME", help="the whole name, even if it is all digits"
+    )
+    one.add_argument("--id", type=int, metavar="DOMID", help="a number, such as 7")
+    one.add_argument("--uuid", metavar="UUID", help="with or without hyphens, in either case")
     watching = command("watch", watch)
-    watching.add_argument("--seconds", type=_seconds, help="end after this long (default: never)")
+    watching.add_argument(
+        "--seconds", type=_seconds, help="stop after so many seconds (default: never)"
+    )
     command("check", check)
-    _bench_arguments(command("bench", bench, report=True))
     return parser
-
-
-def _bench_arguments(parser: Parser) -> None:
-    add = parser.add_argument
-    add("--rounds", type=_at_least(3), default=15, help="samples of each way (default: 15)")
-    add("--budget", type=_seconds, default=2.0, help="seconds for each way (default: 2)")
-    add("--pause", type=_pause, default=0.01, help="seconds before a sample (default: 0.01)")
-    add("--idle", type=_pause, default=10.0, help="seconds to watch it idle (default: 10)")
-    add("--write", action="store_true", help="allow one node of its own to be written to xenstore")
-    add("--label", default="", help="what to say of this host")
-    add("--relative", action="store_true", help="tell no times, as of an emulated machine")
-    add("--domains", type=_at_least(1), default=100, help="of a simulated host (default: 100)")
-    add("--json", metavar="FILE", help="write it all there")
-    add("--svg", metavar="FILE", help="draw it there; needs domindex[plot]")
-    add("--plot", metavar="FILE", nargs="+", help="measure nothing; show what --json wrote earlier")
-
-
-def _at_least(least: int) -> Callable[[str], int]:
-    def number(text: str) -> int:
-        if int(text) < least:
-            raise ValueError
-        return int(text)
-
-    number.__name__ = f"number from {least}"  # argparse says it of what is none
-    return number

@@ -1,17 +1,28 @@
 """The same look-ups without an index: no thread, no watch, nothing kept between calls.
 
-For a command line or a one-off question. This is the algorithm proposed on the libvirt list
-in August 2007: the hypervisor knows domid, uuid and type, xenstore knows the name, and only
-finding a domain *by name* has to scan. A name is believed if the hypervisor still lists its
-domain after the read: that is a second hypercall. `confirm=False` leaves it out, as the mail
-did; then the name may be of a domain that had the number just before or has it just after.
+For a command line, or a single look-up. The algorithm was proposed on the libvirt list in August
+2007: the hypervisor knows domid, uuid and type, xenstore knows the name, and only a look-up *by
+name* has to scan. After the name was read, a second hypercall confirms that the domain still
+exists. `confirm=False` leaves that out, as the proposal did. Then the name may be that of another
+domain, which had the domid just before or has it just after.
 
-| call | hypercalls | without `confirm` | xenstore reads |
+| call | hypercalls | with `confirm=False` | xenstore reads |
 |---|---|---|---|
 | by_id | 2 | 1 | 1 |
-| by_uuid | 2 | 1 | 1 |
-| by_name | 1, and 1 for each holder | 1 | as many as domains, pipelined |
+| by_uuid | 1, and 1 for each domain found | 1 | 1 for each domain found |
+| by_name | 1, and 1 for each domain found | 1 | 1 for each domain, pipelined |
+| all | 2 | 2 | 1 for each domain, pipelined |
 | os_type | 1 | 1 | 0 |
+
+>>> from domindex import direct
+>>> from domindex.testing import SimulatedHost
+>>> host = SimulatedHost()
+>>> web = host.create("web")
+>>> with direct.open(host) as look_ups:  # on a real host: direct.open()
+...     look_ups.by_name("web").domid == web
+True
+
+Read after ports.py.
 """
 
 from __future__ import annotations
@@ -24,44 +35,65 @@ from collections.abc import Iterator
 from typing import Final, Self
 from uuid import UUID
 
-from domindex.connect import XenHost
 from domindex.core.reconcile import name_path
-from domindex.domain import NIL_UUID, Domain, Life, OSType, as_domid, as_name, as_uuid, decode_name
+from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
-from domindex.forking import register
+from domindex.forking import register, rlock
+from domindex.keys import as_domid, as_name, as_uuid, decode_name
+from domindex.opening import XenHost
 from domindex.ports import Host, Row, Store
 
 log = logging.getLogger("domindex")
 
 _TRIES: Final = 8
-"""Looks at one domid before it is said to change too fast."""
+"""Attempts of `by_id` before it raises NotLive."""
 
 
 def open(host: Host | None = None, *, timeout: float = 5.0) -> Direct:
-    """Direct look-ups on this host. Close it, or use it in a `with`.
+    """Open this host for direct look-ups. Close the result, or use it in a `with`.
 
-    timeout: seconds for the connection to xenstore and for each request.
-    Raises NotControlDomain, AccessDenied, UnknownXen, HypercallFailed, StoreLost.
+    Args:
+        host: A `XenHost` with other than the usual paths, or a `SimulatedHost`. None is this host.
+        timeout: Time limit in seconds, of the connection to xenstore and of each request.
+
+    Returns:
+        The look-ups.
+
+    Raises:
+        NotControlDomain: There is no Xen here, or this is a guest.
+        AccessDenied: This process has no access; usually it is not root.
+        UnknownXen: This package does not know this version of Xen.
+        HypercallFailed: The hypervisor refuses the calls.
+        StoreLost: xenstored cannot be reached.
+
+    Cost:
+        A few hypercalls that find out the version of Xen, and one connection to xenstored.
     """
     return Direct(XenHost() if host is None else host, timeout)
 
 
 class Direct:
-    """Made by `domindex.direct.open()`. Safe from any thread, one look-up at a time.
+    """Look-ups on one host, made by `domindex.direct.open()`. Safe to use from any thread.
 
-    A look-up within another of the same thread, as in a signal's handler, opens a line of its own
-    for that time. Every call may also raise InvalidKey, HypercallFailed, StoreLost, AccessDenied
-    for such a line, and Closed after `close` and in a forked child. After a StoreLost it is of no
-    more use; open another.
+    One look-up runs at a time. One that interrupts another of the same thread, as in a signal
+    handler, opens a connection of its own for as long as it runs.
+
+    Raises:
+        InvalidKey: By every look-up, if the argument cannot be a key.
+        HypercallFailed: By every look-up, if the hypervisor refuses a call.
+        StoreLost: By every look-up that reads xenstore, if the connection fails. After that, close
+            this object and open another.
+        AccessDenied: By a look-up that interrupts another, if it may not open its connection.
+        Closed: By every call after `close`, and in a forked child.
     """
 
     def __init__(self, host: Host, timeout: float) -> None:
         self._host, self._timeout = host, timeout
-        self._lock = threading.RLock()
-        self._busy = False  # a look-up is amid its use of the line
-        self._inner: list[Store] = []  # lines of look-ups within look-ups
-        self._unreadable: set[int] = set()  # domids that were logged for it
-        self._ended = ""  # why every call is refused from now on
+        self._lock = rlock()
+        self._busy = False  # a look-up is using the line
+        self._inner: list[Store] = []  # lines of look-ups that interrupted another one
+        self._unreadable: set[int] = set()  # domids whose unreadable name was logged
+        self._ended = ""  # once closed: the text of Closed
         self._forked = False
         self._hypervisor = host.open_hypervisor()
         try:
@@ -69,13 +101,26 @@ class Direct:
         except BaseException:
             self._hypervisor.close()
             raise
-        register(self)
+        register(self._after_fork)
 
     def by_id(self, domid: int, *, confirm: bool = True) -> Domain:
-        """Raises NoSuchDomain; NotLive if that number passes from domain to domain all the while.
+        """The domain with this domid.
 
-        If xenstore refuses its name the record has none, and that is logged once.
-        Cost: one hypercall, one read, one hypercall to confirm.
+        If xenstore refuses to give its name, the record has none, and a warning is logged once.
+
+        Args:
+            domid: An int, 0 to 0x7FEF.
+            confirm: False leaves out the hypercall that confirms the answer.
+
+        Returns:
+            Its record.
+
+        Raises:
+            NoSuchDomain: No domain has it.
+            NotLive: Each of eight attempts found another domain under this domid.
+
+        Cost:
+            One hypercall, one read, and one hypercall to confirm.
         """
         domid = as_domid(domid)
         with self._line() as store:
@@ -85,14 +130,32 @@ class Direct:
                     raise NoSuchDomain("domid", domid)
                 if found := self._confirmed([row], self._names(store, [row]), confirm=confirm):
                     return found[0]
-                # Another domain has that number now: look again.
-        raise NotLive(f"cannot tell: domid {domid} is another domain each time it is looked at")
+                # The domain was replaced while its name was read: look again.
+        raise NotLive(
+            f"cannot tell: domid {domid} was given to another domain during each of {_TRIES} "
+            "attempts; try again"
+        )
 
     def by_uuid(self, uuid: UUID | str | bytes, *, confirm: bool = True) -> Domain:
-        """Raises NoSuchDomain, Ambiguous; the nil uuid is nobody's.
+        """The one domain with this uuid.
 
-        If xenstore refuses its name the record has none, and that is logged once.
-        Cost: one hypercall for the list, one read, one hypercall to confirm.
+        If xenstore refuses to give its name, the record has none, and a warning is logged once.
+
+        Args:
+            uuid: A UUID, text in any form that `uuid.UUID` reads, or 16 bytes. No domain is found
+                by the nil uuid: it is the handle of dom0 and of domains made without one.
+            confirm: False leaves out the hypercall that confirms the answer.
+
+        Returns:
+            Its record.
+
+        Raises:
+            NoSuchDomain: No domain has it.
+            Ambiguous: Several domains have it.
+
+        Cost:
+            One hypercall for the list, and for each domain with this uuid one read and one
+            hypercall to confirm.
         """
         uuid = as_uuid(uuid)
         with self._line() as store:
@@ -101,10 +164,25 @@ class Direct:
         return _only("uuid", uuid, found)
 
     def by_name(self, name: str | bytes, *, confirm: bool = True) -> Domain:
-        """Raises NoSuchDomain, Ambiguous; NotLive if none has it of those that could be read.
+        """The one domain with this name.
 
-        Cost: one hypercall for the list, a read for every domain, one hypercall per holder, and
-        on a miss one for each domain whose name xenstore refuses.
+        Args:
+            name: A str, or the bytes as they are in xenstore.
+            confirm: False leaves out the hypercalls that confirm the answer.
+
+        Returns:
+            Its record.
+
+        Raises:
+            NoSuchDomain: No domain has it.
+            Ambiguous: Several domains have it.
+            NotLive: No domain was found, but xenstore refuses to give the name of some domain,
+                which may be the one.
+
+        Cost:
+            One hypercall for the list, one read for every domain (pipelined), and one hypercall
+            for each domain found. If none is found, one hypercall for each domain whose name
+            xenstore refuses to give.
         """
         name = as_name(name)
         with self._line() as store:
@@ -123,9 +201,14 @@ class Direct:
         return _only("name", name, found)
 
     def all(self) -> tuple[Domain, ...]:
-        """Every domain in domid order; without its name where xenstore refuses it.
+        """Every domain.
 
-        Cost: two hypercalls and a read for every domain.
+        Returns:
+            The records, lowest domid first. If xenstore refuses to give the name of a domain, its
+            record has none, and a warning is logged once.
+
+        Cost:
+            Two hypercalls for the list, and one read for every domain (pipelined).
         """
         with self._line() as store:
             rows = self._rows()
@@ -138,7 +221,20 @@ class Direct:
             )
 
     def os_type(self, domid: int) -> OSType:
-        """PV, HVM, PVH or UNKNOWN. Raises NoSuchDomain. Cost: one hypercall."""
+        """How the guest with this domid is virtualised.
+
+        Args:
+            domid: An int, 0 to 0x7FEF.
+
+        Returns:
+            PV, HVM, PVH, or UNKNOWN where the hypervisor does not say.
+
+        Raises:
+            NoSuchDomain: No domain has it.
+
+        Cost:
+            One hypercall.
+        """
         domid = as_domid(domid)
         self._check()
         row = self._hypervisor.get(domid)
@@ -147,14 +243,17 @@ class Direct:
         return row.type
 
     def close(self, timeout: float = 5.0) -> None:
-        """Leaves no descriptor. May be called twice; ends a look-up in another thread.
+        """Close the connection and every descriptor. May be called twice.
 
-        It waits for that one at most `timeout` seconds; what is stuck in the hypervisor for
-        longer gives the descriptors back as it returns.
+        A look-up in another thread ends with StoreLost. If that thread is in a hypercall for
+        longer than `timeout`, it closes the descriptors itself when the hypercall returns.
+
+        Args:
+            timeout: How long to wait for such a look-up, in seconds.
         """
-        if self._forked:  # the descriptors are given back already, the rest is the parent's
+        if self._forked:  # the descriptors are closed already; the rest belongs to the parent
             return
-        self._ended = self._ended or "these look-ups are closed; direct.open() opens new ones"
+        self._ended = self._ended or "these look-ups were closed; call direct.open() again"
         for store in (self._store, *self._inner):
             store.interrupt()
         if self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
@@ -173,8 +272,8 @@ class Direct:
     def _line(self) -> Iterator[Store]:
         """The line, for one look-up.
 
-        One within another of the same thread, in a signal's handler or a `__del__`, has a line of
-        its own: the replies of two in one line would be mistaken for each other.
+        A look-up that interrupts another of the same thread (in a signal handler or `__del__`)
+        gets a line of its own: on one line, each would read replies meant for the other.
         """
         with self._lock:
             self._check()
@@ -191,7 +290,7 @@ class Direct:
                 yield self._store
             finally:
                 self._busy = False
-                if self._ended:  # whoever closed it may not have waited for us
+                if self._ended:  # `close` may have given up waiting for this look-up
                     self._give_back()
 
     def _check(self) -> None:
@@ -203,16 +302,15 @@ class Direct:
         self._hypervisor.close()
 
     def _after_fork(self) -> None:
-        """In a child: the line is the parent's, and the lock may be held by nobody."""
-        self._lock = threading.RLock()
+        """In a forked child the line belongs to the parent."""
         self._forked = True
-        self._ended = "these look-ups belong to the parent process; direct.open() in the child"
+        self._ended = "these look-ups belong to the parent process; call direct.open() in the child"
 
     def _rows(self) -> list[Row]:
         return [row for row in self._hypervisor.list() if not row.dying]
 
     def _names(self, store: Store, rows: list[Row]) -> dict[int, str | StoreError | None]:
-        """What xenstore says of each, by domid."""
+        """By domid: the name, None if there is none, or why xenstore refuses to give it."""
         values = store.read([name_path(row.domid) for row in rows])
         return {
             row.domid: decode_name(value) if isinstance(value, bytes) else value
@@ -222,7 +320,7 @@ class Direct:
     def _confirmed(
         self, rows: list[Row], names: dict[int, str | StoreError | None], *, confirm: bool
     ) -> list[Domain]:
-        """Those of `rows` that still run, now that their names were read."""
+        """Records of those of `rows` that are still the same domain after their names were read."""
         found = []
         for row in rows:
             now = self._hypervisor.get(row.domid) if confirm else row
@@ -231,8 +329,8 @@ class Direct:
         return found
 
     def _domain(self, row: Row, names: dict[int, str | StoreError | None]) -> Domain:
-        # Not the unique id: it would cost a hypercall more, and one look has no earlier to tell
-        # it from.
+        # The unique id is left out. It would cost one more hypercall, and is of use only to
+        # compare with an earlier look.
         now, uuid = time.time(), UUID(bytes=row.handle)
         life = Life(row.domid, None, uuid, now)
         name = names[row.domid]

@@ -1,7 +1,9 @@
-"""What a running domain is: three keys that name one thing.
+"""A running domain and its three keys: domid, uuid and name.
 
-Xen knows a domain by number, the toolstack by uuid, people by name. `Domain` holds the
-three as they stood at one moment. It never changes: a rename makes a new one.
+Xen knows a domain by its domid, the toolstack by its uuid, people by its name. A `Domain` holds
+all three as they were at one moment. It never changes: a rename makes a new record.
+
+The first file to read; next errors.py.
 
 Sources: xen/include/public/xen.h (domid_t, DOMID_FIRST_RESERVED, xen_domain_handle_t),
 xen/include/public/sched.h (SHUTDOWN_*), docs/misc/xenstore-paths.pandoc (~/name).
@@ -14,19 +16,17 @@ from dataclasses import dataclass
 from typing import NamedTuple
 from uuid import UUID
 
-from domindex.errors import InvalidKey
-
 FIRST_RESERVED_DOMID = 0x7FF0
-"""Domids from here on (DOMID_SELF, DOMID_IO, ...) never name a guest."""
+"""Domids from here on (DOMID_SELF, DOMID_IO, ...) are never those of a guest."""
 
 NIL_UUID = UUID(int=0)
-"""The handle of dom0 and of hand-made domains. It names nothing, so nothing is found by it."""
+"""The handle of dom0, and of domains made without a uuid. No look-up by uuid finds it."""
 
 
 class OSType(enum.StrEnum):
-    """How a guest is virtualised. A str, so that it prints and compares as libxl's words do.
+    """How a guest is virtualised. A str: it prints and compares as the words of libxl.
 
-    UNKNOWN where the hypervisor does not say: an HVM or PVH guest of Xen 4.7 to 4.10.0.
+    UNKNOWN is used where the hypervisor does not say: HVM and PVH guests of Xen 4.7 to 4.10.0.
     """
 
     PV = "pv"
@@ -36,7 +36,10 @@ class OSType(enum.StrEnum):
 
 
 class ShutdownReason(enum.IntEnum):
-    """Why a guest stopped; the numbers are SHUTDOWN_* of xen/include/public/sched.h."""
+    """Why a guest stopped. The numbers are SHUTDOWN_* in xen/include/public/sched.h.
+
+    A number that is not listed there becomes UNKNOWN.
+    """
 
     POWEROFF = 0
     REBOOT = 1
@@ -52,10 +55,17 @@ class ShutdownReason(enum.IntEnum):
 
 
 class Life(NamedTuple):
-    """What tells one domain from another that had the same domid. Fit for a dict key.
+    """One run of a domain under one domid. Two domains with the same domid have different lives.
 
-    On Xen >= 4.21 it is the hypervisor's own `unique_id`, never given twice in one boot.
-    Before, it is the handle the domain was first seen with, and when that was.
+    Use it as a dict key for what you keep about a domain: it stays the same when the name or the
+    uuid changes, and is never used again.
+
+    Attributes:
+        domid: The domid of this life.
+        unique_id: The number that Xen >= 4.21 gives to each life, never twice in one boot. None
+            on older versions, and where a policy refuses to give it.
+        uuid: Where there is no `unique_id`: the uuid that this life was first seen with.
+        first_seen: Where there is no `unique_id`: when that was, in seconds since the epoch.
     """
 
     domid: int
@@ -68,18 +78,19 @@ class Life(NamedTuple):
 class Domain:
     """One running domain, as last seen.
 
-    domid: 0 to 0x7FEF. Xen hands a number out again once its domain is gone, so a domid
-        names a domain only together with its `life`.
-    uuid: the hypervisor's handle, set by the toolstack. May repeat (local migration) and
-        may change (XAPI); all zero for dom0.
-    name: from xenstore, bytes decoded as UTF-8 with surrogateescape, without NULs at its end
-        (some tools write the C string whole); None while there is none. May be empty, may
-        repeat, may hold any character: use `printable` to show it.
-    type: PV, HVM, PVH, or UNKNOWN where the hypervisor cannot tell.
-    life: equal for two records of one index exactly when they are of the same running domain.
-        `domindex.direct` keeps nothing: there each record has another.
-    first_seen: when the index first saw this life, in seconds since the epoch.
-    shutdown: why the guest stopped while its domain still exists; None while it runs.
+    Attributes:
+        domid: 0 to 0x7FEF. Xen gives a domid to another domain once its first one is gone, so it
+            identifies a domain only together with the `life`.
+        uuid: The handle that the toolstack gave to the hypervisor; all zero for dom0. Two domains
+            may have the same one (local migration), and it may change (XAPI).
+        name: The name in xenstore, decoded as UTF-8 with surrogateescape, without NULs at its end
+            (some tools write the whole C string). None while there is none. It may be empty, be
+            the name of several domains and hold any character: use `printable` to show it.
+        type: PV, HVM, PVH, or UNKNOWN where the hypervisor does not say.
+        life: Equal in two records of one index exactly if both are of the same running domain.
+            `domindex.direct` keeps nothing between calls, so there each record has its own.
+        first_seen: When the index first saw this life, in seconds since the epoch.
+        shutdown: Why the guest stopped, while its domain still exists; None while it runs.
     """
 
     domid: int
@@ -92,16 +103,29 @@ class Domain:
 
     @property
     def printable(self) -> str:
-        """The name fit for a terminal or a log; `(null)` as xl prints it while there is none."""
+        """The name, escaped for a terminal or a log. `(null)`, as in xl, if there is none."""
         return "(null)" if self.name is None else printable(self.name)
 
 
 class DomainInfo(NamedTuple):
-    """What one hypercall said of a domain. It is as old as `info(max_age=)` lets it be.
+    """What one hypercall says of a domain. At most as old as `info(max_age=)` allows.
 
-    `memory` and `max_memory` are bytes; `cpu_time` is nanoseconds of all vCPUs together;
-    `vcpus` are those online. `paused` is by the toolstack; `blocked`: all vCPUs wait;
-    `running`: at least one is on a CPU. None of the three set: ready to run, not broken.
+    If none of `paused`, `blocked` and `running` is set, the domain waits for a free CPU; that is
+    not a fault.
+
+    Attributes:
+        domid: Its domid.
+        uuid: Its handle.
+        type: PV, HVM, PVH or UNKNOWN.
+        paused: The toolstack has paused it.
+        blocked: All its vCPUs wait for an event.
+        running: At least one of its vCPUs is on a CPU.
+        shutdown: Why the guest stopped; None while it runs.
+        dying: It has ended and its resources are freed, but it is still listed (a zombie).
+        memory: Memory that it has, in bytes.
+        max_memory: Memory that it may have, in bytes.
+        cpu_time: CPU time of all its vCPUs together, in nanoseconds.
+        vcpus: vCPUs that are online.
     """
 
     domid: int
@@ -131,9 +155,10 @@ class DomainInfo(NamedTuple):
 
 
 def printable(text: str) -> str:
-    r"""`text` with all that could steer a terminal or forge a log line escaped, once.
+    r"""`text` with every character escaped that could control a terminal or fake a log line.
 
-    That is what `str.isprintable` refuses, line and direction marks among it, and backslashes.
+    These are the characters that `str.isprintable` refuses (marks of line and direction are
+    among them), and backslashes. Escape a text once only.
 
     >>> print(printable("web\x1b[2J\n"))
     web\x1b[2J\n
@@ -142,7 +167,7 @@ def printable(text: str) -> str:
 
 
 def fit_for_terminal(sentence: str) -> str:
-    r"""A sentence of which the names in it are escaped already: its backslashes are left alone.
+    r"""`printable` for a sentence whose names are escaped already: it keeps backslashes.
 
     >>> print(fit_for_terminal("no domain has name %r\x1b" % "a\n"))
     no domain has name 'a\n'\x1b
@@ -153,54 +178,3 @@ def fit_for_terminal(sentence: str) -> str:
         else char.encode("unicode_escape", "surrogatepass").decode("ascii")
         for char in sentence
     )
-
-
-def decode_name(raw: bytes) -> str:
-    """A name as xenstore has it, as text. Any bytes will do, and come back by encoding.
-
-    NULs at its end are no part of it: a tool that writes strlen + 1 bytes leaves one.
-    """
-    return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
-
-
-def as_name(name: object) -> str:
-    """The name a caller gave, str or bytes, as the index keeps it. Raises InvalidKey."""
-    return as_text(name).rstrip("\0")
-
-
-def as_text(name: object) -> str:
-    """A part of a name that a caller gave, or a bound, as text. Raises InvalidKey."""
-    if isinstance(name, str):
-        return name
-    if isinstance(name, bytes):
-        return name.decode("utf-8", "surrogateescape")
-    raise InvalidKey(f"a name is str or bytes, not {type(name).__name__}")
-
-
-def as_uuid(uuid: object) -> UUID:
-    """The uuid a caller gave: a UUID, text in any spelling uuid.UUID takes, or 16 bytes.
-
-    Bytes are in textual order, as the hypervisor's handle is. Raises InvalidKey.
-    """
-    try:
-        if isinstance(uuid, UUID):
-            return uuid
-        if isinstance(uuid, str):
-            return UUID(uuid.strip())
-        if isinstance(uuid, (bytes, bytearray)):
-            return UUID(bytes=bytes(uuid))
-    except ValueError as error:
-        raise InvalidKey(f"{uuid!r} is not a uuid: {error}") from None
-    raise InvalidKey(f"a uuid is UUID, str or 16 bytes, not {type(uuid).__name__}")
-
-
-def as_domid(domid: object) -> int:
-    """The domid a caller gave: an int in 0..0x7FEF. Raises InvalidKey.
-
-    Text is refused, digits or not: a domain may be *named* 42.
-    """
-    if not isinstance(domid, int) or isinstance(domid, bool):
-        raise InvalidKey(f"a domid is int, not {type(domid).__name__}")
-    if not 0 <= domid < FIRST_RESERVED_DOMID:
-        raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
-    return domid

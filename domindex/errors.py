@@ -1,20 +1,21 @@
 """Every error of this package, on one screen.
 
-Each is also a builtin kind, so that code which knows only those catches it, and carries a
-sentence for people that says what to do, and fields for programs.
+Each one is also of a builtin kind, for code that knows only those. Its text says what happened
+and what to do; its fields are for programs.
+
+Read after domain.py; next keys.py.
 """
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from domindex.domain import Domain
+from domindex.domain import Domain
 
 
 def _again(kind: type[DomindexError], args: tuple[Any, ...], fields: dict[str, Any]) -> Exception:
-    # For pickle and copy: __init__ takes the parts of the sentence, `args` has the whole.
+    # For pickle and copy: __init__ takes the parts of the text, `args` holds the whole text.
     error = kind.__new__(kind)
     Exception.__init__(error, *args)
     for name, value in fields.items():
@@ -23,21 +24,25 @@ def _again(kind: type[DomindexError], args: tuple[Any, ...], fields: dict[str, A
 
 
 class DomindexError(Exception):
-    """The root: `except DomindexError` catches all that this package raises on purpose."""
+    """The base class: `except DomindexError` catches every error that this package defines."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         fields = dict(vars(self))
         if isinstance(self, OSError):
-            fields["errno"] = self.errno
+            fields["errno"] = self.errno  # a slot of OSError, not in vars()
         return _again, (type(self), self.args, fields)
 
 
 class InvalidKey(DomindexError, ValueError, TypeError):
-    """The argument cannot be a name, a uuid or a domid. The caller's mistake."""
+    """The argument cannot be a name, a uuid or a domid. A mistake in the calling program."""
 
 
 class NoSuchDomain(DomindexError, KeyError):
-    """Proven absent: the index was live and held no such domain."""
+    """There is no such domain: the index was live and did not hold one.
+
+    Attributes:
+        key: What was looked up.
+    """
 
     def __init__(self, what: str, key: object) -> None:
         super().__init__(f"no running domain has {what} {key!r}")
@@ -47,21 +52,29 @@ class NoSuchDomain(DomindexError, KeyError):
 
 
 class Ambiguous(DomindexError, LookupError):
-    """Several domains carry this key, as both ends of a local migration do. `domains` has all."""
+    """Several domains have this key, as both ends of a local migration do.
+
+    Attributes:
+        key: What was looked up.
+        domains: Every domain that has it, lowest domid first.
+    """
 
     def __init__(self, what: str, key: object, domains: tuple[Domain, ...]) -> None:
-        held = ", ".join(str(domain.domid) for domain in domains)
-        by_domid = f"ask by domid, or all_by_{what}() of an index"
-        way = by_domid if what in ("name", "uuid") else "say id:, uuid: or name:"
-        super().__init__(f"{what} {key!r} belongs to domains {held}; {way}")
+        domids = ", ".join(str(domain.domid) for domain in domains)
+        by_domid = f"look one up by domid, or all of them with all_by_{what}() of an index"
+        way = by_domid if what in ("name", "uuid") else "put id:, uuid: or name: in front of it"
+        super().__init__(f"{what} {key!r} belongs to domains {domids}; {way}")
         self.key = key
         self.domains = domains
 
 
 class NotLive(DomindexError, RuntimeError):
-    """Cannot tell: the line to the host is down, so what is not held may still exist.
+    """The index cannot tell: its line to the host is down, so it may have missed a change.
 
-    `cause` is what broke. The index goes on trying by itself; `Recovered` tells when it is back.
+    It retries by itself. A `Recovered` event, or `wait_live`, says when it is live again.
+
+    Attributes:
+        cause: The error that broke the line, or None.
     """
 
     def __init__(self, sentence: str, cause: BaseException | None = None) -> None:
@@ -70,19 +83,23 @@ class NotLive(DomindexError, RuntimeError):
 
 
 class TimedOut(DomindexError, TimeoutError):
-    """The answer did not come within the caller's time limit."""
+    """There was no result within the time limit of the call."""
 
 
 class Closed(DomindexError, RuntimeError):
-    """The index was closed, or belongs to the parent of this forked process. Open a new one."""
+    """The index was closed, or was opened by the parent of this forked process. Open a new one."""
 
 
 class NoEventLoop(DomindexError, RuntimeError):
-    """`domindex.aio` was used outside of a running asyncio loop. The caller's mistake."""
+    """`domindex.aio` was used outside a running asyncio loop. A mistake in the calling program."""
 
 
 class HostError(DomindexError, OSError):
-    """The host could not be asked. `errno` is the system's number, where there is one."""
+    """The hypervisor or xenstore could not be used.
+
+    Attributes:
+        errno: The error number of the system, or None where there is none.
+    """
 
     def __init__(self, sentence: str, errno: int | None = None) -> None:
         super().__init__(f"{sentence} ({os.strerror(errno)})" if errno else sentence)
@@ -90,26 +107,27 @@ class HostError(DomindexError, OSError):
 
 
 class NotControlDomain(HostError):
-    """No Xen here, or a guest of it: only a control domain (dom0) may list domains."""
+    """There is no Xen here, or this is a guest. Only a control domain (dom0) may list domains."""
 
 
 class AccessDenied(HostError, PermissionError):
-    """This is a Xen host, but this process may not ask it. Usually: be root when opening."""
+    """This is a Xen host, but this process has no access. Usually the cure is to open as root."""
 
 
 class UnknownXen(HostError):
-    """The hypervisor speaks a version, or lays its answers out in a way, that is not known here."""
+    """This package does not know this version of Xen, or the layout of its answers."""
 
 
 class HypercallFailed(HostError):
-    """The hypervisor refused a call or gave an answer that cannot be believed."""
+    """The hypervisor refused a call, or its answer makes no sense."""
 
 
 class StoreError(HostError):
-    """xenstore refused one request; the line itself works.
+    """xenstore refused one request. The line itself works.
 
-    operation: what was asked for, such as "READ". path: of what, fit to be printed. Both None where
-    it is not about one node.
+    Attributes:
+        operation: The request, such as "READ"; None if the error is not about one node.
+        path: The node, escaped so that it can be printed; None if there is none.
     """
 
     def __init__(
@@ -126,4 +144,4 @@ class StoreError(HostError):
 
 
 class StoreLost(StoreError):
-    """The line to xenstore is down: closed, silent beyond its time limit, or talking garbage."""
+    """The line to xenstore is down: closed, silent beyond its time limit, or sending nonsense."""

@@ -1,35 +1,55 @@
-"""What a forked child has to give up: one list, one hook.
+"""What a forked child makes new, and what it gives up: one registry, one hook.
 
-A child has the descriptors of its parent, and locks that a thread held which is not there. What
-must not be used in it registers itself, and is told.
+A child has copies of its parent's descriptors, and of locks that were held by threads which do
+not exist in it. So locks are made with `rlock`, which are free again in a child, and an object
+with a descriptor or a thread registers the method that gives it up.
+
+First of all files to read; `answers.py`, `xen/_pyxs.py` and `listening/` use it.
 """
 
 from __future__ import annotations
 
 import os
+import threading
 import weakref
-from typing import Protocol
+from collections.abc import Callable
+
+_locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
+# A dict, because it keeps the order and loses a key in one step, whichever thread collects it.
+_calls: dict[weakref.WeakMethod[Callable[[], object]], None] = {}
 
 
-class Forked(Protocol):
-    """What can be told of a fork."""
+def rlock() -> threading.RLock:
+    """A reentrant lock that is free in each forked child, unless the forking thread holds it.
 
-    def _after_fork(self) -> None: ...
+    Conditions are made of it, too: `threading.Condition(rlock())`.
+    """
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock
 
 
-# As a set, and in order.
-_registered: weakref.WeakKeyDictionary[Forked, None] = weakref.WeakKeyDictionary()
+def register(method: Callable[[], object]) -> None:
+    """Have a bound method called in each child, after the locks were made new.
 
-
-def register(thing: Forked) -> None:
-    """Have `thing._after_fork()` called in each child. Only a weak reference is kept."""
-    _registered[thing] = None
+    Only a weak reference to its object is kept. What was registered last is called last.
+    """
+    _calls[weakref.WeakMethod(method, _calls.pop)] = None
 
 
 def _after_fork() -> None:
-    for thing in list(_registered):  # the most recently registered last
-        thing._after_fork()
-    _registered.clear()
+    for lock in list(_locks):
+        # In place, so that every condition and thread that has the lock has the new one: what
+        # threading, logging and concurrent.futures do with theirs. What this thread holds it
+        # will release as it returns. A patched threading may have neither method: its locks are
+        # held by green threads, which still exist in the child.
+        make_new = getattr(lock, "_at_fork_reinit", None)
+        if make_new is not None and not lock._is_owned():  # type: ignore[attr-defined]
+            make_new()
+    for method in list(_calls):
+        if (call := method()) is not None:
+            call()
+    _calls.clear()  # a child of the child has nothing of these to give up
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -1,119 +1,68 @@
-"""The index: what a program holds on to. Its opening and end, its listeners, the way to the host.
+"""The index for programs with threads: look-ups, and what waits, listens or asks the host.
 
-What it answers from memory is in answers.py, what can be waited for in waits.py.
+Each method is a step to one of the parts: lookups.py answers, conditions.py says what is waited
+for, listening/hub.py tells events, facts.py asks the hypervisor, body.py opens and closes it all.
+The same for asyncio is aio.py.
 """
 
 from __future__ import annotations
 
-import sys
-import threading
-import time
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
-from typing import Final, Self
+from collections.abc import Callable, Collection
+from typing import Any, Self, TypeVar
+from uuid import UUID
 
-from domindex.answers import K, Stale
-from domindex.core.nodes import Node, Value
-from domindex.core.table import Change, Keyed
-from domindex.domain import Domain, DomainInfo, Life, as_domid
-from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
-from domindex.events import Added, DomainEvent, Event, Lost, Removed, Resync, Synced
-from domindex.forking import register
-from domindex.listening.delivery import ErrorHook, EventStream, Handler, Opener, Subscription
-from domindex.listening.dispatch import Dispatcher
-from domindex.listening.mailbox import QUEUE, Mailbox, Wanted
-from domindex.listening.waiting import Bell
-from domindex.listening.watch import NodeHandler, NodeWatch, NodeWatches, Refusal, run_handler
-from domindex.options import Timing
-from domindex.ports import Host, Hypervisor
+from domindex import conditions
+from domindex.body import Body
+from domindex.core.table import Keyed as KeyIndex
+from domindex.domain import Domain, DomainInfo, OSType
+from domindex.events import Event, Removed
+from domindex.keys import as_domid, as_name, as_uuid
+from domindex.listening.hub import MailboxOptions
+from domindex.listening.mailbox import QUEUE
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.wanted import Wanted
+from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
+from domindex.lookups import LookUps, unusable
+from domindex.options import Stale, Timing
+from domindex.ports import Host
 from domindex.stats import Capabilities, Stats
-from domindex.waits import Waits
-from domindex.watcher import Watcher
 
-_VERIFIES: Final = 3
-"""Refreshes before a verified look-up gives up on a host that changes faster than it can ask."""
+K = TypeVar("K", bound=Any)
 
 
-class Index(Waits):
+class Index(LookUps[Stale]):
     """Every running domain of one host by name, uuid and domid, kept true by watching.
 
-    Made by `domindex.connect()`. Safe from any thread, listeners included.
+    Made by `domindex.connect()`. Safe from any thread, handlers of events included.
     """
 
     def __init__(self, host: Host, timing: Timing | None = None, stale: Stale = "serve") -> None:
-        self.timing = timing or Timing()
-        super().__init__(stale, self.timing.wait)
-        self._mailboxes: list[Mailbox] = []
-        self._subscriptions: list[Subscription] = []
-        self._dispatcher: Dispatcher | None = None
-        self._lost: Lost | None = None  # what listeners were last told of the line
-        self._overflows = self._errors = 0  # of listeners that have gone
-        self._infos: dict[int, tuple[float, Life, DomainInfo]] = {}
-        self._hypervisor: Hypervisor = host.open_hypervisor()
-        self._confirms = self._hypervisor.confirms
-        self._watcher = Watcher(
-            host, self._hypervisor, self._table, self._take, self._tell, self.timing
-        )
-        self._nodes = NodeWatches(
-            self._lock,
-            lambda domain, node: self._watcher.follow(domain.life, node),
-            self._watcher.drop,
-            self._latest,
-        )
-        self._runners: dict[bool, Subscription] = {}  # of handlers of nodes, by `threaded`
-        self._closing = threading.RLock()  # held while it is closed; an interrupted one may go on
-        self._leaving: list[Subscription] = []  # whose threads `close` has yet to see end
-        self._closed = False
-        register(self)
+        self._body = body = Body(host, timing, stale)
+        super().__init__(body.picture, stale, body.timing.wait)
+        self._confirms = body.confirms
 
-    # -- opening and closing -----------------------------------------------------------------
+    @property
+    def timing(self) -> Timing:
+        """The intervals and time limits that it was opened with."""
+        return self._body.timing
 
     def start(self, timeout: float, *, wait: bool = True) -> None:
-        """Begin to follow the host; returns once the index holds all of it. For `connect`."""
-        if not wait:
-            self._lost = Lost(NotLive("the index has not seen the host yet"))
-        try:
-            self._watcher.start(timeout, wait=wait)
-        except BaseException:
-            self.close()
-            raise
+        """Begin to follow the host; return once the index holds all of it. For `connect`."""
+        self._body.start(timeout, wait=wait)
 
     def close(self, timeout: float = 10.0) -> None:
-        """End the watcher and every listener; afterwards each call raises Closed.
+        """End the watcher and every listener. Afterwards each call raises Closed.
 
-        Leaves no thread, watch or descriptor; what is stuck in a handler or in the hypervisor
-        for longer than `timeout` seconds, as soon as it returns. May be called twice (a second
-        call beside the first does not wait for it, one after a first that was interrupted
-        finishes it), and from a listener: that listener's own thread then ends as its handler
-        returns.
+        Leaves no thread, watch or descriptor. It may be called from any thread and twice: a call
+        beside another one does not wait for it, and one after an interrupted one finishes it.
+        Called from a handler, the thread of that handler ends when the handler returns.
+
+        Args:
+            timeout: seconds to wait for handlers and hypercalls under way. What takes longer
+                gives its thread and descriptors back as soon as it returns.
         """
-        with self._lock:
-            if not self._ended:
-                self._ended = "this index is closed; connect() opens a new one"
-                self._table.clear()  # first of all: a hit asks nobody whether we are closed
-                self._nodes.clear()
-                self._leaving = list(self._subscriptions)
-                self._bell.ring()
-        if not self._closed and self._closing.acquire(blocking=False):
-            try:
-                self._finish(min(timeout, threading.TIMEOUT_MAX))
-                self._closed = True
-            finally:
-                self._closing.release()
-
-    def _finish(self, timeout: float) -> None:
-        """What is left of `close`: each step may be done again."""
-        deadline = time.monotonic() + timeout
-        for mailbox in list(self._mailboxes):
-            mailbox.close()  # no further call, in any listener
-        stopped = self._watcher.close(timeout)
-        for subscription in self._leaving:
-            subscription.close(max(0.0, deadline - time.monotonic()))
-        if self._dispatcher is not None:
-            self._dispatcher.close()
-        if stopped:  # else its hypercall still needs the descriptor, and it closes at its end
-            self._hypervisor.close()
-        self._leaving = []
+        self._body.close(timeout)
 
     def __enter__(self) -> Self:
         return self
@@ -121,43 +70,224 @@ class Index(Waits):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _after_fork(self) -> None:
-        # Threads do not survive a fork and the line is the parent's: only refusing is safe.
-        # The lock may have been held by a thread that is no more.
-        self._lock = threading.RLock()
-        self._bell = Bell(self._lock)
-        self._nodes._after_fork(self._lock)
-        self._closed = True
-        for mailbox in self._mailboxes:
-            mailbox._after_fork()
-        if self._dispatcher is not None:
-            self._dispatcher._after_fork()
-        self._ended = "this index belongs to the parent process; connect() again in the child"
-        self._table.clear()
+    def __repr__(self) -> str:
+        state = type(self._picture.state).__name__.lower()
+        return f"<Index: {len(self._table)} domains, {state}>"
+
+    # -- look-ups that may ask the hypervisor ------------------------------------------------
+
+    def by_name(
+        self, name: str | bytes, verify: bool = False, stale: Stale | None = None
+    ) -> Domain:
+        """The one domain with this name.
+
+        Args:
+            name: compared byte for byte; digits are a name like any other.
+            verify: ask the hypervisor whether that domain still runs and is as the record says.
+                (The name itself is xenstore's, and is followed by its own watch.)
+            stale: what to do while the line to the host is down, for this call: "serve" what was
+                last known, "refuse" with NotLive, or "wait" for the line. The default is what
+                `connect(stale=)` was given.
+
+        Raises:
+            NoSuchDomain: no running domain has it.
+            Ambiguous: several have it.
+            NotLive: it is not held, and the line to the host is down.
+            InvalidKey: it cannot be a name.
+            Closed: the index was closed.
+            HypercallFailed, TimedOut: only with `verify`.
+
+        Cost:
+            One dict look-up. With `verify` one hypercall, on Xen >= 4.21 two; a miss costs a
+            `refresh`, and a contradiction up to three, each with as many hypercalls after it.
+        """
+        if verify or stale is not None:
+            return self._carefully("name", self._table.names, name, as_name, verify, stale)
+        try:
+            return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
+        except TypeError as error:
+            raise unusable(error, "name", name) from None
+
+    def by_uuid(
+        self, uuid: UUID | str | bytes, verify: bool = False, stale: Stale | None = None
+    ) -> Domain:
+        """The one domain with this uuid. Errors and cost as `by_name`.
+
+        Args:
+            uuid: a UUID, text in any spelling, or 16 bytes. The nil uuid, which dom0 has,
+                belongs to no domain.
+            verify: as for `by_name`.
+            stale: as for `by_name`.
+        """
+        if verify or stale is not None or isinstance(uuid, bytearray):
+            return self._carefully("uuid", self._table.uuids, uuid, as_uuid, verify, stale)
+        try:
+            return self.uuids[uuid]  # type: ignore[index]
+        except TypeError as error:
+            raise unusable(error, "uuid", uuid) from None
+
+    def by_id(self, domid: int, verify: bool = False, stale: Stale | None = None) -> Domain:
+        """The domain with this domid. Errors and cost as `by_name`; never Ambiguous.
+
+        Args:
+            domid: 0 to 0x7FEF.
+            verify: as for `by_name`.
+            stale: as for `by_name`.
+        """
+        if verify or stale is not None:
+            return self._carefully("domid", self._table.domids, domid, as_domid, verify, stale)
+        return self.domids[domid if type(domid) is int else as_domid(domid)]
+
+    def os_type(self, domid: int, verify: bool = False, stale: Stale | None = None) -> OSType:
+        """PV, HVM, PVH or UNKNOWN. Arguments, errors and cost as `by_id`."""
+        return self.by_id(domid, verify, stale).type
+
+    def _carefully(
+        self,
+        what: str,
+        index: KeyIndex[K],
+        key: Any,
+        spelled: Callable[[object], K],
+        verify: bool,
+        stale: Stale | None,
+    ) -> Domain:
+        """A look-up that has to do more than look into a dict."""
+        if not verify:
+            return self._look_closer(what, index, key, stale)
+        if stale is not None or self._stale != "serve":
+            wanted = self._stale if stale is None else self._checked(stale)
+            with self._picture.lock:
+                self._check(wanted)
+                if what == "name":
+                    self._check_names(index.holders(spelled(key)), wanted)
+        try:
+            domain = index.held.get(key)
+        except TypeError:  # it has no hash: `spelled` makes it a key or says what is wrong
+            domain = None
+        if domain is None:
+            domain = index.held.get(key := spelled(key))
+        if domain is not None and self._confirms(domain):
+            return domain
+        return self._body.verified_anew(index, key)
 
     # -- asking the host ---------------------------------------------------------------------
 
     def info(self, domid: int, *, max_age: float = 0.0) -> DomainInfo:
         """State, memory and times of a domain, as the hypervisor has them now.
 
-        max_age: what was asked so many seconds ago will do, if it is of the same life.
+        Args:
+            domid: 0 to 0x7FEF.
+            max_age: an answer of the same life that is at most so many seconds old will do.
 
-        Raises NoSuchDomain, HypercallFailed, InvalidKey, Closed. Cost: one hypercall, or none.
+        Raises:
+            NoSuchDomain: there is no such domain.
+            HypercallFailed: the hypervisor refused.
+            InvalidKey, Closed: as `by_id`.
+
+        Cost:
+            One hypercall, or none.
         """
-        self._check_open()
-        domid = as_domid(domid)
-        held = self._table.get(domid)
-        if max_age > 0 and held is not None and (known := self._infos.get(domid)) is not None:
-            asked, life, info = known
-            if life == held.life and time.monotonic() - asked <= max_age:
-                return info
-        now = time.monotonic()
-        found = self._hypervisor.info(domid)
-        if found is None:
-            raise NoSuchDomain("domid", domid)
-        if held is not None:
-            self._infos[domid] = now, held.life, found
-        return found
+        return self._body.facts.info(domid, max_age)
+
+    def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
+        """Return once every change that was complete on the host before this call is held.
+
+        Args:
+            timeout: seconds to wait.
+            names: read every name again too, in case xenstored lost an event (which none does).
+
+        Returns:
+            The generation.
+
+        Raises:
+            NotLive, TimedOut: it was not done in time; NotLive if the line to the host is down.
+            Closed: the index was closed.
+
+        Cost:
+            One xenstore round trip and one list hypercall, then what has changed. On Xen >= 4.21
+            one small hypercall more for each domain, which identifies its life.
+        """
+        return self._body.refresh(timeout, names=names)
+
+    # -- waiting -----------------------------------------------------------------------------
+
+    def wait_for(
+        self,
+        *,
+        name: str | bytes | None = None,
+        uuid: UUID | str | bytes | None = None,
+        domid: int | None = None,
+        where: Callable[[Domain], object] | None = None,
+        ready: bool = False,
+        timeout: float = 30.0,
+    ) -> Domain:
+        """Wait until there is one domain that has all these keys and of which `where` holds.
+
+        Args:
+            name: its name.
+            uuid: its uuid.
+            domid: its domid.
+            where: a function that is called with a record, in this thread, after each change.
+                Without a key the domain with the lowest domid of which it holds is taken.
+            ready: wait until it runs under its final name, too: it is not unnamed, migrating in
+                (`NAME--incoming`) or away (`migrating-NAME`), shut down or saved.
+            timeout: seconds to wait.
+
+        Raises:
+            Ambiguous: after `timeout` seconds, if several domains have the key.
+            NotLive: after `timeout` seconds, if the line to the host is down.
+            TimedOut: after `timeout` seconds, else.
+            InvalidKey: no key and no `where`, or one that cannot be such a key.
+            Closed: the index was closed.
+
+        Cost:
+            A look at each change of the index, nothing in between.
+        """
+        condition = conditions.found(
+            self._picture,
+            name=name,
+            uuid=uuid,
+            domid=domid,
+            where=where,
+            ready=ready,
+            timeout=timeout,
+        )
+        return self._picture.changed.wait_for(condition, timeout)
+
+    def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
+        """Wait until the life that this record is of has ended.
+
+        Another life on the same domid is not mistaken for it.
+
+        Args:
+            domain: a record of this index.
+            timeout: seconds to wait.
+
+        Returns:
+            The `Removed` of that end. If it was so long ago that `recent` has forgotten it, one
+            with the given record, and `inferred`.
+
+        Raises:
+            TimedOut, NotLive: it still runs after `timeout` seconds; NotLive if the line to the
+                host is down.
+            Closed: the index was closed.
+        """
+        condition = conditions.ended(self._picture, domain, timeout)
+        return self._picture.changed.wait_for(condition, timeout)
+
+    def wait_live(self, timeout: float = 30.0) -> None:
+        """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
+        self._picture.changed.wait_for(conditions.live(self._picture), timeout)
+
+    def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
+        """Wait until the index is at this generation or beyond; returns the one it is at.
+
+        Raises:
+            TimedOut, NotLive: it is not after `timeout` seconds.
+            Closed: the index was closed.
+        """
+        condition = conditions.generation(self._picture, generation, timeout)
+        return self._picture.changed.wait_for(condition, timeout)
 
     # -- listening ---------------------------------------------------------------------------
 
@@ -175,44 +305,40 @@ class Index(Waits):
     ) -> Subscription:
         """Call `handler(event)` for every event from now on, in order, in a thread of its own.
 
-        It first hears `Added` for each domain present, in domid order, then of duplicates, then
-        `Synced`, then `Lost` if the index is not live at this moment, then whatever happens. A
-        handler that raises is logged and called again for the next event.
+        The first events are an `Added` for each domain present, in domid order, then duplicates,
+        then `Synced`, then `Lost` if the index is not live at this moment. A handler that raises
+        is logged, and called again for the next event. A slow one delays no other.
 
-        events: only these types, such as `(Added, Removed)`; None is all of them. A `Resync` is
-            told whatever was chosen.
-        where: only what concerns domains of which this holds; called with the record, by the
-            listener's thread. Of a rename one of the two records is enough, and what is about
-            no domain passes. Of a life that was told of, the stop and the end are told too,
-            whatever this says by then.
-        replay: False leaves out what is present now: `Synced` comes first.
-        queue: how many events may wait for a slow handler. If there are more, they are dropped
-            and counted, and it hears one `Resync` with all that runs then. Nobody else is held
-            up, nor the index.
-        reboot_grace: seconds for which a `Removed` that may be half of a reboot (its reason is
-            REBOOT, WATCHDOG or not known) is held back. If within that time a domain comes with
-            its uuid, or else its name, `Rebooted` is told in place of both (name it in `events`,
-            if that chooses). Others go on meanwhile.
-        on_error: called with the event and what the handler raised.
-        threaded: False leaves the calls to `dispatch`, in the thread that calls it.
+        Args:
+            handler: called with each event.
+            events: only these types, such as `(Added, Removed)`. `Resync` always comes too.
+            where: a function that is called with a record, in the handler's thread: only events
+                about domains of which it holds. Of a rename one of the two records is enough;
+                events about no domain pass. Once a life was let in, its stop and its end are too.
+            replay: False leaves out what is present now: the first event is `Synced`.
+            queue: how many events may wait for a slow handler. If there are more they are dropped
+                and counted, and one `Resync` with all running domains comes in their place.
+            reboot_grace: seconds for which a `Removed` is held back that may be half of a reboot
+                (its reason is REBOOT, WATCHDOG or unknown). If a domain with its uuid, or else
+                its name, starts in that time, `Rebooted` comes in place of both events.
+            on_error: called with the event and the exception when the handler has raised.
+            threaded: False leaves the calls to `dispatch`, in the thread that calls it.
 
-        Raises Closed, ValueError; TypeError for what cannot be called, or is `async def`. Cost: a
-        thread, unless `threaded=False`.
+        Raises:
+            ValueError: `events`, `queue` or `reboot_grace` is out of its range.
+            TypeError: a function cannot be called, or is `async def`.
+            Closed: the index was closed.
+
+        Cost:
+            A thread, unless `threaded=False`.
         """
-        wanted = Wanted(events, where)
-        opener = self._opener(replay, queue, reboot_grace)
-        with self._lock:
-            self._check_open()
-            subscription = Subscription(
-                handler,
-                opener,
-                self._forget,
-                wanted=wanted,
-                on_error=on_error,
-                loop=None if threaded else self._loop(),
-            )
-            self._subscriptions.append(subscription)
-            return subscription
+        return self._body.hub.subscribe(
+            handler,
+            Wanted(events, where),
+            MailboxOptions(replay, queue, reboot_grace),
+            on_error=on_error,
+            threaded=threaded,
+        )
 
     def events(
         self,
@@ -223,7 +349,7 @@ class Index(Waits):
         queue: int = QUEUE,
         reboot_grace: float = 0.0,
     ) -> EventStream:
-        """The events of `subscribe`, to iterate over instead of being called. Close it.
+        """The events of `subscribe`, to iterate over. Arguments and errors are the same. Close it.
 
         >>> from domindex.testing import SimulatedHost
         >>> with SimulatedHost() as host, host.connect() as index:
@@ -232,24 +358,24 @@ class Index(Waits):
         ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
         ['Synced', 'Added']
         """
-        return EventStream(
-            self._opener(replay, queue, reboot_grace), Wanted(events, where), self._forget
-        )
+        options = MailboxOptions(replay, queue, reboot_grace)
+        return self._body.hub.stream(Wanted(events, where), options)
 
     def fileno(self) -> int:
         """A descriptor that is readable when `dispatch` has something to do, for a poll loop.
 
         It stays the same, and open as long as the index. Raises Closed.
         """
-        with self._lock:
-            self._check_open()
-            return self._loop().fd
+        return self._body.hub.loop().fd
 
     def dispatch(self) -> int:
-        """Call the handlers made with `threaded=False` for what is there; how many events.
+        """Call the handlers made with `threaded=False` for the events that are there.
 
-        Never waits for events. What comes while it runs makes `fileno` readable again. Called
-        from a handler, or while another thread is at it, it does nothing.
+        It does not wait for events. If more come meanwhile, `fileno` is readable again. Called
+        from a handler, or while another thread is in it, it does nothing.
+
+        Returns:
+            How many events there were.
 
         >>> import select
         >>> from domindex.testing import SimulatedHost
@@ -261,10 +387,7 @@ class Index(Waits):
         Synced
         2
         """
-        with self._lock:
-            self._check_open()
-            loop = self._loop()
-        return loop.dispatch()
+        return self._body.hub.loop().dispatch()
 
     def watch(
         self,
@@ -275,250 +398,53 @@ class Index(Waits):
         threaded: bool = True,
         on_error: Refusal | None = None,
     ) -> NodeWatch:
-        """Call `handler(domain, value)` with what a node of `domain` holds, and at each change.
+        """Call `handler(domain, value)` with the value of a xenstore node, and at each change.
 
-        path: below /local/domain/N, such as "memory/meminfo". value: bytes, None while there is
-        no such node; values that follow each other quickly may be told as the last of them.
+        The node is followed until that life ends, across reconnections; the handler is not called
+        any more once the index holds the end. It gets the latest record. Handlers of all nodes
+        share one thread. One that raises is logged, and called again for the next value.
 
-        It is followed for the length of that life: whatever happens to the line, and not one call
-        later than the index holds the domain's end. The record is the latest. Handlers of all
-        nodes share one thread, or run in `dispatch` with `threaded=False`; one that raises is
-        logged and called again for the next value.
+        Args:
+            domain: whose node it is.
+            path: below /local/domain/N, such as "memory/meminfo".
+            handler: called with the record and the value: bytes, or None if there is no such
+                node. Of values that follow each other quickly it may get the last one only.
+            threaded: False leaves the calls to `dispatch`.
+            on_error: called with the record and a StoreError when xenstored refuses the node;
+                `NodeWatch.error` has it too. The node is asked for again at its next event and at
+                each audit.
 
-        on_error: called in the handler's place, with the record and a StoreError, when xenstored
-            refuses the node; `error` of the result has it too. It is asked for again at its next
-            event and at each audit, and once it is given the handler is told.
+        Raises:
+            NoSuchDomain: that life has ended.
+            InvalidKey: this is no such path.
+            TypeError: a function cannot be called, or is `async def`.
+            Closed: the index was closed.
 
-        Raises NoSuchDomain if that life is not held any more, InvalidKey, Closed; TypeError for a
-        handler that cannot be called, or is `async def`.
-        Cost: a watch; at each change a read, and two hypercalls that prove whose it was.
+        Cost:
+            A watch; at each change one read, and two hypercalls that prove whose value it was.
 
         >>> import queue
         >>> from domindex.testing import SimulatedHost
         >>> with SimulatedHost() as host, host.connect() as index:
         ...     domid = host.create("web")
         ...     host.write(domid, "memory/meminfo", b"1024")
-        ...     heard = queue.Queue()
+        ...     values = queue.Queue()
         ...     web = index.wait_for(name="web")
-        ...     watch = index.watch(web, "memory/meminfo", lambda *told: heard.put(told))
-        ...     domain, value = heard.get(timeout=5)
+        ...     watch = index.watch(web, "memory/meminfo", lambda *told: values.put(told))
+        ...     domain, value = values.get(timeout=5)
         ...     print(domain.name, value)
         web b'1024'
         """
-        with self._lock:
-            self._check_open()
-            held = self._table.get(domain.domid)
-            if held is None or held.life != domain.life:
-                raise NoSuchDomain("life", domain.life)
-            return self._nodes.add(held, path, handler, self._runner(threaded)._mailbox, on_error)
+        return self._body.hub.watch(domain, path, handler, threaded=threaded, on_error=on_error)
 
     # -- state -------------------------------------------------------------------------------
 
     @property
-    def live(self) -> bool:
-        """The index has every change it was told of, and its line was lately known to work."""
-        if not self._watcher.live or self._lost is not None or self._ended:
-            return False
-        if self._watcher.held_up:
-            self._tell_held_up()
-            return False
-        return True
-
-    @property
-    def unreadable(self) -> Mapping[int, StoreError]:
-        """Domids whose name xenstored does not give, and why. A mapping that never changes.
-
-        Such a domain keeps the last name that it had, None if it has just been born. It is asked
-        for again at its next event, and in turns with others at each probe.
-        """
-        return self._watcher.unreadable
-
-    @property
-    def age(self) -> float:
-        """Seconds since the host last confirmed that the picture is whole."""
-        return max(0.0, time.monotonic() - self._watcher.confirmed)
-
-    @property
     def capabilities(self) -> Capabilities:
         """What this host offers, as found when it was opened."""
-        return Capabilities(
-            self._hypervisor.version,
-            self._hypervisor.has_unique_ids,
-            self._watcher.names_domids,
-            self._watcher.one_watch,
-        )
+        return self._body.capabilities
 
     @property
     def stats(self) -> Stats:
         """The counters now."""
-        watcher = self._watcher
-        with self._lock:
-            self._drop_abandoned()
-            queues = tuple(mailbox.pending for mailbox in self._mailboxes)
-            return Stats(
-                domains=len(self._table),
-                names=len(self._table.names.held),
-                uuids=len(self._table.uuids.held),
-                generation=self.generation,
-                live=self.live,
-                age=self.age,
-                events=watcher.events,
-                passes=watcher.passes,
-                lists=watcher.lists,
-                reads=watcher.reads,
-                drift=watcher.drift,
-                reconnects=watcher.reconnects,
-                lag=watcher.lag,
-                refusals=watcher.refusals,
-                unreadable=tuple(sorted(watcher.unreadable)),
-                deaf=watcher.deaf,
-                listeners=len(queues),
-                pending=sum(queues),
-                queues=queues,
-                overflows=self._overflows + sum(box.overflows for box in self._mailboxes),
-                listener_errors=self._errors + sum(s.errors for s in self._subscriptions),
-            )
-
-    # -- within: events ----------------------------------------------------------------------
-
-    def _take(
-        self, changes: Sequence[Change], line_events: Sequence[Event], inferred: bool
-    ) -> None:
-        """The watcher's changes: into the table and to every listener, in one step."""
-        now = time.time()
-        with self._lock:
-            if self._ended:
-                return
-            told = self._table.apply(changes, time=now, inferred=inferred)
-            self._past.add(told)
-            for gone in told:
-                if isinstance(gone, Removed):
-                    self._infos.pop(gone.domain.domid, None)
-                    self._nodes.ended(gone.domain.domid)
-            events: list[Event] = [*told]
-            lost = self._lost
-            for event in line_events:
-                if not isinstance(event, Lost) or lost is None:  # it may be told already
-                    events.append(replace(event, generation=self.generation, time=now))
-                lost = event if isinstance(event, Lost) else None
-            if self._stale != "serve":
-                (self._table.hide if lost else self._table.show)()
-                if self._watcher.unreadable:
-                    self._table.names.hide()
-            self._lost = lost  # only then live again: whoever sees that finds all
-            for mailbox in self._mailboxes:
-                mailbox.put(events)
-            self._bell.ring()
-
-    def _tell_held_up(self) -> None:
-        """The watcher cannot tell that it is held up: whoever sees it tells it."""
-        with self._lock:
-            seconds = self._watcher.held_up
-            if seconds and self._lost is None and not self._ended:
-                self._watcher.notice()
-                why = f"the thread that follows the host has been held up for {seconds:.1f} s"
-                self._take((), (Lost(HostError(why)),), False)
-
-    def _tell(self, values: Sequence[tuple[Node, Value]]) -> None:
-        """The watcher's values of nodes: to whoever follows them."""
-        with self._lock:
-            if not self._ended:
-                self._nodes.told(values)
-
-    def _latest(self, domain: Domain) -> Domain:
-        """The record of the same life as it is now."""
-        held = self._table.get(domain.domid)
-        return held if held is not None and held.life == domain.life else domain
-
-    def _runner(self, threaded: bool) -> Subscription:
-        """Who calls the handlers of nodes. The lock is held."""
-        if threaded not in self._runners:
-            # Its mailbox is not the index's: nothing but what nodes tell comes into it, and of
-            # each node one event at most, so that it needs no bound.
-            def opened(wake: Callable[[], object]) -> Mailbox:
-                mailbox = Mailbox(
-                    self._lock, lambda: self._nodes.waiting(mailbox), wake, size=sys.maxsize
-                )
-                return mailbox
-
-            self._runners[threaded] = runner = Subscription(
-                run_handler,
-                opened,
-                self._forget,
-                loop=None if threaded else self._loop(),
-            )
-            self._subscriptions.append(runner)
-        return self._runners[threaded]
-
-    def _present(self) -> list[Event]:
-        """What a new listener is told. The lock is held."""
-        now, generation = time.time(), self.generation
-        domains: list[DomainEvent] = [
-            Added(domain, generation=generation, time=now) for domain in self._table
-        ]
-        return [*domains, *self._table.duplicates(generation=generation, time=now)]
-
-    def _state(self, first: Event) -> list[Event]:
-        """An event about all, and after it whether the line is down. The lock is held."""
-        now, generation = time.time(), self.generation
-        told = [first] if self._lost is None else [first, self._lost]
-        return [replace(event, generation=generation, time=now) for event in told]
-
-    def _opener(self, replay: bool, queue: int, reboot_grace: float) -> Opener:
-        if queue < 1:
-            raise ValueError(f"queue is a number of events of at least 1, not {queue!r}")
-        if not 0 <= reboot_grace <= threading.TIMEOUT_MAX:
-            raise ValueError(f"reboot_grace is seconds from 0, not {reboot_grace!r}")
-
-        def opened(wake: Callable[[], object]) -> Mailbox:
-            with self._lock:
-                self._check_open()
-                mailbox = Mailbox(
-                    self._lock,
-                    lambda: self._state(Resync(tuple(self._table))),
-                    wake,
-                    size=queue,
-                    reboot_grace=reboot_grace,
-                )
-                mailbox.begin([*(self._present() if replay else ()), *self._state(Synced())])
-                self._drop_abandoned()
-                self._mailboxes.append(mailbox)
-                return mailbox
-
-        return opened
-
-    def _forget(self, mailbox: Mailbox) -> None:
-        with self._lock:
-            if mailbox in self._mailboxes:
-                self._mailboxes.remove(mailbox)
-                self._overflows += mailbox.overflows
-            for subscription in list(self._subscriptions):
-                if subscription._hears(mailbox):
-                    self._subscriptions.remove(subscription)
-                    self._errors += subscription.errors
-
-    def _drop_abandoned(self) -> None:
-        """Forget the streams that were let go unclosed. The lock is held."""
-        for mailbox in [mailbox for mailbox in self._mailboxes if mailbox.closed]:
-            self._forget(mailbox)
-
-    def _loop(self) -> Dispatcher:
-        if self._dispatcher is None:
-            self._dispatcher = Dispatcher()
-        return self._dispatcher
-
-    # -- within: verifying -------------------------------------------------------------------
-
-    def _verified(self, keyed: Keyed[K], key: K) -> Domain:
-        for _ in range(_VERIFIES):
-            self.refresh()
-            domain = keyed.held.get(key)
-            if domain is None:
-                break
-            if self._confirms(domain):
-                return domain
-        return keyed.view[key]  # from a list made after the call began: the hypervisor's word too
-
-    def _not_live(self) -> NotLive:
-        cause = self._watcher.cause or (self._lost and self._lost.cause)
-        return NotLive("cannot tell: the line to the host is down", cause or None)
+        return self._body.stats

@@ -1,14 +1,16 @@
-"""Metrics of an index for Prometheus: how it fares, and which domain is called what.
+"""Metrics of an index for Prometheus: the state of the index, and the name of each domain.
 
-Comes with `pip install domindex[prometheus]`; nothing else in the package imports this file.
+Needs `pip install domindex[prometheus]`. No other file of the package imports this one.
 
-A scrape reads memory and asks nobody, so it costs the host nothing and never waits for it. It is
-served while the line is down too: then `domindex_live` is 0 and `domindex_age_seconds` grows.
+A scrape only reads memory. It makes no call to the host and never waits for it. It also works
+while the line is down: then `domindex_live` is 0 and `domindex_age_seconds` grows.
 
-Names change and repeat, so they are labels of one metric only, `domindex_domain_info`. Others
-carry domid and uuid, which together are as good as a life, and get the name by a join:
+A name can change, and two domains can have the same one. So names are labels of one metric only,
+`domindex_domain_info`. Label your own metrics by domid and uuid, and join the name to them:
 
     xen_domain_cpu_seconds_total * on (domid, uuid) group_left (name) domindex_domain_info
+
+Read after index.py.
 """
 
 from __future__ import annotations
@@ -35,55 +37,61 @@ except ImportError as error:
         name=error.name,
     ) from error
 
-_LIVE: Final = "1 while the index follows the host; 0 while what it holds may be out of date."
+_LIVE: Final = "1 if the index follows the host, 0 if what it holds may be out of date."
 
 _GAUGES: Final = {
-    "domains": ("domindex_domains", "Domains held."),
-    "names": ("domindex_unique_names", "Names that a single domain has."),
-    "uuids": ("domindex_unique_uuids", "Uuids that a single domain has."),
+    "domains": ("domindex_domains", "Domains that the index holds."),
+    "names": ("domindex_unique_names", "Names that only one domain has."),
+    "uuids": ("domindex_unique_uuids", "Uuids that only one domain has."),
     "live": ("domindex_live", _LIVE),
     "age": (
         "domindex_age_seconds",
-        "Time since the host last confirmed that the picture is whole.",
+        "Time since the index was last confirmed by the host.",
     ),
     "lag": (
         "domindex_lag_seconds",
-        "Time from taking in the last watch event to holding what it led to.",
+        "Time from the last watch event to the change of the index that it caused.",
     ),
     "deaf": (
         "domindex_deaf",
-        "1 if xenstored does not tell this caller of births and ends: they are polled for.",
+        "1 if xenstored sends no events when domains start and end: they are polled for.",
     ),
-    "listeners": ("domindex_listeners", "Subscriptions and streams that are open."),
-    "pending": ("domindex_pending_events", "Events that listeners have not yet been handed."),
+    "listeners": ("domindex_listeners", "Open subscriptions and event streams."),
+    "pending": ("domindex_pending_events", "Events that wait in the queues of listeners."),
 }
 _COUNTERS: Final = {
-    "generation": ("domindex_changes_total", "Changes of the index: its generation."),
-    "events": ("domindex_events_total", "Watch events taken in."),
-    "passes": ("domindex_passes_total", "Times the difference to the host was worked out."),
-    "lists": ("domindex_lists_total", "Times the whole list of domains was asked for."),
+    "generation": ("domindex_changes_total", "Changes of the index (its generation)."),
+    "events": ("domindex_events_total", "Watch events received."),
+    "passes": ("domindex_passes_total", "Comparisons of the host with the index."),
+    "lists": ("domindex_lists_total", "Hypercalls for the whole list of domains."),
     "reads": ("domindex_reads_total", "Names and other nodes read from xenstore."),
     "drift": (
         "domindex_drift_total",
-        "Changes that no event told of, found by a look.",
+        "Changes that no watch event reported, found by a probe or an audit.",
     ),
     "refusals": (
         "domindex_refusals_total",
-        "Reads, watches and states of single domains that were refused.",
+        "Refused requests about single domains: reads, watches and states.",
     ),
-    "reconnects": ("domindex_reconnects_total", "Lines to the host that were lost and recovered."),
-    "overflows": ("domindex_overflows_total", "Backlogs of slow listeners that were dropped."),
-    "listener_errors": ("domindex_listener_errors_total", "Calls of handlers that failed."),
+    "reconnects": (
+        "domindex_reconnects_total",
+        "Times the line to the host was lost and recovered.",
+    ),
+    "overflows": ("domindex_overflows_total", "Full queues of slow listeners that were dropped."),
+    "listener_errors": ("domindex_listener_errors_total", "Exceptions raised by handlers."),
 }
-"""By field of `Stats`: the metric and what it counts. Of `queues` only the longest is told:
-listeners have no names, and their places change when one of them goes."""
+"""For each field of `Stats`: the metric and its help text. Of `queues` only the longest is a
+metric: listeners have no names, and their position changes when one of them closes."""
 
 
 class DomainCollector:
-    """What `index` has to tell, for `CollectorRegistry.register`. Safe from any thread.
+    """The metrics of one index, for `CollectorRegistry.register`. Safe to use from any thread.
 
-    Of a closed index only `domindex_live 0` is left, so that other metrics of the program are
-    served nevertheless.
+    Once the index is closed the only metric is `domindex_live 0`, so that a scrape still gets
+    the other metrics of the program.
+
+    Args:
+        index: The index. It stays yours to close.
 
     >>> from domindex.testing import SimulatedHost
     >>> from prometheus_client import CollectorRegistry
@@ -98,7 +106,14 @@ class DomainCollector:
         self._index = index
 
     def collect(self) -> Iterator[Metric]:
-        """The metrics now. Cost: a step for each domain; no call leaves the process."""
+        """The metrics now.
+
+        Returns:
+            An iterator over the metric families.
+
+        Cost:
+            Time in proportion to the number of domains. No hypercall, no request to xenstore.
+        """
         try:
             stats = self._index.stats
             domains = self._index.snapshot(stale="serve")
@@ -116,27 +131,26 @@ def _of_the_index(stats: Stats) -> Iterator[Metric]:
         yield CounterMetricFamily(name, text, float(getattr(stats, field)))
     yield GaugeMetricFamily(
         "domindex_unreadable_names",
-        "Domains whose name xenstored does not give now.",
+        "Domains whose name xenstored refuses to give.",
         len(stats.unreadable),
     )
     yield GaugeMetricFamily(
         "domindex_longest_queue_events",
-        "Events that the listener furthest behind has not yet been handed.",
+        "Events in the longest queue of a listener.",
         max(stats.queues, default=0),
     )
 
 
 def _of_the_domains(domains: Snapshot) -> Iterator[Metric]:
     keys = ("domid", "uuid")
-    info = InfoMetricFamily(
-        "domindex_domain", "A domain: what it is called, and of which type it is.", labels=keys
-    )
+    info = InfoMetricFamily("domindex_domain", "Name and type of a domain.", labels=keys)
     seen = GaugeMetricFamily(
         "domindex_domain_first_seen_timestamp_seconds",
-        "When the index first saw this life of the domain; a reboot is a new one.",
+        "When the index first saw the domain. A reboot makes a new domain.",
         labels=keys,
     )
-    # A name may be any bytes; as a label it is text, and an empty label is as good as none.
+    # A name may be any bytes, but a label must be text. Prometheus drops empty labels, so a domain
+    # without a name and one with an empty name look the same.
     for domain in domains.values():
         key = (str(domain.domid), str(domain.uuid))
         info.add_metric(key, {"name": printable(domain.name or ""), "type": str(domain.type)})

@@ -5,6 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
+@dataclass(slots=True)
+class Counters:
+    """What the watcher counts; the fields are those of `Stats`."""
+
+    events: int = 0
+    passes: int = 0
+    lists: int = 0
+    reads: int = 0
+    drift: int = 0
+    reconnects: int = 0
+    refusals: int = 0
+    lag: float = 0.0
+
+
 @dataclass(frozen=True, slots=True)
 class Stats:
     """Counters since the index was opened, and sizes now.

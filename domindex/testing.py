@@ -1,14 +1,16 @@
-"""A whole Xen host in memory, for testing programs that use this package.
+"""A simulated Xen host in memory, to test programs that use this package.
 
-`SimulatedHost` offers the hypervisor and the xenstore that the real host offers, behind the
-same ports, and lets a test change both as a toolstack would, or break them on purpose. It is
-held to the real host by the contract tests, which run on both.
+`SimulatedHost` has a hypervisor and a xenstore behind the same ports as the real host. A test
+changes them as a toolstack would, or makes them fail on purpose. The contract tests run on the
+simulated host and on real ones, and both must pass.
 
 >>> with SimulatedHost() as host, host.connect() as index:
 ...     web = host.create("web")
 ...     _ = index.refresh()
 ...     index.by_name("web").domid == web
 True
+
+Read after ports.py.
 """
 
 from __future__ import annotations
@@ -24,8 +26,6 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 from uuid import UUID, uuid4
 
-from domindex.answers import Stale
-from domindex.connect import connect
 from domindex.core.reconcile import name_path
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
@@ -34,21 +34,21 @@ from domindex.domain import (
     DomainInfo,
     OSType,
     ShutdownReason,
-    as_domid,
-    as_uuid,
 )
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
-from domindex.options import Timing
+from domindex.keys import as_domid, as_uuid
+from domindex.opening import connect
+from domindex.options import Stale, Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
-"""Pauses in hundredths of what they are on a real host, for tests of failure. A deaf line is
-noticed after a second."""
+"""Short intervals, a hundredth of those for a real host, for tests of failures. A silent line is
+noticed after about a second."""
 
 _PAGE = 4096
 _GAP = 0.25
-"""Seconds that libxl's order waits at most for the lines to see that the nodes are gone."""
+"""Seconds for which `order="libxl"` waits at most until the lines have seen the nodes go."""
 _ORDERS = ("libxl", "xapi", "at once")
 _OPERATIONS = ("READ", "WATCH")
 _LONGEST = threading.TIMEOUT_MAX
@@ -58,7 +58,7 @@ _WHOLE_PATH = re.compile(rb"(/[A-Za-z0-9_@-]+)+|/|@[A-Za-z0-9_@-]+")
 
 @dataclass
 class _Guest:
-    """What the hypervisor knows of one domain, and whether xenstored was told of it."""
+    """What the hypervisor knows of one domain, and whether it was introduced to xenstored."""
 
     domid: int
     handle: bytes
@@ -69,7 +69,7 @@ class _Guest:
     dying: bool = False
     introduced: bool = False
     idle: bool = False
-    spent: int = 0  # cpu time besides that which passes by itself
+    spent: int = 0  # cpu time in addition to what it uses by itself
     born: float = field(default_factory=time.monotonic)
 
     def row(self) -> Row:
@@ -101,7 +101,7 @@ class _Guest:
 
 
 class _Tree(dict[bytes, bytes]):
-    """The nodes of xenstore by their paths. One that has nodes below it exists, if but empty."""
+    """The nodes of xenstore by their paths. A node with others below it exists, if only empty."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -115,51 +115,65 @@ class _Tree(dict[bytes, bytes]):
             path = above
 
     def cut(self, root: bytes) -> list[bytes]:
-        """Take a node out with all below it: their paths, its own first; none if there is none."""
+        """Remove a node and all below it. Their paths, its own first; empty if there is none."""
         if root not in self:
             return []
         self._below[root.rpartition(b"/")[0]].discard(root)
         gone = [root]
-        for path in gone:  # which grows
+        for path in gone:  # the list grows meanwhile
             del self[path]
             gone += self._below.pop(path, ())
         return gone
 
 
 class SimulatedHost:
-    """One Xen host: dom0 from the start, guests as you make them. Safe from any thread.
+    """A simulated Xen host. It starts with dom0; you make the guests. Safe to use from any thread.
 
-    unique_ids: the hypervisor names each life itself, as Xen >= 4.21 does.
-    watch_depth: what xenstored knows of watches with a depth. False: nothing, as all before
-        4.22. True: an event says which node or which domain changed, as C xenstored >= 4.22
-        does. "paths": of nodes, but not of `@introduceDomain` and `@releaseDomain`, as
-        oxenstored >= 25.2.
-    idle: no guest uses the processor by itself, as if all stayed paused from their birth on:
-        then cpu time does not tell one life from the next, unless it is `spend`ed.
-    dom0: False leaves domain 0 out, as dom0less and hyperlaunch hosts do: guests begin at 1.
-
-    The methods without "Fault" in their docstring are what a toolstack or a guest does; each is
-    complete on the host when it returns. To have a domid reused, or a name or a uuid twice, ask
-    `create` for it. A domid that no domain has is NoSuchDomain, except where a node or a policy
-    concerns it; what is no domid, name, path or value is InvalidKey.
+    Methods whose docstring begins with "Fault" break something. All others do what a toolstack or
+    a guest does, and the change is complete when they return. To use a domid, a name or a uuid
+    again, pass it to `create`.
 
     | what a real host does | here |
     |---|---|
     | libxl makes a domain in steps, the name last | `build`, `rename`, `introduce` |
-    | guests that xenstored is never told of | `create(introduce=False)` |
+    | guests that are never introduced to xenstored | `create(introduce=False)` |
+    | guests write nodes; a node is removed | `write` |
+    | a guest stops, crashes, is reset by kexec | `shutdown`, `crash`, `soft_reset` |
+    | a guest is paused: no event | `pause`, `unpause` |
     | libxl removes the nodes, then ends the domain | `destroy`, `zombie`, `reboot` |
     | XAPI ends the domain, then removes the nodes | `destroy(order="xapi")`, `clear_node` |
-    | a toolstack that clears no nodes | `create(clear=False)`, `leave_node` |
-    | the connection to xenstored is given up before the end | `release`, then `destroy` |
-    | a uuid changes, a suspended guest goes on: no event | `change_handle`, `resume` |
-    | clocks of two processors differ | `step_clock` |
-    | xenstored refuses a node: corrupt, closed to us, a quota | `refuse_node`, `allow_node` |
-    | a Flask policy refuses a domain's state, or hides it | `refuse_state`, `hide` |
+    | both in one step, which no real host does | `destroy(order="at once")` |
+    | a toolstack that removes no nodes | `create(clear=False)`, `leave_node` |
+    | xenstored releases a domain before it ends | `release`, then `destroy` |
+    | a uuid changes, a suspended guest resumes: no event | `change_handle`, `resume` |
+    | guests use cpu time; clocks of two CPUs differ | `spend`, `step_clock` |
+    | xenstored refuses a node: corrupt, no access, a quota | `refuse_node`, `allow_node` |
+    | a Flask policy refuses the state of a domain, or hides it | `refuse_state`, `hide` |
     | this process is not privileged for xenstored | `deafen_special` |
-    | xenstored dies, and comes back as it was or empty | `stop_xenstored`, `start_xenstored` |
+    | xenstored stops, and comes back as it was or empty | `stop_xenstored`, `start_xenstored` |
     | a line breaks, or is silent | `cut_line`, `deafen_line` |
     | events are lost, or come twice | `lose_events`, `double_events` |
-    | a list is not whole, hypercalls fail | `halve_lists`, `refuse_hypercalls` |
+    | a list is incomplete, hypercalls fail | `halve_lists`, `refuse_hypercalls` |
+
+    Args:
+        unique_ids: True gives each life a unique id, as Xen >= 4.21 does.
+        watch_depth: What xenstored knows of watches with a depth. False is nothing, as before
+            4.22. True is all, as C xenstored >= 4.22: an event says which node or which domain
+            has changed. "paths" is as oxenstored >= 25.2: for nodes, but not for
+            `@introduceDomain` and `@releaseDomain`.
+        idle: True is a host on which no guest uses cpu time by itself, as if all were paused from
+            the start. Then cpu time does not show that a domid was used again, unless you
+            `spend` some.
+        dom0: False leaves domain 0 out, as on dom0less and hyperlaunch hosts. Guests begin at 1.
+
+    Raises:
+        NoSuchDomain: By a method that needs a domain, if no domain has that domid.
+        InvalidKey: By every method, if an argument is not a domid, name, path or value.
+        ValueError: `watch_depth` is none of the three.
+
+    Attributes:
+        hypercalls: Hypercalls made so far, by any caller.
+        requests: xenstore requests made so far, by any caller.
     """
 
     def __init__(
@@ -173,7 +187,7 @@ class SimulatedHost:
         if watch_depth not in (False, True, "paths"):
             raise ValueError(f"watch_depth is False, True or 'paths', not {watch_depth!r}")
         self._lock = threading.RLock()
-        self._calm = threading.Condition(self._lock)  # a line has nothing left to do
+        self._calm = threading.Condition(self._lock)  # notified when a line has nothing left to do
         self._guests: dict[int, _Guest] = {}
         self._nodes = _Tree()
         self._stores: list[_SimulatedStore] = []
@@ -192,9 +206,7 @@ class SimulatedHost:
         self._special_deaf = False
         self._down = False
         self.hypercalls = 0
-        """Hypercalls made so far, by any caller."""
         self.requests = 0
-        """xenstore requests made so far, by any caller."""
         if dom0:
             self.create("Domain-0", uuid=NIL_UUID)
 
@@ -206,11 +218,21 @@ class SimulatedHost:
         wait: bool = True,
         timeout: float = 60.0,
     ) -> Index:
-        """`domindex.connect()` on this host. With `timing=QUICK` failures are noticed at once."""
+        """Open an index of this host, as `domindex.connect(host)` does.
+
+        Args:
+            timing: As for `connect`. With QUICK the index notices failures at once.
+            stale: As for `connect`.
+            wait: As for `connect`.
+            timeout: As for `connect`, in seconds.
+
+        Returns:
+            The index.
+        """
         return connect(self, timing=timing, stale=stale, wait=wait, timeout=timeout)
 
     def close(self) -> None:
-        """Cut every line. The simulated host itself needs no closing."""
+        """Cut every line. The simulated host itself holds nothing that needs closing."""
         self.cut_line()
 
     def __enter__(self) -> Self:
@@ -231,16 +253,25 @@ class SimulatedHost:
         introduce: bool = True,
         clear: bool = True,
     ) -> int:
-        """A new running domain; its domid. Its nodes are written before it is introduced.
+        """Make a running domain. Its nodes are written before it is introduced to xenstored.
 
-        They are `/local/domain/N`, `vm` in it and, if it has one, `name`.
+        The nodes are `/local/domain/N`, `vm` below it, and `name` if it has one.
 
-        domid: the next free one unless given.
-        introduce: False leaves it as it is while it is being built: it exists, and no event
-            tells of it until `introduce`.
-        clear: False lets the nodes stay that were left over under this domid.
+        Args:
+            name: Its name. None writes none.
+            uuid: Its uuid. None takes a random one.
+            type: "pv", "hvm" or "pvh".
+            domid: Its domid. None takes the next free one.
+            introduce: False does not introduce it: it exists, but no event reports it until
+                `introduce`.
+            clear: False keeps nodes that an earlier domain left behind under this domid.
 
-        Raises ValueError if the domid is in use, HypercallFailed (ENOMEM) if all are.
+        Returns:
+            Its domid.
+
+        Raises:
+            ValueError: The domid is in use, or there is no such type.
+            HypercallFailed: Every domid is in use (ENOMEM).
         """
         raw = _as_value(name)
         with self._lock:
@@ -253,10 +284,22 @@ class SimulatedHost:
             return domid
 
     def build(self, *, uuid: UUID | None = None, type: str = "pv", domid: int | None = None) -> int:
-        """A domain that the hypervisor lists before the toolstack wrote anything; its domid.
+        """Make a domain of which the toolstack has not yet written any node.
 
-        What was left over under this domid is still there. `clear_node`, `rename` and
-        `introduce` make a whole domain of it. Raises as `create` does.
+        Nodes that an earlier domain left behind under this domid are still there. `clear_node`,
+        `rename` and `introduce` complete it.
+
+        Args:
+            uuid: Its uuid. None takes a random one.
+            type: "pv", "hvm" or "pvh".
+            domid: Its domid. None takes the next free one.
+
+        Returns:
+            Its domid.
+
+        Raises:
+            ValueError: The domid is in use, or there is no such type.
+            HypercallFailed: Every domid is in use (ENOMEM).
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
         kind = OSType(type)
@@ -271,7 +314,7 @@ class SimulatedHost:
             return domid
 
     def introduce(self, domid: int) -> None:
-        """Tell xenstored of a domain that it was not told of."""
+        """Introduce a domain to xenstored, if it is not introduced yet."""
         with self._lock:
             guest = self._guest(domid)
             if not guest.introduced:
@@ -279,25 +322,36 @@ class SimulatedHost:
                 self._fire_special(b"@introduceDomain", domid)
 
     def release(self, domid: int) -> None:
-        """Give up xenstored's connection to a domain that goes on. Its end fires nothing then."""
+        """Make xenstored release a domain that still runs. Its end will then fire no event."""
         with self._lock:
             self._release(self._guest(domid))
 
     def rename(self, domid: int, name: str | bytes | None) -> None:
-        """Write the name; None removes it."""
+        """Write the name of a domain; None removes it."""
         with self._lock:
             self._guest(domid)
             self._write(name_path(domid), _as_value(name))
 
     def write(self, domid: int, path: str, value: bytes | None) -> None:
-        """Write the node `path` below /local/domain/N; None removes it, and all below it."""
+        """Write a node of a domain.
+
+        Args:
+            domid: The domain.
+            path: The path below /local/domain/N, such as "memory/meminfo".
+            value: The value. None removes the node and all below it.
+        """
         if not isinstance(value, bytes | None):
             raise InvalidKey(f"a node's value is bytes or None, not {value!r}")
         with self._lock:
             self._write(_node(self._guest(domid).domid, path), value)
 
     def shutdown(self, domid: int, reason: int = ShutdownReason.POWEROFF) -> None:
-        """The guest stops for `reason`; the domain stays until it is destroyed."""
+        """Stop the guest. Its domain stays until it is destroyed.
+
+        Args:
+            domid: The domain.
+            reason: A `ShutdownReason`, or its number.
+        """
         with self._lock:
             guest = self._guest(domid)
             if guest.shutdown is None:
@@ -306,13 +360,18 @@ class SimulatedHost:
                     self._fire_special(b"@releaseDomain", domid)
 
     def crash(self, domid: int) -> None:
-        """The guest crashes; the domain stays until it is destroyed."""
+        """Crash the guest. Its domain stays until it is destroyed."""
         self.shutdown(domid, ShutdownReason.CRASH)
 
     def reboot(self, domid: int, *, order: str = "libxl") -> int:
-        """The guest reboots: this life ends, a new one with its name and uuid begins; its domid.
+        """Reboot the guest: its domain ends, and a new one with its name and uuid begins.
 
-        order: see `destroy`. "at once": and nobody can look in between.
+        Args:
+            domid: The domain.
+            order: As for `destroy`. With "at once" no caller can see the time in between.
+
+        Returns:
+            The domid of the new domain.
         """
         with self._lock:
             guest = self._guest(domid)
@@ -324,17 +383,27 @@ class SimulatedHost:
     def destroy(self, domid: int, *, order: str = "libxl") -> None:
         """End the domain.
 
-        order: "libxl" removes its nodes, and ends it when every index has seen that, as on a
-            real host, where the domain is nameless for a while; this lasts a quarter of a second
-            at most, and an index that this thread drives is not waited for. "at once" does both
-            in one step, so that nobody sees it nameless, and waits for nobody: for a test that
-            holds an asyncio loop. "xapi" leaves the nodes behind.
+        Args:
+            domid: The domain.
+            order: "libxl" removes its nodes, waits until every index has seen that, then ends it:
+                so the domain has no name for a while, as on a real host. It waits a quarter of
+                a second at most, and not for an index that this thread drives. "at once" does
+                both in one step and waits for nothing: no index sees the domain without a name.
+                Use it in a test that must not block an asyncio loop. "xapi" leaves the nodes
+                behind.
         """
         self.zombie(domid, order=order)()
 
     def zombie(self, domid: int, *, order: str = "libxl") -> Callable[[], None]:
-        """Destroy it while a page of it stays mapped: it is listed as dying until the result is
-        called. order: see `destroy`."""
+        """End the domain while a page of it is still mapped: it stays listed, as dying.
+
+        Args:
+            domid: The domain.
+            order: As for `destroy`.
+
+        Returns:
+            A function that unmaps the page. Call it, and the domain is gone from the list.
+        """
         if order not in _ORDERS:
             raise ValueError(f"order is one of {', '.join(map(repr, _ORDERS))}, not {order!r}")
         with self._lock:
@@ -343,7 +412,7 @@ class SimulatedHost:
                 self._remove(_home(domid))
             if order == "libxl":
                 self._let_see()
-            if self._guests.get(domid) is guest:  # nobody else has ended it meanwhile
+            if self._guests.get(domid) is guest:  # no other thread has ended it meanwhile
                 guest.dying = True
                 self._release(guest)
 
@@ -355,29 +424,32 @@ class SimulatedHost:
         return let_go
 
     def pause(self, domid: int) -> None:
-        """Pause it. Fires no event, as on a real host."""
+        """Pause the domain. Fires no event, as on a real host."""
         with self._lock:
             self._guest(domid).paused = True
 
     def unpause(self, domid: int) -> None:
-        """Let it run again. Fires no event."""
+        """Undo `pause`. Fires no event."""
         with self._lock:
             self._guest(domid).paused = False
 
     def resume(self, domid: int) -> None:
-        """Undo a suspend, as a failed migration does. Fires no event."""
+        """Let a stopped guest go on, as after a failed migration. Fires no event."""
         with self._lock:
             self._guest(domid).shutdown = None
 
     def soft_reset(self, domid: int) -> None:
-        """Start a stopped HVM or PVH guest again as the same life, as kexec in it asks for.
+        """Start a stopped HVM or PVH guest again in the same domain, as a kexec in it does.
 
-        Its nodes are removed and written again, with an event for each step.
+        Its nodes are removed and written again, and each step fires its events.
+
+        Raises:
+            ValueError: It is a PV guest, or it is not stopped.
         """
         with self._lock:
             guest = self._guest(domid)
             if guest.type is OSType.PV or guest.shutdown is None:
-                raise ValueError(f"domain {domid} is no stopped HVM or PVH guest")
+                raise ValueError(f"domain {domid} is not a stopped HVM or PVH guest")
             name = self._nodes.get(name_path(domid))
             self._release(guest)
             self._remove(_home(domid))
@@ -386,22 +458,22 @@ class SimulatedHost:
             self.introduce(domid)
 
     def change_handle(self, domid: int, uuid: UUID) -> None:
-        """Give a live domain another uuid, as XAPI does in a migration. Fires no event.
+        """Change the uuid of a running domain, as XAPI does in a migration. Fires no event.
 
-        Most toolstacks `write` the node `vm` a moment later.
+        Most toolstacks then `write` the node `vm`.
         """
         with self._lock:
             self._guest(domid).handle = as_uuid(uuid).bytes
 
     def spend(self, domid: int, nanoseconds: int) -> None:
-        """The guest uses that much cpu time, now."""
+        """Add cpu time to the guest, in nanoseconds."""
         if nanoseconds < 0:
-            raise ValueError(f"cpu time that is spent is not below 0, as {nanoseconds} is")
+            raise ValueError(f"nanoseconds must not be below 0, not {nanoseconds}")
         with self._lock:
             self._guest(domid).spent += nanoseconds
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
-        """Leave /local/domain/N/name behind for a domid, whether or not a domain has it."""
+        """Write /local/domain/N/name, whether or not a domain has that domid."""
         with self._lock:
             self._write(name_path(as_domid(domid)), _as_value(name))
 
@@ -411,25 +483,25 @@ class SimulatedHost:
             self._remove(_home(as_domid(domid)))
 
     def domids(self) -> list[int]:
-        """The guests that exist, zombies and hidden ones included, dom0 not."""
+        """The domids of all guests, with zombies and hidden ones, without dom0."""
         with self._lock:
             return sorted(domid for domid in self._guests if domid)
 
     def name(self, domid: int) -> bytes | None:
-        """What xenstore has for the name of a domid."""
+        """The value of /local/domain/N/name, None if there is no such node."""
         with self._lock:
             return self._nodes.get(name_path(as_domid(domid)))
 
     # -- faults ------------------------------------------------------------------------------
 
     def cut_line(self) -> None:
-        """Fault: every line to xenstored breaks now. New ones can be opened at once."""
+        """Fault: break every line to xenstored. New ones can be opened at once."""
         with self._lock:
             for store in list(self._stores):
                 store.interrupt()
 
     def stop_xenstored(self) -> None:
-        """Fault: xenstored is gone: every line breaks and none can be opened until it starts."""
+        """Fault: stop xenstored. Every line breaks, and none can be opened until it is started."""
         with self._lock:
             self._down = True
             self.cut_line()
@@ -437,8 +509,9 @@ class SimulatedHost:
     def start_xenstored(self, *, empty: bool = False) -> None:
         """Undo `stop_xenstored`.
 
-        empty: it has no nodes, and was told of no guest, as a daemon that was started anew; else
-            all is as it was.
+        Args:
+            empty: True starts it without any node and with no guest introduced, like a new
+                daemon. False starts it with all as it was.
         """
         with self._lock:
             self._down = False
@@ -449,24 +522,29 @@ class SimulatedHost:
                     guest.introduced = guest.domid == 0
 
     def deafen_line(self) -> None:
-        """Fault: the open lines stay open and say nothing more, neither replies nor events."""
+        """Fault: the lines that are open now stay open, but send no more replies or events."""
         with self._lock:
             for store in self._stores:
                 store.deafen()
 
     def deafen_special(self, deaf: bool = True) -> None:
-        """Fault: watches on births and ends are set, fire once, and never again, until called
-        with False. So it is for a caller that xenstored does not hold for privileged."""
+        """Fault: no more events when domains start or end, as for a caller without privilege.
+
+        Such watches can still be set, and fire once when they are.
+
+        Args:
+            deaf: False undoes it.
+        """
         with self._lock:
             self._special_deaf = deaf
 
     def lose_events(self, count: int = 1) -> None:
-        """Fault: the next `count` watch events are not sent to anybody."""
+        """Fault: the next `count` changes fire no watch event at all."""
         with self._lock:
             self._losing += count
 
     def double_events(self, count: int = 1) -> None:
-        """Fault: the next `count` watch events are sent twice, the second time later."""
+        """Fault: the events of the next `count` changes are sent twice, the second time later."""
         with self._lock:
             self._doubling += count
 
@@ -478,16 +556,22 @@ class SimulatedHost:
         *,
         operations: Iterable[str] = _OPERATIONS,
     ) -> None:
-        """Fault: xenstored refuses this node below /local/domain/N, until `allow_node`.
+        """Fault: xenstored refuses requests about a node, until `allow_node`.
 
-        error: what it says: "EIO" for a corrupt record, "EACCES" for one that is closed to us,
-            "ENOMEM", or a name without a number here, as oxenstored's "EQUOTA".
-        operations: which are refused, "READ" and "WATCH" both unless given. A watch that is set
-            already goes on.
+        Args:
+            domid: The domid, whether or not a domain has it.
+            path: The path below /local/domain/N.
+            error: The error that it sends: "EIO" for a corrupt node, "EACCES" for no access,
+                "ENOMEM", or a word that is no errno on Linux, as "EQUOTA" of oxenstored.
+            operations: The requests that it refuses, "READ" or "WATCH" or both. A watch that is
+                set already stays.
+
+        Raises:
+            ValueError: `operations` has another word.
         """
         refused = {operations} if isinstance(operations, str) else set(operations)
         if not refused <= set(_OPERATIONS):
-            raise ValueError(f"operations are of {_OPERATIONS}, not {operations!r}")
+            raise ValueError(f"operations may be 'READ' and 'WATCH', not {operations!r}")
         with self._lock:
             for operation in refused:
                 self._refused[operation, _node(as_domid(domid), path)] = error
@@ -499,41 +583,59 @@ class SimulatedHost:
                 self._refused.pop((operation, _node(as_domid(domid), path)), None)
 
     def refuse_state(self, domid: int, refuse: bool = True) -> None:
-        """Fault: a policy refuses the unique id of whatever has this domid (EACCES), until called
-        with False. Only where there are unique ids."""
+        """Fault: a policy refuses to give the unique id of a domain (EACCES).
+
+        Has an effect only with `unique_ids`.
+
+        Args:
+            domid: The domid, whichever domain has it.
+            refuse: False undoes it.
+        """
         with self._lock:
             _set(self._refused_states, as_domid(domid), refuse)
 
     def hide(self, domid: int, hidden: bool = True) -> None:
-        """Fault: a policy hides whatever has this domid from every list and look, until called
-        with False."""
+        """Fault: a policy hides a domain from every hypercall.
+
+        Args:
+            domid: The domid, whichever domain has it.
+            hidden: False undoes it.
+        """
         with self._lock:
             _set(self._hidden, as_domid(domid), hidden)
 
     def step_clock(self, domid: int, nanoseconds: int) -> None:
-        """Fault: Xen's clocks differ: from now on its cpu time is that much less, or, below 0,
-        more. It never falls below 0."""
+        """Fault: the clocks of two CPUs differ, and the cpu time of a domain steps back.
+
+        Args:
+            domid: The domain.
+            nanoseconds: How far; below 0 it steps forward. The cpu time never falls below 0.
+        """
         with self._lock:
             self._guest(domid).spent -= nanoseconds
 
     def halve_lists(self, count: int = 1) -> None:
-        """Fault: the next `count` lists lack their second half, and do not say so."""
+        """Fault: the next `count` lists of domains lack their second half, without an error."""
         with self._lock:
             self._halving += count
 
     def refuse_hypercalls(self, refuse: bool = True) -> None:
-        """Fault: every hypercall fails, until called with False."""
+        """Fault: every hypercall fails.
+
+        Args:
+            refuse: False undoes it.
+        """
         with self._lock:
             self._refusing = refuse
 
     # -- the ports ---------------------------------------------------------------------------
 
     def open_hypervisor(self) -> Hypervisor:
-        """The hypervisor port."""
+        """Open the simulated hypervisor. For `connect`."""
         return _SimulatedHypervisor(self)
 
     def open_store(self, timeout: float) -> Store:
-        """A new line to the simulated xenstored."""
+        """Open a line to the simulated xenstored. For `connect`."""
         with self._lock:
             if self._down:
                 raise StoreLost("the simulated xenstored is stopped")
@@ -557,7 +659,7 @@ class SimulatedHost:
         raise HypercallFailed("every domid is in use; destroy a domain first", errno.ENOMEM)
 
     def _furnish(self, domid: int, name: bytes | None) -> None:
-        """Write what every toolstack writes of a domain."""
+        """Write the nodes that every toolstack writes for a domain."""
         home = _home(domid)
         if home not in self._nodes:
             self._write(home, b"")
@@ -599,10 +701,10 @@ class SimulatedHost:
             store.queue(fired(store), twice=twice)
 
     def _let_see(self) -> None:
-        """Give the lock up until every line has taken in what has fired, or is late with it."""
+        """Release the lock until every line has handled its events, or took too long to."""
         self._calm.wait_for(lambda: not any(store.is_behind() for store in self._stores), _GAP)
         for store in self._stores:
-            store.late |= store.is_behind()  # a line is waited for in vain but once
+            store.late |= store.is_behind()  # do not wait for it the next time
 
     def _refusal(self, operation: str, path: bytes) -> StoreError | None:
         error = self._refused.get((operation, path))
@@ -622,7 +724,8 @@ class _SimulatedHypervisor:
         with self._host._lock:
             guests = self._called()
             rows = [guests[domid].row() for domid in sorted(guests.keys() - self._host._hidden)]
-            for place, row in enumerate(rows):  # as the real one: what is the same is given again
+            # As the real one does: a row that has not changed is the same object as last time.
+            for place, row in enumerate(rows):
                 if row == self._listed.get(row.domid):
                     rows[place] = self._listed[row.domid]
             self._listed = {row.domid: row for row in rows}
@@ -682,7 +785,7 @@ class _SimulatedStore:
         self._changed = threading.Condition(host._lock)
         self._watches: dict[bytes, dict[Watch, int | None]] = {}  # by path, with their depth
         self._queue: dict[Watch, None] = {}
-        self._again: dict[Watch, None] = {}  # to be queued once more when the queue was taken
+        self._again: dict[Watch, None] = {}  # to be queued once more after the queue was taken
         self._woken = self._deaf = self._cut = False
         self._waiting = False
         self._driver = threading.get_ident()
@@ -692,12 +795,12 @@ class _SimulatedStore:
     # -- what the host does to it, under its lock ---------------------------------------------
 
     def changed(self, path: bytes, below: Sequence[bytes]) -> list[Watch]:
-        """What fires here if a node changes, or goes with those `below` it."""
+        """The events on this line if a node changes, or is removed with those `below` it."""
         fired = []
         above, level = path, 0
         while above:
             for watch, depth in self._watches.get(above, {}).items():
-                if depth is None:  # of all below; told with its own path, as they are folded
+                if depth is None:  # covers all below; its event has the path of the watch
                     fired.append(watch)
                 elif level <= depth:
                     fired.append(Watch(path, watch.token))
@@ -707,7 +810,7 @@ class _SimulatedStore:
         return fired
 
     def happened(self, path: bytes, domid: int) -> list[Watch]:
-        """What fires here if a domain comes or goes."""
+        """The events on this line if a domain starts or ends."""
         named = b"%s/%d" % (path, domid)
         watches = self._watches.get(path, {}).items()
         return [Watch(named, watch.token) if depth else watch for watch, depth in watches]
@@ -722,9 +825,10 @@ class _SimulatedStore:
         self._changed.notify_all()
 
     def is_behind(self) -> bool:
-        """It has watches, and another thread that has not yet done what they asked for.
+        """Whether the thread that drives this line has yet to handle its events.
 
-        Not if that thread was late the last time, and has not been idle since.
+        False for the calling thread, for a line without watches, and for a thread that was too
+        slow the last time and has not been idle since.
         """
         if self._deaf or self._cut or self.late or not self._watches:
             return False
@@ -819,14 +923,14 @@ class _SimulatedStore:
             raise StoreLost("the line to the simulated xenstored is cut")
 
     def _driven(self) -> threading.Condition:
-        """The lock, for a call of the thread that drives this line."""
+        """The lock, for a call by the thread that drives this line."""
         with self._changed:
             self._check()
             self._driver = threading.get_ident()
         return self._changed
 
     def _request(self, count: int) -> threading.Condition:
-        """Answer `count` requests in the block; a deaf line lets its time limit pass first."""
+        """The lock, for a block that answers `count` requests. A deaf line times out instead."""
         with self._driven():
             if self._deaf:
                 self._changed.wait_for(lambda: self._cut, self._timeout)
@@ -856,7 +960,8 @@ def _home(domid: int) -> bytes:
 def _node(domid: int, path: str) -> bytes:
     if not isinstance(path, str) or not _PATH.fullmatch(path):
         raise InvalidKey(
-            f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
+            f"{path!r} is not a path below /local/domain/N: it may have letters, digits, -, _, @ "
+            "and single slashes between them"
         )
     return _home(domid) + b"/" + path.encode("ascii")
 

@@ -24,25 +24,24 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 
-from domindex.core.nodes import Node, Value
-from domindex.core.reconcile import NAMES, SPECIAL, Held, Reconciler, name_path
+from domindex.core.nodes import Node
+from domindex.core.reconcile import NAMES, SPECIAL, Reconciler, name_path
 from domindex.core.table import Change
 from domindex.domain import Life
 from domindex.errors import (
     AccessDenied,
-    Closed,
     HostError,
     HypercallFailed,
     NotControlDomain,
     StoreError,
-    TimedOut,
     UnknownXen,
 )
-from domindex.events import Event, Lost, Recovered
 from domindex.options import Timing
+from domindex.picture import Live, Picture
 from domindex.ports import Host, Hypervisor, Row, Store
+from domindex.stats import Counters
 
 log = logging.getLogger("domindex")
 
@@ -75,18 +74,16 @@ class Watcher:
         self,
         host: Host,
         hypervisor: Hypervisor,
-        held: Held,
-        take: Callable[[Sequence[Change], Sequence[Event], bool], None],
-        tell: Callable[[Sequence[tuple[Node, Value]]], None],
+        picture: Picture,
         timing: Timing,
     ) -> None:
         self._host = host
         self._hypervisor = hypervisor
-        self._take, self._tell = take, tell
+        self._picture = picture
         self._wishes: deque[tuple[Life | None, Node]] = deque()  # None: do not follow any more
         self._timing = timing
-        self._patience = max(timing.probe + timing.request, _LEAST_PATIENCE)
-        self._reconciler = Reconciler(held)
+        self._patience = max(timing.probe + timing.request, 1.0)
+        self._reconciler = Reconciler(picture.table)
         self._left: set[int] | None = set()  # what the last pass left for the next
         self._state = threading.Condition()  # guards what other threads wait for, below
         self._store: Store | None = None
@@ -95,58 +92,25 @@ class Watcher:
         self._over = self._abandoned = False  # the thread is done; nobody waits for it to be
         self._asked = 0  # refreshes asked for
         self._asked_names = 0  # the last of them that wants every name read again
-        self.answered = 0  # the last refresh that is done
-        self.live = False
-        self.cause: BaseException | None = None
-        self.confirmed = -math.inf  # monotonic time at which the picture was last known true
         self.names_domids = False  # the special watches say which domain came or went
         self.one_watch = False  # one watch stands for the names of all domains
         self._born: list[int] = []  # domids, while no event told of any birth or end
         self.deaf = False  # the special watches do not fire for this caller
-        self.unreadable: Mapping[int, StoreError] = {}
-        """Domids whose name xenstored does not give, and why. Never changed, but replaced."""
         self._specials = 0  # events of the special watches up to the last probe
         self._complaints: dict[object, int | None] = {}  # what was logged: refusals, with errno
-        self._lost_at: float | None = None
-        self._untold: BaseException | None = None  # a loss that could not be told when it came
         self._gained_at: float | None = None  # when the present line became live
-        self._moved = math.inf  # monotonic time at which the thread was last seen to get on
-        self._noticed = False  # somebody has told that it did not
-        self.watches = self.events = self.passes = self.lists = self.reads = 0
-        self.drift = self.reconnects = self.refusals = 0
-        self.lag = 0.0  # seconds from the last event to the changes it led to
+        self.watches = 0
+        self.counters = Counters()
         self._heard_at: float | None = None
         self._thread = threading.Thread(target=self._run, name="domindex-watcher", daemon=True)
 
     # -- from any thread ---------------------------------------------------------------------
 
-    def start(self, timeout: float, *, wait: bool = True) -> None:
-        """Begin, and return once the first pass is done; without `wait` at once.
-
-        Tries again until `timeout` seconds are over, but where that cannot help. Raises why the
-        first pass could not be done.
-        """
-        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
-        if not wait:
-            self._lost_at = time.monotonic()
-            self._thread.start()
-            return
+    def start(self) -> None:
+        """Begin, and return at once; `conditions.opened` waits for the first pass."""
         self._thread.start()
-        with self._state:
-            while not self.live:
-                if self._closing:
-                    raise Closed("this index was closed before it had seen the host")
-                cause = self.cause
-                if cause is not None and (
-                    isinstance(cause, _ENDS_IT) or not isinstance(cause, HostError)
-                ):
-                    raise cause
-                if not self._state.wait(deadline - time.monotonic()):
-                    if cause is not None:
-                        raise cause
-                    raise TimedOut(f"the first look at the host took longer than {timeout} s")
 
-    def ask(self, *, names: bool = False) -> int:
+    def request_refresh(self, *, names: bool = False) -> int:
         """Ask for a refresh, and wait for nothing: the ticket that `answered` will reach.
 
         Then every change that was complete before this call is taken in. `take` is called
@@ -172,25 +136,11 @@ class Watcher:
         with self._state:
             self._poke()
 
-    @property
-    def held_up(self) -> float:
-        """Seconds for which a live watcher has not got on, if that is too long; else 0.
-
-        It may be stopped, or wait for a hypercall, a lock or a log handler. It gets on at least
-        at each probe, and no request takes longer than its limit.
-        """
-        still = time.monotonic() - self._moved
-        return still if self.live and still > self._patience else 0.0
-
-    def notice(self) -> None:
-        """Somebody has told that it is held up: once it gets on, it is to see everything anew."""
-        self._noticed = True
-
     def close(self, timeout: float) -> bool:
         """End the thread and its line. False if it did not end in time."""
         with self._state:
             self._closing = True
-            self.live = False
+            self._picture.got_on = math.inf
             self._poke()
             if self._store is not None:
                 self._store.interrupt()
@@ -218,7 +168,6 @@ class Watcher:
                 self._next.close()
             with self._state:
                 self._over = True
-                self.live = False
                 self._state.notify_all()
                 abandoned = self._abandoned
             if abandoned:  # whoever closed us gave up waiting for our last hypercall
@@ -260,7 +209,7 @@ class Watcher:
                 self._store = store
                 if self._closing:
                     return
-            self._noticed, self._moved = False, time.monotonic()
+            self._picture.got_on = time.monotonic()
             self._reconciler.new_line()
             self._wished()  # a node that xenstored refuses may have been given up
             self._set_watches(store)
@@ -299,7 +248,7 @@ class Watcher:
                     return
                 self._audit(store)
                 probed = audited = time.monotonic()
-            elif self._asked > self.answered:
+            elif self._asked > self._picture.refreshed:
                 self._refresh(store)
                 continue
             elif now >= probed + timing.probe:
@@ -310,14 +259,15 @@ class Watcher:
             else:
                 store.wait(min(probed + timing.probe, audited + timing.audit) - now)
                 continue
-            self.confirmed = time.monotonic()
+            self._picture.confirmed = time.monotonic()
 
     def _get_on(self) -> float:
         """Show that the thread is not held up; the time. Raises HostError if it was."""
         now = time.monotonic()
-        still, self._moved = now - self._moved, now
+        still, self._picture.got_on = now - self._picture.got_on, now
         # Twice the time, where nobody has noticed: then a busy machine is no reason to start over.
-        if self._noticed or still > 2 * self._patience:
+        noticed = self._gained_at is not None and not isinstance(self._picture.state, Live)
+        if noticed or still > 2 * self._patience:
             raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
         return now
 
@@ -331,15 +281,15 @@ class Watcher:
 
     def _refresh(self, store: Store) -> None:
         asked = self._asked
-        if self._asked_names > self.answered:
+        if self._asked_names > self._picture.refreshed:
             self._reconciler.doubt_names()
         store.barrier()
         self._reconciler.doubt_unwatched()
         self._events(store)
         self._pass(store, None, thorough=True)
-        self.confirmed = time.monotonic()  # before: who asked may look how old it is
-        self.answered = asked
-        self._take((), (), False)  # under no lock of ours: it takes the index's
+        self._picture.confirmed = time.monotonic()  # before: who asked may look how old it is
+        self._picture.refreshed = asked
+        self._picture.commit(())  # under no lock of ours: it takes the index's
         time.sleep(0)  # who asked has the interpreter first, and not when we next wait
 
     def _probe(self, store: Store) -> None:
@@ -350,10 +300,12 @@ class Watcher:
         if scope != set():
             self._pass(store, scope)
         if scope is not None:  # else that was a list of all
-            heard = self.events - self.watches  # every new watch fires once, and tells of nothing
+            heard = (
+                self.counters.events - self.watches
+            )  # every new watch fires once, and tells of nothing
             changes = self._pass(store, None, inferred=True)
-            if changes and self.events - self.watches <= heard:
-                self.drift += len(changes)
+            if changes and self.counters.events - self.watches <= heard:
+                self.counters.drift += len(changes)
         if self._born:
             self._listen_for_births(store)
 
@@ -379,12 +331,12 @@ class Watcher:
         """Read everything again. What no event told of is drift: counted, and repaired."""
         self._probe(store)
         self._reconciler.doubt_names()
-        heard = self.events - self.watches
+        heard = self.counters.events - self.watches
         changes = self._pass(store, None, thorough=True, inferred=True)
         store.barrier()
         self._pass(store, self._events(store))
-        if changes and self.events - self.watches <= heard:
-            self.drift += len(changes)
+        if changes and self.counters.events - self.watches <= heard:
+            self.counters.drift += len(changes)
             with contextlib.suppress(Exception):
                 log.warning("the audit found %d changes that no event had told of", len(changes))
 
@@ -394,7 +346,7 @@ class Watcher:
         """Take in what has fired: the domids to look at, None for all."""
         events = list(store.events(arrived=arrived))
         if events:
-            self.events += len(events)
+            self.counters.events += len(events)
             self._heard_at = time.monotonic()
         scope = self._reconciler.fired(events, late=late)
         if self._wishes:
@@ -429,7 +381,7 @@ class Watcher:
         reconciler = self._reconciler
         told: list[Change] = []
         if scope != set():
-            self.passes += 1
+            self.counters.passes += 1
         for _ in range(_ROUNDS):
             if scope == set():
                 break
@@ -444,10 +396,10 @@ class Watcher:
             reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
             told += self._publish(inferred)
             if known := reconciler.nodes.take():
-                self._tell(known)
+                self._picture.node_values(known)
             thorough = False
             self._get_on()
-            newborn = reconciler.newborn() if self.live else []
+            newborn = reconciler.newborn() if self._gained_at is not None else []
             if 0 < len(newborn) <= _FEW:
                 # A watch costs the server more than a read: it may wait until they are told of.
                 self._read(store, newborn, [])
@@ -467,19 +419,19 @@ class Watcher:
 
     def _publish(self, inferred: bool) -> list[Change]:
         """Hand over what has become certain."""
-        before, unreadable = self.unreadable, self._reconciler.unreadable
+        before, unreadable = self._picture.unreadable, self._reconciler.unreadable
         if unreadable:
             # Nobody may miss a name before it is known to be unreadable.
-            self.unreadable = {**before, **unreadable}
+            self._picture.unreadable = {**before, **unreadable}
         if changes := self._reconciler.take():
-            self._take(changes, (), inferred)
+            self._picture.commit(changes, inferred=inferred)
             self._born += [new.domid for old, new in changes if old is None and new is not None]
             if self._heard_at is not None:
-                self.lag = time.monotonic() - self._heard_at
+                self.counters.lag = time.monotonic() - self._heard_at
         if before or unreadable:
-            self.unreadable = unreadable.copy()
+            self._picture.unreadable = unreadable.copy()
             if before.keys() != unreadable.keys():
-                self._take((), (), False)  # who waits for a name may go on
+                self._picture.commit(())  # who waits for a name may go on
         return changes
 
     def _watch(self, store: Store) -> None:
@@ -505,7 +457,7 @@ class Watcher:
         for start in range(_AT_ONCE, len(paths), _AT_ONCE):
             self._get_on()
             values += store.read(paths[start : start + _AT_ONCE])
-        self.reads += len(paths)
+        self.counters.reads += len(paths)
         if StoreError in map(type, values):
             for path, value in zip(paths, values, strict=True):
                 if isinstance(value, StoreError):
@@ -517,7 +469,7 @@ class Watcher:
     def _list(self) -> Sequence[Row]:
         """Every domain. Raises if what it lacks is still there: removals need a whole list."""
         for _ in range(2):
-            self.lists += 1
+            self.counters.lists += 1
             rows = self._hypervisor.list()
             missing = self._reconciler.unlisted(rows)
             held = [row for d in missing if (row := self._hypervisor.get(d)) and not row.dying]
@@ -545,38 +497,21 @@ class Watcher:
     # -- the state of the line ---------------------------------------------------------------
 
     def _gain(self) -> None:
-        now = time.monotonic()
-        lost_at, untold = self._lost_at, self._untold
-        told: list[Event] = [] if untold is None else [Lost(untold)]
-        if lost_at is not None:
-            told.append(Recovered(now - lost_at))
-        again, self.confirmed = self.confirmed > -math.inf, now
-        with self._state:
-            self.live = not self._closing
-            self.cause = None
-            self._state.notify_all()
-        self._take((), told, False)  # also to wake whoever waits for the line
-        self.reconnects += again and lost_at is not None
-        self._lost_at = self._untold = None
+        again, self._picture.confirmed = self._picture.confirmed > -math.inf, time.monotonic()
+        self.counters.reconnects += again and not isinstance(self._picture.state, Live)
+        self._picture.up()
         self._gained_at = time.monotonic()
 
     def _lose(self, cause: BaseException) -> None:
-        with self._state:
-            was_live, self.live = self.live, False
-            self.cause = cause
-            self._state.notify_all()
-        if was_live:
-            self._lost_at = time.monotonic()
-            self._untold = cause
-        if self._untold is not None:
-            self._take((), (Lost(self._untold),), False)
-            self._untold = None
+        was_live = self._picture.live
+        self._picture.got_on = math.inf
+        self._picture.down(cause)
         if was_live:
             with contextlib.suppress(BaseException):  # a log that fails must not end the thread
                 log.warning("the index is not live: %s", cause)
 
     def _refused(self, what: bytes, error: HostError) -> None:
-        self.refusals += 1
+        self.counters.refusals += 1
         self._complain(what, error.errno, str(error))
 
     def _complain(self, about: object, errno: int | None, sentence: str) -> None:

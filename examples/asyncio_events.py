@@ -1,7 +1,7 @@
 """Follow a host from an asyncio program: one task prints events, another waits for a domain.
 
-On a Xen control domain it follows that host, elsewhere a simulated one that it stirs up itself.
-Either way it ends by itself.
+On a Xen control domain it follows that host, for ten seconds. Elsewhere it follows a simulated
+host and makes the events itself.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from domindex.cli import event_line
 from domindex.testing import SimulatedHost
 
 LISTEN = 10.0
-"""Seconds to follow a real host, where we change nothing ourselves."""
+"""Seconds for which to follow a real host. This program changes nothing there."""
 
 
 async def main() -> int:
     try:
         index = await domindex.aio.connect()
     except domindex.HostError as error:
-        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
+        print(f"No Xen host can be used here ({error}). This is a simulated one.")
         with SimulatedHost() as host:
             async with domindex.aio.connect(host) as index:
                 await follow(index, live_through(host, index))
@@ -36,16 +36,16 @@ async def main() -> int:
 
 
 async def follow(index: domindex.aio.AsyncIndex, live: Coroutine[object, object, None]) -> None:
-    """Print what happens while `live` runs, and look out for one domain."""
+    """Print what happens while `live` runs, and wait for one domain."""
     async with index.events(replay=False, reboot_grace=0.5) as events:
         showing = asyncio.create_task(show(events))
-        looking = asyncio.create_task(look_out(index, "web"))
+        waiting = asyncio.create_task(wait_for(index, "web"))
         await live
-        await index.refresh()  # all that happened is told now
-        await asyncio.sleep(1.0)  # and no death is held back any more
-    await showing  # its events have ended
-    looking.cancel()  # or else it would wait on
-    await asyncio.gather(looking, return_exceptions=True)
+        await index.refresh()  # now the index has sent the event of every change
+        await asyncio.sleep(1.0)  # and reboot_grace holds none back any more
+    await showing  # the stream is closed, so this task ends
+    waiting.cancel()  # it may still wait for the domain
+    await asyncio.gather(waiting, return_exceptions=True)
 
 
 async def show(events: domindex.aio.AsyncEventStream) -> None:
@@ -53,8 +53,8 @@ async def show(events: domindex.aio.AsyncEventStream) -> None:
         print(f"  {event_line(event)}", flush=True)
 
 
-async def look_out(index: domindex.aio.AsyncIndex, name: str) -> None:
-    """Greet the domain and mourn it. Other tasks run meanwhile, and no thread waits."""
+async def wait_for(index: domindex.aio.AsyncIndex, name: str) -> None:
+    """Say when the domain is ready and when it is gone. Other tasks run meanwhile."""
     with contextlib.suppress(domindex.TimedOut):
         domain = await index.wait_for(name=name, ready=True, timeout=60)
         info = await index.info(domain.domid)
@@ -67,7 +67,7 @@ async def look_out(index: domindex.aio.AsyncIndex, name: str) -> None:
 
 
 async def live_through(host: SimulatedHost, index: domindex.aio.AsyncIndex) -> None:
-    """What a toolstack and a guest do, slowly enough to watch."""
+    """Do what a toolstack and a guest do, slowly enough to watch."""
 
     async def step() -> None:
         await index.refresh()

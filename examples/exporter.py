@@ -1,10 +1,10 @@
-"""Serve what every domain of this host uses to Prometheus, until Ctrl-C.
+"""Give Prometheus the CPU time and memory of every domain of this host, until Ctrl-C.
 
     pip install domindex[prometheus]
     python3 exporter.py --port 9798 & curl localhost:9798/metrics
 
-Series carry domid and uuid: a rename breaks none of them, and two domains with one uuid, as both
-ends of a local migration are, do not collide. The names are in domindex_domain_info:
+Series are labelled by domid and uuid. So a rename breaks none of them, and two domains with one
+uuid (both ends of a local migration) do not collide. The names are in domindex_domain_info:
 
     xen_domain_memory_bytes * on (domid, uuid) group_left (name) domindex_domain_info
 """
@@ -26,26 +26,26 @@ from domindex.prometheus import DomainCollector
 from domindex.testing import SimulatedHost
 
 MAX_AGE = 5.0
-"""Seconds for which an answer of Xen's will do, so that two scrapers cost as much as one."""
+"""Seconds for which an answer of Xen is used again. So two scrapers cost no more than one."""
 
 
 class UseCollector:
-    """Processor time and memory of each domain: a hypercall for each, if it was not just asked."""
+    """CPU time and memory of each domain. Cost: one hypercall for each, at most every MAX_AGE."""
 
     def __init__(self, index: domindex.Index) -> None:
         self.index = index
 
     def collect(self) -> Iterator[Metric]:
         labels = ("domid", "uuid")
-        cpu = CounterMetricFamily(
-            "xen_domain_cpu_seconds", "Processor time that its vCPUs had.", labels=labels
+        cpu = CounterMetricFamily("xen_domain_cpu_seconds", "CPU time of all vCPUs.", labels=labels)
+        memory = GaugeMetricFamily(
+            "xen_domain_memory_bytes", "Memory of the domain.", labels=labels
         )
-        memory = GaugeMetricFamily("xen_domain_memory_bytes", "Memory that it has.", labels=labels)
         for domain in self.index:
             try:
                 info = self.index.info(domain.domid, max_age=MAX_AGE)
             except (domindex.NoSuchDomain, domindex.HypercallFailed):
-                continue  # it went a moment ago, or Xen says nothing: no reason to fail a scrape
+                continue  # it has just ended, or Xen refuses: the scrape goes on without it
             key = (str(info.domid), str(info.uuid))
             cpu.add_metric(key, info.cpu_time / 1e9)
             memory.add_metric(key, info.memory)
@@ -56,13 +56,13 @@ class UseCollector:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--address", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=9798, help="0 takes a free one")
-    parser.add_argument("--seconds", type=float, help="end after this long")
+    parser.add_argument("--port", type=int, default=9798, help="0 takes a free port")
+    parser.add_argument("--seconds", type=float, help="end after so many seconds")
     args = parser.parse_args()
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
+        print(f"No Xen host can be used here ({error}). This is a simulated one.")
         index = simulated()
     registry = CollectorRegistry()
     registry.register(DomainCollector(index))
@@ -80,7 +80,7 @@ def main() -> None:
 
 
 def simulated() -> domindex.Index:
-    """A host to try this on, with a guest that is renamed again and again."""
+    """A simulated host, with a guest that is renamed again and again."""
     host = SimulatedHost()
     host.create("db", type="pvh")
     web = host.create("web", type="pv")

@@ -1,10 +1,10 @@
-"""Share memory out among the guests by what each says that it uses. Prints it, and sets nothing.
+"""Divide memory among the guests by what each reports to use. Prints the plan, changes nothing.
 
     python3 memory_balancer.py --pool 4096 --socket /run/balancer
-    (echo 512; cat) | nc -U /run/balancer     # keeps 512 MiB for a guest to come, until Ctrl-C
+    (echo 512; cat) | nc -U /run/balancer     # reserves 512 MiB for a new guest, until Ctrl-C
 
-In the shape of Qubes's qmemmand, and with one poll loop: what happens to guests, what they write
-to memory/meminfo and requests are all served by one thread, so nothing here needs a lock.
+It works like qmemman of Qubes OS, with one poll loop: events of guests, what they write to
+memory/meminfo and requests are all handled by one thread, so nothing here needs a lock.
 """
 
 from __future__ import annotations
@@ -25,32 +25,32 @@ from domindex import Added, Domain, Life, Removed, Resync
 from domindex.testing import SimulatedHost
 
 MEMINFO = "memory/meminfo"  # KiB in use, written by the guest
-LEAST = 64  # MiB for a guest that uses hardly any
+LEAST = 64  # MiB that every guest gets
 
 
 @dataclass
 class Guest:
     domain: Domain
-    used: int  # MiB; all that it has, until it has told
+    used: int  # MiB; all that it has, until it reports
 
 
 class Balancer:
-    """Who runs, what each uses, and what is kept for guests to come. All of it in MiB."""
+    """The guests, what each uses, and what is reserved for new ones. All in MiB."""
 
     def __init__(self, index: domindex.Index, pool: int) -> None:
         self.index = index
         self.pool = pool
-        self.guests: dict[Life, Guest] = {}  # a domid that is used again is another life
-        self.reserved: dict[socket.socket, int] = {}  # for each that is connected
-        index.subscribe(self.happened, events=(Added, Removed), threaded=False)
+        self.guests: dict[Life, Guest] = {}  # a life: a domid may be used again
+        self.reserved: dict[socket.socket, int] = {}  # for each client
+        index.subscribe(self.on_event, events=(Added, Removed), threaded=False)
 
-    def happened(self, event: domindex.Event) -> None:
+    def on_event(self, event: domindex.Event) -> None:
         match event:
             case Added(domain):
                 self.follow(domain)
             case Removed(domain):
                 self.guests.pop(domain.life, None)
-            case Resync(domains):  # we were too slow and missed some: these run now
+            case Resync(domains):  # we were too slow and events were dropped: these run now
                 running = {domain.life for domain in domains}
                 self.guests = {life: self.guests[life] for life in self.guests.keys() & running}
                 for domain in domains:
@@ -58,28 +58,31 @@ class Balancer:
 
     def follow(self, domain: Domain) -> None:
         if domain.life not in self.guests:
-            with contextlib.suppress(domindex.NoSuchDomain):  # it ended; Removed comes next
+            with contextlib.suppress(domindex.NoSuchDomain):  # it has just ended
                 has = self.index.info(domain.domid).memory >> 20
-                self.index.watch(domain, MEMINFO, self.told, threaded=False)
+                self.index.watch(domain, MEMINFO, self.on_meminfo, threaded=False)
                 self.guests[domain.life] = Guest(domain, has)
 
-    def told(self, domain: Domain, value: bytes | None) -> None:
-        """A guest wrote what it uses; it may write anything. Ends by itself with the guest."""
+    def on_meminfo(self, domain: Domain, value: bytes | None) -> None:
+        """A guest has written what it uses, or anything else. The watch ends with the guest."""
         if value is not None and value.isdigit() and len(value) < 16:
             self.guests[domain.life].used = int(value) >> 10
 
-    def ask(self, client: socket.socket, request: bytes) -> bytes:
-        """Keep so many MiB until `client` hangs up, if they are there."""
+    def reserve(self, client: socket.socket, request: bytes) -> bytes:
+        """Reserve so many MiB, if they are there, until `client` disconnects."""
         if not request.strip().isdigit():
-            return b"no number\n"
+            return b"not a number\n"
         amount = int(request)
         if sum(self.wants().values()) + sum(self.reserved.values()) + amount > self.pool:
             return b"no\n"
         self.reserved[client] += amount
         return b"ok\n"
 
-    def hung_up(self, client: socket.socket) -> None:
-        """The guest was made, or will not be. From one plan to the next it takes its place."""
+    def disconnected(self, client: socket.socket) -> None:
+        """The guest was made, or will not be: end the reservation.
+
+        The refresh comes first, so that the new guest is in the same plan that drops it.
+        """
         with contextlib.suppress(domindex.NotLive, domindex.TimedOut):
             self.index.refresh()
         self.index.dispatch()
@@ -91,21 +94,21 @@ class Balancer:
             client.close()
 
     def wants(self) -> dict[Life, int]:
-        """What each uses and a third more, for its caches."""
+        """For each guest what it uses, and a third more for its caches."""
         return {life: max(LEAST, guest.used * 4 // 3) for life, guest in self.guests.items()}
 
     def plan(self) -> str:
-        """All of the pool that is not kept, in proportion to what each wants."""
-        wants, kept = self.wants(), sum(self.reserved.values())
-        shares = (self.pool - kept) / max(1, sum(wants.values()))
+        """Divide what is not reserved of the pool, in proportion to what each wants."""
+        wants, reserved = self.wants(), sum(self.reserved.values())
+        shares = (self.pool - reserved) / max(1, sum(wants.values()))
         targets = [
             f"{self.name(self.guests[life].domain)} {want * shares:.0f}"
             for life, want in wants.items()
         ]
-        return ", ".join([*targets, f"kept {kept}"])
+        return ", ".join([*targets, f"reserved {reserved}"])
 
     def name(self, domain: Domain) -> str:
-        """As it is called now, escaped: a name may be anything too."""
+        """Its name now, escaped: a name may hold any character."""
         return self.index.domids.get(domain.domid, domain).printable
 
 
@@ -126,26 +129,26 @@ def serve(balancer: Balancer, listener: socket.socket, seconds: float) -> None:
                     poll.register(client, selectors.EVENT_READ, client)
                 elif not answer(balancer, client := key.data):
                     poll.unregister(client)
-                    balancer.hung_up(client)
+                    balancer.disconnected(client)
             if (plan := balancer.plan()) != shown:
                 shown = plan
                 print(plan, flush=True)
 
 
 def answer(balancer: Balancer, client: socket.socket) -> bool:
-    """Serve a request; whether the client is there still."""
+    """Answer a request. False if the client has disconnected."""
     with contextlib.suppress(OSError):
         if request := client.recv(16):
-            client.sendall(balancer.ask(client, request))
+            client.sendall(balancer.reserve(client, request))
             return True
     return False
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--pool", type=int, default=4096, help="MiB to share out")
-    parser.add_argument("--socket", type=Path, help="where to be asked; a new place by default")
-    parser.add_argument("--seconds", type=float, default=math.inf, help="end after this long")
+    parser.add_argument("--pool", type=int, default=4096, help="MiB to divide")
+    parser.add_argument("--socket", type=Path, help="path for requests (default: a new directory)")
+    parser.add_argument("--seconds", type=float, default=math.inf, help="end after so many seconds")
     args = parser.parse_args()
     with contextlib.ExitStack() as stack:
         path = args.socket or Path(stack.enter_context(tempfile.TemporaryDirectory())) / "socket"
@@ -156,17 +159,17 @@ def main() -> None:
         try:
             index = domindex.connect()
         except domindex.HostError as error:
-            print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
+            print(f"No Xen host can be used here ({error}). This is a simulated one.")
             index = simulated(path)
         stack.enter_context(index)
-        print(f"asked at {path}", flush=True)
+        print(f"listening at {path}", flush=True)
         balancer = stack.enter_context(contextlib.closing(Balancer(index, args.pool)))
         with contextlib.suppress(KeyboardInterrupt):
             serve(balancer, listener, args.seconds)
 
 
 def simulated(path: Path) -> domindex.Index:
-    """A host to try this on: a guest that uses more and less, and one that comes and goes."""
+    """A simulated host: one guest uses more and less memory, another starts and ends."""
     host = SimulatedHost()
 
     def uses(guest: int, megabytes: int) -> None:

@@ -1,4 +1,4 @@
-"""Print what happens to the guests of this host, and to the line to it, until Ctrl-C.
+"""Print what happens to the guests of this host, and to the connection to it, until Ctrl-C.
 
 python3 print_events.py
 python3 print_events.py --name 'web-*' --seconds 60
@@ -20,16 +20,16 @@ from domindex.testing import SimulatedHost
 SHOWN = (Added, Renamed, ShutDown, Rebooted, Removed, Synced, Lost, Recovered)
 
 REBOOT_GRACE = 5.0
-"""Seconds in which a guest that went may come again, and that is then told as one Rebooted."""
+"""A guest that ends and starts again within so many seconds is one Rebooted event."""
 
 
 def show(event: domindex.Event) -> None:
-    """A line for an event. Whatever a guest is called, it cannot steer the terminal."""
+    """Print a line for an event. Names are escaped, so none can control the terminal."""
     match event:
         case Added(domain):
             line = f"{domain.printable} runs, as domain {domain.domid}"
         case Renamed(old, new):
-            line = f"{old.printable} is called {new.printable} now"
+            line = f"{old.printable} was renamed to {new.printable}"
         case ShutDown(domain, reason):
             line = f"{domain.printable} stopped: {reason.name.lower()}"
         case Rebooted(old, new):
@@ -38,23 +38,25 @@ def show(event: domindex.Event) -> None:
             why = "destroyed while it ran" if reason is None else reason.name.lower()
             line = f"{domain.printable} is gone: {why}"
         case Lost(cause):
-            line = f"-- the line to the host is down: {printable(str(cause))}"
+            line = f"-- the connection to the host is down: {printable(str(cause))}"
         case Recovered(downtime):
-            line = f"-- it is back after {downtime:.1f} s, and what was missed is told above"
+            line = f"-- it is back after {downtime:.1f} s; the changes meanwhile are above"
         case _:
-            line = "-- these run already; from here on it is news"
+            line = "-- these were running already; new events follow"
     print(line, flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--name", default="*", help="only guests called so; a shell pattern")
-    parser.add_argument("--seconds", type=float, help="end after this long")
+    parser.add_argument(
+        "--name", default="*", help="only guests with such a name (a shell pattern)"
+    )
+    parser.add_argument("--seconds", type=float, help="end after so many seconds")
     args = parser.parse_args()
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
+        print(f"No Xen host can be used here ({error}). This is a simulated one.")
         index = simulated()
     with index, contextlib.suppress(KeyboardInterrupt):
         index.subscribe(
@@ -63,11 +65,11 @@ def main() -> None:
             where=lambda domain: fnmatchcase(domain.name or "", args.name),
             reboot_grace=REBOOT_GRACE,
         )
-        threading.Event().wait(args.seconds)  # whatever else this program is for
+        threading.Event().wait(args.seconds)  # the other work of your program
 
 
 def simulated() -> domindex.Index:
-    """A host to try this on, whose guests never rest."""
+    """A simulated host on which a guest starts, is renamed, reboots, crashes and ends."""
     host = SimulatedHost()
 
     def live() -> None:

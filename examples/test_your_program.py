@@ -1,4 +1,4 @@
-"""How to test a program that uses domindex: on a whole host in memory, in milliseconds.
+"""How to test a program that uses domindex: on a simulated host in memory, in milliseconds.
 
 python3 -m pytest test_your_program.py
 """
@@ -18,11 +18,11 @@ from domindex.testing import QUICK, SimulatedHost
 
 
 def page_on_crash(index: domindex.Index, page: Callable[[str], object]) -> domindex.Subscription:
-    """Call `page(name)` for each guest called prod-something that has crashed."""
+    """Call `page(name)` when a guest whose name begins with prod- has crashed."""
 
     def look(event: domindex.Event) -> None:
         match event:
-            # Added: it had crashed already when the index first saw it.
+            # Added, if it had crashed before the index first saw it.
             case Added(domain) | ShutDown(domain) if domain.shutdown is ShutdownReason.CRASH:
                 page(domain.printable)
 
@@ -44,7 +44,7 @@ def host() -> Iterator[SimulatedHost]:
 
 @pytest.fixture
 def index(host: SimulatedHost) -> Iterator[domindex.Index]:
-    with host.connect(QUICK) as index:  # QUICK: what takes seconds on a real host, in hundredths
+    with host.connect(QUICK) as index:  # QUICK: short intervals
         yield index
 
 
@@ -54,7 +54,7 @@ def paged() -> queue.Queue[str]:
 
 
 def test_a_crash_pages(host: SimulatedHost, index: domindex.Index, paged: queue.Queue[str]) -> None:
-    """What must happen is waited for."""
+    """Wait for what must happen."""
     page_on_crash(index, paged.put)
     host.crash(host.create("prod-db"))
     assert paged.get(timeout=5) == "prod-db"
@@ -63,20 +63,20 @@ def test_a_crash_pages(host: SimulatedHost, index: domindex.Index, paged: queue.
 def test_nothing_else_pages(
     host: SimulatedHost, index: domindex.Index, paged: queue.Queue[str]
 ) -> None:
-    """What must not happen is looked for once everything has been heard."""
+    """First make sure that every event was handled. Then look for what must not happen."""
     subscription = page_on_crash(index, paged.put)
     host.crash(host.create("test-db"))
     host.shutdown(host.create("prod-web"))
     host.reboot(host.create("prod-mail"))
-    index.refresh()  # the index holds all of it
-    assert subscription.drain(timeout=5)  # and the program has heard it
+    index.refresh()  # the index holds every change
+    assert subscription.drain(timeout=5)  # and the program has handled every event
     assert paged.empty()
 
 
-def test_a_crash_pages_that_nobody_could_see(
+def test_a_crash_pages_although_xenstored_was_down(
     host: SimulatedHost, index: domindex.Index, paged: queue.Queue[str]
 ) -> None:
-    """xenstored is away while a guest crashes."""
+    """The guest crashes meanwhile. The index finds that out afterwards."""
     database = host.create("prod-db")
     page_on_crash(index, paged.put)
     host.stop_xenstored()
@@ -88,7 +88,7 @@ def test_a_crash_pages_that_nobody_could_see(
 def test_a_hostile_name_cannot_forge_the_page(
     host: SimulatedHost, index: domindex.Index, paged: queue.Queue[str]
 ) -> None:
-    """Whoever names a guest may put anything there."""
+    """A name may hold any character."""
     page_on_crash(index, paged.put)
     host.crash(host.create(b"prod-\x1b[2J\nall is well\xff"))
     assert paged.get(timeout=5) == r"prod-\x1b[2J\nall is well\udcff"

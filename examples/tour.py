@@ -1,6 +1,7 @@
-"""The whole of domindex in ten seconds: the table, look-ups with their cost, live events.
+"""domindex in ten seconds: the table, look-ups with their cost, events as they happen.
 
-On a Xen control domain it shows that host, elsewhere a simulated one that it stirs up itself.
+On a Xen control domain it shows that host. Elsewhere it shows a simulated host and makes the events
+itself.
 """
 
 from __future__ import annotations
@@ -18,14 +19,14 @@ from domindex.domain import Domain
 from domindex.testing import SimulatedHost
 
 LISTEN = 10.0
-"""Seconds to show the events of a real host, where we change nothing ourselves."""
+"""Seconds for which to show the events of a real host. This program changes nothing there."""
 
 
 def main() -> int:
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
+        print(f"No Xen host can be used here ({error}). This is a simulated one.")
         with SimulatedHost() as host:
             for name, type_ in (("web", "pvh"), ("db", "pvh"), ("router", "pv"), ("win", "hvm")):
                 host.create(name, type=type_)
@@ -75,7 +76,7 @@ def look_ups(
 
 
 def timed(call: Callable[[], object], times: int = 200) -> float:
-    """Seconds of the fastest of `times` calls."""
+    """How long the fastest of `times` calls took, in seconds."""
     best = float("inf")
     for _ in range(times):
         began = time.perf_counter()
@@ -85,15 +86,15 @@ def timed(call: Callable[[], object], times: int = 200) -> float:
 
 
 def follow(index: domindex.Index, live: Callable[[], None]) -> None:
-    """Print events as they come while `live` runs beside."""
-    heard: queue.Queue[domindex.Event] = queue.Queue()
-    replayed = len(index)  # a listener first hears of the domains present
-    beside = threading.Thread(target=live)
-    with index.subscribe(heard.put) as subscription:
-        beside.start()
-        while beside.is_alive() or subscription.pending or not heard.empty():
+    """Print events as they come, while `live` runs in another thread."""
+    events: queue.Queue[domindex.Event] = queue.Queue()
+    replayed = len(index)  # a listener first receives the domains that run already
+    thread = threading.Thread(target=live)
+    with index.subscribe(events.put) as subscription:
+        thread.start()
+        while thread.is_alive() or subscription.pending or not events.empty():
             with contextlib.suppress(queue.Empty):
-                event = heard.get(timeout=0.1)
+                event = events.get(timeout=0.1)
                 if replayed:
                     replayed -= 1
                 else:
@@ -101,7 +102,7 @@ def follow(index: domindex.Index, live: Callable[[], None]) -> None:
 
 
 def live_through(host: SimulatedHost, index: domindex.Index) -> None:
-    """What a toolstack and a guest do, slowly enough to watch."""
+    """Do what a toolstack and a guest do, slowly enough to watch."""
 
     def step() -> None:
         index.refresh()

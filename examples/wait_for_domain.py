@@ -1,9 +1,9 @@
-"""Wait until a domain of that name is ready for use, then until it is gone, and say why it went.
+"""Wait until a domain with that name is ready, then until it is gone, and print why it ended.
 
-    python3 wait_for_domain.py NAME && echo "it came and went"
+    python3 wait_for_domain.py NAME && echo "it started and ended"
 
-Ready is: it runs under its final name, and is not still migrating in. What is waited for the second
-time is that very life: another domain of its name or domid is another.
+Ready means that it runs under its final name and is not still migrating in. The second wait is for
+the end of that very domain. Another one with the same name or domid does not count.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("name", metavar="NAME")
     parser.add_argument(
-        "--seconds", type=float, default=math.inf, help="wait so long at most, each time"
+        "--seconds", type=float, default=math.inf, help="time limit of each of the two waits"
     )
     args = parser.parse_args()
-    name = os.fsencode(args.name)  # the bytes that were typed, whatever the locale
+    name = os.fsencode(args.name)  # as bytes: the locale may not be UTF-8
     try:
         index = domindex.connect()
     except domindex.HostError as error:
-        print(f"No Xen host can be asked here ({error}), so this is a simulated one.")
+        print(f"No Xen host can be used here ({error}). This is a simulated one.")
         index = simulated(name)
     with index:
         try:
@@ -50,11 +50,11 @@ def main() -> int:
 def why(gone: domindex.Removed) -> str:
     if gone.reason is not None:
         return gone.reason.name.lower()
-    return "nobody saw why" if gone.inferred else "destroyed while it ran"
+    return "reason unknown" if gone.inferred else "destroyed while it ran"
 
 
 def simulated(name: bytes) -> domindex.Index:
-    """A host to try this on, where a guest of that name migrates in, runs and powers off."""
+    """A simulated host, where a guest with that name migrates in, runs and powers off."""
     host = SimulatedHost()
 
     def live() -> None:

@@ -9,7 +9,7 @@ both/       what holds on the simulated and on a real host: contract/ of the por
 real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
 shape/      layers, public names, documents, examples
 measure/    cost/ counts instructions, figures/ makes the README's table
-bench/      the index beside libxl, xl and libvirt
+bench/      the index beside libxl, xl and libvirt, on any host; on_hosts/ boots real ones
 
 A test is found by what it tests: of `core/table.py` in `core/test_table*.py`, of `index.find` in
 `whole/test_queries.py`. What several folders share: `stage.py` (a host with a toolstack),

@@ -31,8 +31,9 @@ from domindex.core.listed import DOMID, LastList
 from domindex.core.lives import UNREAD, Tracked, contradicts, goes_on
 from domindex.core.nodes import Node, Nodes, Value
 from domindex.core.table import Change
-from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, decode_name
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life
 from domindex.errors import StoreError
+from domindex.keys import decode_name
 from domindex.ports import Row, Watch
 
 SPECIAL: Final = (Watch(b"@introduceDomain", b"introduce"), Watch(b"@releaseDomain", b"release"))

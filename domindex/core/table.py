@@ -262,15 +262,10 @@ class DomainTable:
             *_duplicates(DuplicateUuid, self.uuids.all_shared(), generation, time),
         ]
 
-    def hide(self) -> None:
-        """Have the three views hold nothing until `show`. The table itself goes on."""
-        for keyed in (self.names, self.uuids, self.domids):
-            keyed.hide()
-
-    def show(self) -> None:
-        """Undo `hide`."""
-        for keyed in (self.domids, self.uuids, self.names):
-            keyed.show()
+    def hide(self, *, names: bool = True, others: bool = True) -> None:
+        """Empty the view of names, or of all three, or fill them again. The table goes on."""
+        for keyed, hidden in ((self.names, names), (self.uuids, others), (self.domids, others)):
+            (keyed.hide if hidden else keyed.show)()
 
     def group(self, name: str, key_of: Callable[[Domain], Hashable]) -> None:
         """Keep the domains by what `key_of` says of them, from now on. See grouping.py."""

@@ -1,4 +1,7 @@
-"""Handlers in the caller's own loop: a descriptor to poll, and one call when it is readable."""
+"""Handlers in the caller's own loop: a descriptor to poll, and one call when it is readable.
+
+Read after runner.py; next subscription.py.
+"""
 
 from __future__ import annotations
 
@@ -6,31 +9,96 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
+from typing import Any, TypeVar
 
-from domindex.listening.delivery import Subscription
+from domindex.forking import register, rlock
+from domindex.listening.mailbox import Mailbox
+
+T = TypeVar("T")
+
+
+class CallersLoop:
+    """A runner for one mailbox (see `Runner`), which works when the loop calls `dispatch`."""
+
+    # Not KeyboardInterrupt and SystemExit: it is the caller's thread, which they are to end.
+    caught: type[BaseException] = Exception
+    _mailbox: Mailbox[Any]
+    _deliver: Callable[[Any], object]
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._dispatcher = dispatcher
+        self.wake = dispatcher.wake
+        # Held while a handler runs. Reentrant: the handler, or a signal's handler amid it, may
+        # close its own subscription.
+        self._calling = rlock()
+
+    def start(self, mailbox: Mailbox[T], deliver: Callable[[T], object]) -> None:
+        """See `Runner`."""
+        self._mailbox, self._deliver = mailbox, deliver
+        self._dispatcher.add(self)
+
+    def runs_here(self) -> bool:
+        """See `Runner`. True in handlers of others, too: they share one thread."""
+        return self._dispatcher.runs_here()
+
+    def stop(self, timeout: float | None) -> None:
+        """See `Runner`."""
+        self._dispatcher.remove(self)
+        limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
+        if self._calling.acquire(timeout=limit):
+            self._calling.release()
+
+    @property
+    def pending(self) -> int:
+        """How many items there are to take."""
+        return self._mailbox.pending
+
+    @property
+    def due(self) -> float | None:
+        """When (time.monotonic) to take although nothing wakes."""
+        return self._mailbox.due
+
+    def hand_over(self) -> bool:
+        """Take one item and call the handler with it. False if there was none."""
+        with self._calling:
+            if (item := self._mailbox.take()) is None:
+                return False
+            self._deliver(item)
+            return True
 
 
 class Dispatcher:
-    """Runs the handlers of its subscriptions in whichever thread calls `dispatch`."""
+    """All runners of one loop: runs them in whichever thread calls `dispatch`.
+
+    Attributes:
+        fd: An eventfd, readable when there is something to do.
+    """
 
     def __init__(self) -> None:
         self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._subscriptions: list[Subscription] = []
-        self._lock = threading.RLock()  # guards the descriptor and the timer, from signals too
+        self._runners: list[CallersLoop] = []
+        # Guards the descriptor and the timer. Reentrant, as a signal's handler may close amid it.
+        self._lock = rlock()
+        # Held by the thread that dispatches. Not reentrant: a handler that calls `dispatch` must
+        # be refused, as events would overtake the one it handles (P8).
         self._running = threading.Lock()
-        self._runner: int | None = None  # the thread that is at it
-        self._refused = False  # somebody asked meanwhile
+        self._thread: int | None = None  # which thread that is
+        self._refused = False  # a call came meanwhile
         self._timer: threading.Timer | None = None
-        self._due: float | None = None  # when it rings
+        self._due: float | None = None  # when it makes the descriptor readable
         self._closed = False
+        register(self.after_fork)
 
-    def add(self, subscription: Subscription) -> None:
-        self._subscriptions.append(subscription)
+    def add(self, runner: CallersLoop) -> None:
+        """Run this one too, from the next `dispatch` on."""
+        self._runners.append(runner)
         self.wake()
 
-    def remove(self, subscription: Subscription) -> None:
+    def remove(self, runner: CallersLoop) -> None:
+        """Run it no longer. May be called twice."""
         with contextlib.suppress(ValueError):
-            self._subscriptions.remove(subscription)
+            self._runners.remove(runner)
 
     def wake(self) -> None:
         """Make the descriptor readable. From any thread, the index's above all: never fails."""
@@ -40,22 +108,22 @@ class Dispatcher:
                 os.eventfd_write(self.fd, 1)
 
     def runs_here(self) -> bool:
-        """This thread is running handlers just now."""
-        return self._runner == threading.get_ident()
+        """The calling thread is running handlers just now."""
+        return self._thread == threading.get_ident()
 
     def dispatch(self) -> int:
-        """Hand over what is there; how many events. See `Index.dispatch`."""
+        """Hand over what is there; how many items. See `Index.dispatch`."""
         if not self._running.acquire(blocking=False):
-            self._refuse()  # a handler asks, or another thread is at it
+            self._refuse()
             return 0
-        self._runner = threading.get_ident()
+        self._thread = threading.get_ident()
         try:
             return self._hand_over()
         except BaseException:
             self.wake()  # a handler ended it: there may be more
             raise
         finally:
-            self._runner = None
+            self._thread = None
             self._running.release()
             if self._refused:
                 self._refused = False
@@ -64,21 +132,25 @@ class Dispatcher:
     def _hand_over(self) -> int:
         self._silence()
         count = 0
-        for subscription in tuple(self._subscriptions):
-            for _ in range(subscription.pending + 1):
-                if not subscription._hand_over():
+        for runner in tuple(self._runners):  # a handler may add and remove some
+            # What comes meanwhile is left for the next call: the loop has other things to do.
+            for _ in range(runner.pending + 1):
+                if not runner.hand_over():
                     break
                 count += 1
             else:
-                self.wake()  # more came meanwhile: the loop has other things to do first
+                self.wake()
         self._set_timer()
         return count
 
     def _refuse(self) -> None:
-        """Whoever asks in vain must not be woken again and again, but once it is of use."""
+        """A handler calls us, or a second thread, which could do nothing.
+
+        It must not be woken again and again for what another does, but once when that has ended.
+        """
         self._refused = True
         self._silence()
-        if self._running.acquire(blocking=False):  # it has just come to its end
+        if self._running.acquire(blocking=False):  # it has just ended, before it saw the mark
             self._running.release()
             self.wake()
 
@@ -86,6 +158,7 @@ class Dispatcher:
         """Give the descriptor back. May be called twice."""
         with self._lock:
             timer, self._timer, self._due = self._timer, None, None
+            self._runners.clear()
             if not self._closed:
                 self._closed = True
                 with contextlib.suppress(OSError):
@@ -94,24 +167,22 @@ class Dispatcher:
             timer.cancel()
             timer.join(1.0)  # it has nothing more to do
 
-    def _after_fork(self) -> None:
-        """In a child: the descriptor is a copy of the parent's, the locks may be held by nobody."""
-        self._lock = threading.RLock()
-        self._running = threading.Lock()
-        self._timer = self._due = None
+    def after_fork(self) -> None:
+        """In a child: the descriptor is a copy of the parent's, and the timer does not exist."""
+        self._timer = None
         self.close()
 
     def _silence(self) -> None:
-        with self._lock, contextlib.suppress(OSError):  # not readable, or not there
+        with self._lock, contextlib.suppress(OSError):  # it is not readable, or not ours any more
             if not self._closed:
                 os.eventfd_read(self.fd)
 
     def _set_timer(self) -> None:
-        """Have the descriptor become readable when a death has been held back for long enough.
+        """Have the descriptor become readable when an item has been held back for long enough.
 
-        One that is set for an earlier time stays: then it is looked again.
+        A timer for an earlier time stays as it is: then the next one is set.
         """
-        due = min((t for s in self._subscriptions if (t := s._due) is not None), default=None)
+        due = min((t for runner in self._runners if (t := runner.due) is not None), default=None)
         with self._lock:
             if due is not None and self._due is not None and self._due <= due:
                 return
@@ -119,14 +190,14 @@ class Dispatcher:
                 self._timer.cancel()
                 self._timer = self._due = None
             if due is not None and not self._closed:
-                timer = threading.Timer(max(0.0, due - time.monotonic()), self._ring, [due])
+                timer = threading.Timer(max(0.0, due - time.monotonic()), self._on_timer, [due])
                 timer.name = "domindex-timer"
-                timer.daemon = True
+                timer.daemon = True  # a program may end while a death is held back
                 timer.start()
                 self._timer, self._due = timer, due
 
-    def _ring(self, due: float) -> None:
-        """The timer of that time is done."""
+    def _on_timer(self, due: float) -> None:
+        """The timer of that time is done; another may have been set meanwhile."""
         with self._lock:
             if self._due == due:
                 self._timer = self._due = None

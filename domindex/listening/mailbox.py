@@ -1,248 +1,213 @@
-"""What one listener has not yet heard: in order, bounded, and never waited for.
+"""What waits for one listener: in order, bounded, and never waited for.
 
-The index puts events in, under its own lock; one thread or task takes them out. Too many, and
-the backlog is dropped and stands as one `Resync`, which is made only when the listener comes
-for it: one that is stuck costs the index nothing.
+The index is the only writer: it puts items in, under its own lock. The listener is the only
+taker: one thread or task, which asks for one item after the other.
+
+The queue between them is a `collections.deque`, whose `extend` and `popleft` are each one step
+under the interpreter's lock. So the taker needs no lock for an ordinary item, and a listener that
+is slow or stuck never holds the index up.
+
+If more items come than may wait, the backlog is dropped, all of it: half a backlog would be a
+change told by half. What stands for it (for events one `Resync`) is made only when the listener
+asks for the next item, under the index's lock, so that it is of that moment, and so that a
+listener which is stuck costs the index nothing. Until then further items are counted and dropped.
+
+Two counters serve `drained`. `_put` counts what the index has put in so far; only the writer
+changes it. `_handled` counts what the listener has handled; only the taker changes it. An item
+counts as handled when the next one is asked for. What stands for a dropped backlog counts for all
+items up to the moment it was made.
+
+Read after reboots.py; next waiter.py.
 """
 
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Sequence
 from itertools import repeat
-from typing import Final, get_args
+from typing import Final, Generic, Protocol, TypeVar
 
-from domindex.domain import Domain, Life
-from domindex.events import Event, Rebooted, Removed, Resync, ShutDown, about
-from domindex.listening.callbacks import check_callable
-from domindex.listening.reboots import Reboots
+from domindex.forking import rlock
 
-log = logging.getLogger("domindex")
+T = TypeVar("T")
 
 QUEUE: Final = 10_000
 """Events that may wait for one listener, unless it says otherwise."""
 
-_KINDS: Final = {kind for kinds in get_args(Event) for kind in get_args(kinds) or (kinds,)}
+
+class Delay(Protocol[T]):
+    """Holds items back for a while: for events, `Reboots`. Times are of `time.monotonic`."""
+
+    @property
+    def due(self) -> float | None:
+        """When `expired` will next give something; None while nothing is held back."""
+
+    def expired(self, now: float) -> Iterable[T]:
+        """What has been held back for long enough."""
+
+    def pass_on(self, item: T, now: float) -> Iterable[T]:
+        """What to give in place of an item, which may be nothing yet."""
+
+    def forget(self) -> None:
+        """Drop what is held back."""
 
 
-class Wanted:
-    """Which events a listener asked for.
+class Mailbox(Generic[T]):
+    """A bounded queue between the index and one listener.
 
-    kinds: their types, None for all; a `Resync` always is. where: called with a domain; an event
-        is wanted if it holds for any domain that the event tells of, or if there is none. Of a
-        life that was told of once, the stop and the end are told whatever `where` says by then.
-        Only called by the listener's own thread, so that it may be slow, and raise.
-
-    Raises ValueError for what cannot be asked for, TypeError for what cannot be called.
-    """
-
-    def __init__(
-        self, kinds: Collection[type[Event]] | None, where: Callable[[Domain], object] | None
-    ) -> None:
-        if isinstance(kinds, type) or not _KINDS.issuperset(kinds or ()):
-            raise ValueError(f"events= takes types of events, as (Added, Removed), not {kinds!r}")
-        if where is not None:
-            check_callable("where=", where)
-        self._kinds = None if kinds is None else (*kinds, Resync)
-        self._where = where
-        self._let_in: set[Life] = set()  # told of, and their end not yet: `where` chose them
-
-    def __call__(self, event: Event) -> Event | None:
-        """The event as it is to be told, None if it is not.
-
-        Raises what `where` raises; but a `Resync` must be told, without the domains it fails on.
-        """
-        where = self._where
-        if where is None:
-            return event if self._kinds is None or isinstance(event, self._kinds) else None
-        let_in = self._let_in
-        if self._kinds is not None and not isinstance(event, self._kinds):
-            match event:  # it ends all the same
-                case Removed(domain) | Rebooted(domain):
-                    let_in.discard(domain.life)
-            return None
-        match event:
-            case Resync(domains):
-                domains = tuple(filter(self._holds, domains))
-                let_in.clear()
-                let_in.update(domain.life for domain in domains)
-                return replace(event, domains=domains)
-            case Removed(domain):
-                if domain.life in let_in:
-                    let_in.remove(domain.life)
-                    return event
-                return event if where(domain) else None
-            case Rebooted(domain) | ShutDown(domain) if domain.life in let_in:
-                domains = about(event)
-            case _:
-                domains = about(event)
-                if domains and not any(map(where, domains)):
-                    return None
-        let_in.update(domain.life for domain in domains)
-        if isinstance(event, Rebooted):
-            let_in.discard(event.old.life)
-        return event
-
-    def _holds(self, domain: Domain) -> object:
-        assert self._where is not None
-        try:
-            return self._where(domain)
-        except Exception:
-            with contextlib.suppress(Exception):
-                log.exception("where= of a listener failed on domain %d", domain.domid)
-            return False
-
-
-class Mailbox:
-    """A bounded queue of events between the index and one listener.
-
-    lock: of the index; whoever puts anything in holds it.
-    present: the events that stand for everything, for a listener whose backlog was dropped.
-        Called under the lock.
-    size: how many events may wait. reboot_grace: see `Reboots`; 0 holds nothing back.
-    wake: called when there is something to take. Must not wait for anything.
+    Args:
+        lock: Of the index. Whoever puts anything in holds it.
+        refill: Gives what stands for a backlog that was dropped. Called under the lock.
+        wake: Called when there is something to take. Must not wait for anything.
+        size: How many items may wait.
+        delay: Holds some of them back; None holds nothing back.
     """
 
     def __init__(
         self,
         lock: threading.RLock,
-        present: Callable[[], Sequence[Event]],
+        refill: Callable[[], Iterable[T]],
         wake: Callable[[], object],
         *,
         size: int = QUEUE,
-        reboot_grace: float = 0.0,
+        delay: Delay[T] | None = None,
     ) -> None:
         self._lock = lock
-        self._present = present
+        self._refill_with = refill
         self._wake = wake
         self._size = size
-        self._queue: deque[tuple[float, Event]] = deque()  # with their time.monotonic()
-        self._ready: deque[Event] = deque()  # past the bound and the reboots, to be taken first
-        self._reboots = Reboots(reboot_grace) if reboot_grace > 0 else None
+        self._delay = delay
+        self._queue: deque[tuple[float, T]] = deque()  # with the time at which each was put in
+        self._ready: deque[T] = deque()  # past the bound and the delay: to be taken first
         self._overflowed = False
         self.closed = False
         self.overflows = 0
         """How often the backlog was dropped."""
-        # Events are counted as they are put in, for `drained`. What stands for dropped ones
-        # stands for all until then, and what was there at the beginning counts as one.
-        self._put = 0  # so many so far
-        self._taken = 0  # so many came out of the queue, but may be half told yet
-        self._handled = 0  # so many were told whole, and the next was asked for
-        self._moved = threading.Condition()  # what somebody waits for may have come about
-        self._waiting = 0  # so many wait for that
+        self._put = 0  # items put in so far
+        self._handled = 0  # of these, handled by the listener
+        self._in_hand = 0  # of these, what the listener has taken stands for so many; the taker's
+        self._progress = threading.Condition(rlock())  # for those who wait for the listener
+        self._waiting = 0  # how many do
 
     # -- for the index, under its lock -------------------------------------------------------
 
-    def begin(self, events: Sequence[Event]) -> None:
-        """Before all else: what was there already. However much it is, it is no backlog."""
-        self._ready.extend(events)
-        self._put = self._taken = 1 if events else 0
+    def begin(self, items: Sequence[T]) -> None:
+        """Before anything else: what is present already. It does not count against the bound.
 
-    def put(self, events: Sequence[Event]) -> None:
-        """Queue events in order. Never waits, and never fails: others are still to be told."""
-        if self.closed or not events:
+        For `drained` all of it together is one item.
+        """
+        self._ready.extend(items)
+        self._put = self._in_hand = 1 if items else 0
+
+    def put(self, items: Sequence[T]) -> None:
+        """Queue items in order. Never waits, and never fails: others are still to get theirs."""
+        if self.closed or not items:
             return
-        self._put += len(events)
-        if not self._overflowed:
-            try:
-                if len(self._queue) + len(events) <= self._size:
-                    self._queue.extend(zip(repeat(time.monotonic()), events))
+        try:
+            # Counted before they can be taken: else they might be handled before they count.
+            self._put += len(items)
+            if not self._overflowed:
+                if len(self._queue) + len(items) <= self._size:
+                    self._queue.extend(zip(repeat(time.monotonic()), items))
                 else:
                     self._overflow()
-            except BaseException:  # no memory: what came of it would be a change told by half
-                self._overflow()
+        except BaseException:  # no memory: some of them may be in the queue and others not
+            self._overflow()
         with contextlib.suppress(BaseException):
             self._wake()
 
     # -- for the listener --------------------------------------------------------------------
 
-    def take(self) -> Event | None:
-        """The next event; None if there is nothing to tell now. The last one was handled."""
+    def take(self) -> T | None:
+        """The next item; None if there is none now. The one before it has been handled."""
         while not self.closed:
+            # `pop` and ask forgiveness: to look first would be two steps, and a signal's handler
+            # or another thread may close the mailbox between them.
             try:
                 if self._ready:
                     return self._ready.popleft()
-                if self._handled != self._taken:
-                    self._handled = self._taken
-                    if self._waiting:
-                        self.moved()
-                at, event = self._queue.popleft()
+                if self._in_hand:
+                    self._handled += self._in_hand
+                    self._in_hand = 0
+                    if self._waiting:  # a condition for each event would halve the rate
+                        self.progress()
+                at, item = self._queue.popleft()
             except IndexError:
                 if self._overflowed:
                     self._refill()
                 elif not self._expired(time.monotonic()):
                     return None
                 continue
-            self._taken += 1
-            if self._reboots is None:
-                return event
-            # By the time at which they came, which a slow listener does not stretch.
+            self._in_hand = 1
+            if self._delay is None:
+                return item
+            # By the time at which it was put in: a slow listener does not stretch the delay.
             self._expired(at)
-            self._ready.extend(self._reboots.pass_on(event, at))
+            self._ready.extend(self._delay.pass_on(item, at))
         return None
 
     @property
     def due(self) -> float | None:
-        """When (time.monotonic) to look again although nobody wakes: a death is held back."""
-        return None if self._reboots is None else self._reboots.due
+        """When (time.monotonic) to take although nothing wakes: an item is held back till then."""
+        return None if self._delay is None else self._delay.due
 
     @property
     def empty(self) -> bool:
-        """There is nothing to take, but for what `due` tells of."""
+        """There is nothing to take now."""
         return not (self._queue or self._ready or self._overflowed)
 
     @property
     def pending(self) -> int:
-        """How many events there are to take; an overflow is one."""
+        """How many items there are to take. What stands for a dropped backlog counts as one."""
         return 0 if self.closed else len(self._queue) + len(self._ready) + self._overflowed
 
     # -- for anyone --------------------------------------------------------------------------
 
     def drained(self, timeout: float | None) -> bool:
-        """Wait until all that was put in by now was handled; False if it is closed, or late.
+        """Wait until all that was put in by now was handled. False after `timeout`, or if closed.
 
-        It was once the next is asked for. A death that is held back is not waited for.
+        An item that is held back is not waited for.
         """
         until = self._put
         return self.wait_until(lambda: self._handled >= until, timeout) and not self.closed
 
     def wait_until(self, condition: Callable[[], bool], timeout: float | None) -> bool:
-        """Wait for what `moved` is called after, or for the close; whether it came in time."""
-        with self._moved:
-            self._waiting += 1
+        """Wait until this holds, which is looked at after each `progress`, or until the close.
+
+        False after `timeout` seconds.
+        """
+        with self._progress:
+            self._waiting += 1  # before the first look: progress made from now on is signalled
             try:
-                return self._moved.wait_for(lambda: self.closed or condition(), timeout)
+                return self._progress.wait_for(lambda: self.closed or condition(), timeout)
             finally:
                 self._waiting -= 1
 
-    def moved(self) -> None:
-        """Whoever waits is to look again."""
-        with self._moved:
-            self._moved.notify_all()
+    def progress(self) -> None:
+        """Have those look again who wait in `wait_until`."""
+        with self._progress:
+            self._progress.notify_all()
 
     def close(self) -> None:
-        """Drop everything, now and from now on; nobody waits for it any more."""
+        """Drop everything, now and from now on, and end every wait. May be called twice."""
         self.abandon()
-        self.moved()
+        self.progress()
         self._wake()
 
     def abandon(self) -> None:
-        """Its listener was let go unclosed. May be called amid anything: it takes no lock."""
+        """Drop everything, now and from now on.
+
+        Takes no lock, because it is also called when a stream that no program holds any more is
+        collected, which may happen in any thread amid anything.
+        """
         self.closed = True
         self._queue.clear()
         self._ready.clear()
 
-    def _after_fork(self) -> None:
-        """In a child: nobody takes any more, and a lock may be held by a thread that is not."""
-        self._lock = threading.RLock()
-        self._moved = threading.Condition()
-        self._wake = _nobody
-        self.abandon()
+    # -- within ------------------------------------------------------------------------------
 
     def _overflow(self) -> None:
         self._overflowed = True
@@ -251,19 +216,15 @@ class Mailbox:
 
     def _refill(self) -> None:
         with self._lock:
-            if self._reboots is not None:
-                self._reboots.forget()
-            self._ready.extend(self._present())
-            self._taken = self._put
+            if self._delay is not None:
+                self._delay.forget()
+            self._ready.extend(self._refill_with())
+            self._in_hand = self._put - self._handled
             self._overflowed = False
 
     def _expired(self, now: float) -> bool:
-        """Let deaths go that were held back for long enough; whether there were any."""
-        if self._reboots is None:
+        """Make ready what was held back for long enough; whether there is anything."""
+        if self._delay is None:
             return False
-        self._ready.extend(self._reboots.expired(now))
+        self._ready.extend(self._delay.expired(now))
         return bool(self._ready)
-
-
-def _nobody() -> None:
-    """Whom to wake in a child."""

@@ -1,66 +1,88 @@
-"""Watches of the caller's own: a node of a domain, followed for the length of that life."""
+"""Watches of the caller's own: a node of a domain, followed for the length of that life.
+
+Read after mailbox.py and runner.py; next hub.py. How values become certain: core/nodes.py.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
+import sys
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any, Final, Self, cast
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, Protocol, Self
 
 from domindex.core.nodes import Node, Value
-from domindex.domain import Domain
+from domindex.domain import Domain, Life
 from domindex.errors import InvalidKey, StoreError
-from domindex.events import Event
 from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
+from domindex.listening.runner import Runner
 
 NodeHandler = Callable[[Domain, bytes | None], object]
 Refusal = Callable[[Domain, StoreError], object]
+
+log = logging.getLogger("domindex")
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
 _LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
 _NOTHING: Final = object()
 
 
+class Follower(Protocol):
+    """Follows nodes on the host: the watcher. From any thread; it does not wait."""
+
+    def follow(self, life: Life, node: Node) -> None:
+        """Follow a node as long as this life lasts: tell its value now and at each change."""
+
+    def drop(self, node: Node) -> None:
+        """Follow it no longer."""
+
+
 class NodeWatch:
-    """One node that is followed. Made by `Index.watch`; ends with `close()` or with its domain."""
+    """One node that is followed. Made by `Index.watch`; ends with `close()` or with its domain.
+
+    Safe from any thread. In a `with` it is closed at the end of the block.
+
+    Attributes:
+        domain: The record it was made with.
+        path: Below /local/domain/N.
+        closed: It has ended: it was closed, or its domain has ended, or the index was closed.
+    """
 
     def __init__(
         self,
         domain: Domain,
         path: str,
         handler: NodeHandler,
-        record: Callable[[Domain], Domain],
+        on_error: Refusal | None,
+        latest: Callable[[Domain], Domain],
         forget: Callable[[NodeWatch], None],
-        on_error: Refusal | None = None,
     ) -> None:
         self.domain = domain
-        """The record it was made with."""
         self.path = path
-        """Below /local/domain/N."""
         self.closed = False
-        """It is over: closed, or its domain has ended."""
         self._handler = handler
-        self._record = record
-        self._forget = forget
         self._on_error = on_error
-        self._latest: Value = None
-        self._told: object = _NOTHING
+        self._latest = latest
+        self._forget = forget
+        self._value: Value = None
+        self._delivered: object = _NOTHING
         self._queued = False
-        self._fired: tuple[Event] = (cast(Any, Fired(self)),)  # made once: telling takes no memory
-
-    @property
-    def _node(self) -> Node:
-        return Node(self.domain.domid, f"/local/domain/{self.domain.domid}/{self.path}".encode())
+        # What is put into the mailbox, made once: a value that comes needs no memory for that.
+        self._alone = (self,)
 
     @property
     def error(self) -> StoreError | None:
         """Why xenstored does not give the node, if it was refused when it was last read."""
-        return self._latest if isinstance(self._latest, StoreError) else None
+        return self._value if isinstance(self._value, StoreError) else None
 
     def close(self) -> None:
-        """Stop. After this returns the handler is not called again, but for a call under way."""
+        """Stop. May be called twice, and from the handler.
+
+        After this returns no call of the handler begins. One that is under way is not waited for.
+        """
         self.closed = True
         self._forget(self)
 
@@ -70,67 +92,54 @@ class NodeWatch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _news(self, value: Value) -> bool:
-        """Take a value in, under the index's lock; whether the handler has to be called anew."""
-        self._latest = value
-        queued, self._queued = self._queued, True
-        return not queued
+    @property
+    def _node(self) -> Node:
+        return Node(self.domain.domid, f"/local/domain/{self.domain.domid}/{self.path}".encode())
 
-    def _hand_over(self) -> None:
-        """Call the handler, with the latest of all values that came meanwhile."""
-        self._queued = False  # before the value is taken: what comes now is queued again
-        value = self._latest
-        told = (StoreError, value.errno) if isinstance(value, StoreError) else value
-        if told == self._told:
+    def _put(self, value: Value, mailbox: Mailbox[NodeWatch]) -> None:
+        """Keep the latest value. Queued once, however many come: so the mailbox has no bound."""
+        self._value = value
+        queued, self._queued = self._queued, True
+        if not queued:
+            mailbox.put(self._alone)
+
+    def _deliver(self) -> None:
+        """Call the handler with the latest of all values that came meanwhile."""
+        self._queued = False  # before the value is read: one that comes now is queued again
+        value = self._value
+        # StoreErrors are compared by number: each reply makes one of its own.
+        delivered = (StoreError, value.errno) if isinstance(value, StoreError) else value
+        if delivered == self._delivered:
             return
-        record = self._record(self.domain)
+        domain = self._latest(self.domain)
+        # After the record was looked up: once the index holds the domain's end no call begins.
         if self.closed:
             return
-        self._told = told
+        self._delivered = delivered
         if not isinstance(value, StoreError):
-            self._handler(record, value)
+            self._handler(domain, value)
         elif self._on_error is not None:
-            self._on_error(record, value)
-
-
-@dataclass(frozen=True, slots=True)
-class Fired:
-    """In the mailbox of whoever runs the handlers: one of them is to be called."""
-
-    watch: NodeWatch
-
-
-def run_handler(event: Event) -> None:
-    """The handler of those who run handlers."""
-    cast(Fired, event).watch._hand_over()
+            self._on_error(domain, value)
 
 
 class NodeWatches:
-    """All of an index. Every call but `add` is made under its lock.
+    """All watches of an index, by node. `make` takes no lock; the index's is held for the rest.
 
-    follow, drop: ask the watcher. record: the latest of the same life.
+    latest: the record of the same life as it is now.
     """
 
-    def __init__(
-        self,
-        lock: threading.RLock,
-        follow: Callable[[Domain, Node], None],
-        drop: Callable[[Node], None],
-        record: Callable[[Domain], Domain],
-    ) -> None:
-        self._lock = lock
-        self._follow, self._drop, self._record = follow, drop, record
-        self._watches: dict[Node, dict[NodeWatch, Mailbox]] = {}
+    follower: Follower
+    """Set before the first `add`."""
 
-    def add(
-        self,
-        domain: Domain,
-        path: str,
-        handler: NodeHandler,
-        mailbox: Mailbox,
-        on_error: Refusal | None = None,
+    def __init__(self, lock: threading.RLock, latest: Callable[[Domain], Domain]) -> None:
+        self.lock = lock
+        self._latest = latest
+        self._watches: dict[Node, dict[NodeWatch, Mailbox[NodeWatch]]] = {}
+
+    def make(
+        self, domain: Domain, path: str, handler: NodeHandler, on_error: Refusal | None
     ) -> NodeWatch:
-        """Follow a node of a domain that is held. Raises InvalidKey, TypeError."""
+        """A watch that is not followed yet. Raises InvalidKey, TypeError."""
         if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _LONGEST:
             raise InvalidKey(
                 f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
@@ -138,26 +147,26 @@ class NodeWatches:
         check_callable("a handler", handler)
         if on_error is not None:
             check_callable("on_error", on_error)
-        watch = NodeWatch(domain, path, handler, self._record, self._forget, on_error)
-        with self._lock:
-            self._watches.setdefault(watch._node, {})[watch] = mailbox
-        self._follow(domain, watch._node)
-        return watch
+        return NodeWatch(domain, path, handler, on_error, self._latest, self._forget)
 
-    def told(self, values: Iterable[tuple[Node, Value]]) -> None:
+    def add(self, watch: NodeWatch, mailbox: Mailbox[NodeWatch]) -> None:
+        """Follow its node from now on. It is queued in this mailbox at each value."""
+        self._watches.setdefault(watch._node, {})[watch] = mailbox
+        self.follower.follow(watch.domain.life, watch._node)
+
+    def have(self, values: Iterable[tuple[Node, Value]]) -> None:
         """Nodes have these values."""
         for node, value in values:
             for watch, mailbox in self._watches.get(node, {}).items():
-                if watch._news(value):
-                    mailbox.put(watch._fired)
+                watch._put(value, mailbox)
 
-    def waiting(self, mailbox: Mailbox) -> list[Event]:
-        """For a mailbox that lost what was in it: whose handlers are still to be called."""
+    def queued(self, mailbox: Mailbox[NodeWatch]) -> Sequence[NodeWatch]:
+        """What a mailbox has to hold, if it found no memory for it."""
         return [
-            watch._fired[0]
+            watch
             for watches in self._watches.values()
-            for watch, told in watches.items()
-            if told is mailbox and watch._queued
+            for watch, its in watches.items()
+            if its is mailbox and watch._queued
         ]
 
     def ended(self, domid: int) -> None:
@@ -167,21 +176,46 @@ class NodeWatches:
                 watch.closed = True
 
     def clear(self) -> None:
-        """The index is closed."""
+        """The index is closed, or belongs to the parent process. The watcher is not told."""
         for watches in self._watches.values():
             for watch in watches:
                 watch.closed = True
         self._watches.clear()
 
-    def _after_fork(self, lock: threading.RLock) -> None:
-        """In a child: the lock may be held by nobody, and there is no watcher to be told."""
-        self._lock = lock
-        self.clear()
-
     def _forget(self, watch: NodeWatch) -> None:
-        with self._lock:
+        with self.lock:
             watches = self._watches.get(watch._node)
             if watches is None or watches.pop(watch, None) is None or watches:
                 return
             del self._watches[watch._node]
-            self._drop(watch._node)
+            self.follower.drop(watch._node)
+
+
+class NodeCaller:
+    """Calls the handlers of nodes, all of those that share one runner.
+
+    Attributes:
+        mailbox: The watches whose handlers are to be called.
+        errors: How often a handler raised. Each time is logged with its traceback.
+    """
+
+    def __init__(self, watches: NodeWatches, runner: Runner) -> None:
+        self.errors = 0
+        self.mailbox: Mailbox[NodeWatch] = Mailbox(
+            watches.lock, lambda: watches.queued(self.mailbox), runner.wake, size=sys.maxsize
+        )
+        self._runner = runner
+        runner.start(self.mailbox, self._deliver)
+
+    def close(self, timeout: float) -> None:
+        """No call of a handler begins any more; wait for one that is under way."""
+        self.mailbox.close()
+        self._runner.stop(timeout)
+
+    def _deliver(self, watch: NodeWatch) -> None:
+        try:
+            watch._deliver()
+        except self._runner.caught:
+            self.errors += 1
+            with contextlib.suppress(Exception):  # a log that fails must not end us either
+                log.exception("the handler of node %s failed; it goes on", watch.path)

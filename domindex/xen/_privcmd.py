@@ -127,7 +127,8 @@ class Privcmd:
         except BaseException:
             os.close(self._fd)
             raise
-        forking.register(self)
+        # The memory is not there in a child, and the descriptors are the parent's way to Xen.
+        forking.register(self.close)
 
     def memory(self, length: int) -> Memory:
         """Memory for one caller at a time."""
@@ -177,9 +178,6 @@ class Privcmd:
         os.close(fd)
         if self._buffers is not None:
             os.close(self._buffers)
-
-    # The memory is not there in a child, and the descriptors are the parent's way to Xen.
-    _after_fork = close
 
 
 def _open_privcmd() -> int:

@@ -43,7 +43,7 @@ class _TimedSocket:
 
     def __init__(self, path: str, timeout: float) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        forking.register(self)  # now: a child may be forked while this connects
+        forking.register(self.close)  # now: a child may be forked while this connects
         whole = int(timeout)
         limit = struct.pack("ll", whole, int((timeout - whole) * 1e6) or 1)
         try:
@@ -62,8 +62,6 @@ class _TimedSocket:
     def close(self) -> None:
         self.sock.close()
 
-    _after_fork = close
-
 
 class _TimedUnixSocketConnection(UnixSocketConnection):  # type: ignore[misc]  # pyxs is untyped
     timeout = 5.0
@@ -79,12 +77,12 @@ class _TimedUnixSocketConnection(UnixSocketConnection):  # type: ignore[misc]  #
 class _BusConnection(XenBusConnection):  # type: ignore[misc]
     def connect(self) -> None:
         super().connect()
-        forking.register(self)
+        forking.register(self.hang_up)
 
     def write(self, data: bytes | bytearray, /) -> int:
         return os.write(self.fileno(), data)
 
-    def _after_fork(self) -> None:
+    def hang_up(self) -> None:
         hang_up(self)
 
 

@@ -14,15 +14,9 @@ from collections.abc import Sequence
 from typing import Any, Final, TypeVar, cast
 from uuid import UUID
 
-from domindex.domain import (
-    FIRST_RESERVED_DOMID,
-    Domain,
-    DomainInfo,
-    OSType,
-    ShutdownReason,
-    as_domid,
-)
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import AccessDenied, HypercallFailed, NotControlDomain, UnknownXen
+from domindex.keys import as_domid
 from domindex.ports import Row
 from domindex.xen._privcmd import Privcmd, ffi
 from domindex.xen.layouts import (

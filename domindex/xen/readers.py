@@ -13,8 +13,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from domindex.domain import decode_name, printable
+from domindex.domain import printable
 from domindex.errors import StoreLost
+from domindex.keys import decode_name
 from domindex.xen import polling
 from domindex.xen._pyxs import Op
 from domindex.xen.packets import TooLong, cut, packet

@@ -18,8 +18,9 @@ from collections.abc import Iterable, Sequence
 from typing import Final
 
 from domindex import forking
-from domindex.domain import decode_name, printable
+from domindex.domain import printable
 from domindex.errors import AccessDenied, StoreError, StoreLost
+from domindex.keys import decode_name
 from domindex.ports import Watch
 from domindex.xen import polling
 from domindex.xen._pyxs import Op, connect, hang_up, number_of, opened, socket_path
@@ -93,7 +94,8 @@ class XenStore:
         # token -> the paths that changed; None: its own, below which anything may have
         self._queue: dict[bytes, dict[bytes, None] | None] = {}
         self._alone = False  # no connections can be had beside this one
-        forking.register(self)
+        # A child's copy would keep the line open after we close it, with nobody to read it.
+        forking.register(self.close)
         if self._is_bus and transport is None:
             self._prove_chosen()
 
@@ -210,9 +212,6 @@ class XenStore:
             wake, self._wake = self._wake, -1
             os.close(wake)
             hang_up(self._connection)
-
-    # A child's copy would keep the line open after we close it, with nobody to read it.
-    _after_fork = close
 
     # -- requests ----------------------------------------------------------------------------
 

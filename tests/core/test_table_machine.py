@@ -107,7 +107,7 @@ class TableMachine(RuleBasedStateMachine):
     @rule()
     def show(self) -> None:
         """It is back."""
-        self.table.show()
+        self.table.hide(names=False, others=False)
         self.hidden = False
 
     @rule(batch=st.dictionaries(domids, st.tuples(wanted, st.booleans()), max_size=5))

@@ -122,7 +122,7 @@ def test_hidden_views_hold_nothing_and_the_table_goes_on() -> None:
     assert views(table) == [{}, {}, {}]
     assert table.names.holders("web") == {1: A, 2: B}
     table.check()
-    table.show()
+    table.hide(names=False, others=False)
     assert views(table) == [{}, {A.uuid: A, B.uuid: B}, {1: A, 2: B}]
     table.check()
     assert table.apply([(B, None)])
@@ -133,11 +133,11 @@ def test_hidden_views_hold_nothing_and_the_table_goes_on() -> None:
 def test_hiding_and_showing_twice_is_once() -> None:
     """A line may be lost again before it is back."""
     table = table_of(A)
-    table.show()
+    table.hide(names=False, others=False)
     table.hide()
     table.hide()
-    table.show()
-    table.show()
+    table.hide(names=False, others=False)
+    table.hide(names=False, others=False)
     assert table.names.view["web"] is A
     table.check()
 
@@ -184,7 +184,7 @@ def test_a_reader_finds_what_it_asks_for_whatever_is_hidden_and_shown() -> None:
         with lock:
             table.hide()
         with lock:
-            table.show()
+            table.hide(names=False, others=False)
     over.set()
     for reader in readers:
         reader.join()

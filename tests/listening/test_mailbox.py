@@ -18,7 +18,9 @@ from domindex.events import (
     Resync,
 )
 from domindex.listening.mailbox import Mailbox
+from domindex.listening.reboots import Reboots
 from tests.core.lives import life
+from tests.whole.test_faults import all_locks_held, in_a_child
 
 
 def event(number: int) -> Event:
@@ -35,14 +37,15 @@ class Clock:
         monkeypatch.setattr("domindex.listening.mailbox.time", clock)
 
 
-class Box(Mailbox):
+class Box(Mailbox[Event]):
     """A mailbox with the index's side of it: who runs, and how often that was asked."""
 
     def __init__(self, size: int = 3, reboot_grace: float = 0.0) -> None:
         self.lock = threading.RLock()
         self.woken = self.asked = 0
         self.running: tuple[Domain, ...] = ()
-        super().__init__(self.lock, self._resync, self._woke, size=size, reboot_grace=reboot_grace)
+        delay = Reboots(reboot_grace) if reboot_grace else None
+        super().__init__(self.lock, self._resync, self._woke, size=size, delay=delay)
 
     def _woke(self) -> None:
         self.woken += 1
@@ -309,28 +312,19 @@ def test_closed_it_holds_and_gives_nothing() -> None:
     box.close()
 
 
-def test_a_child_needs_neither_the_lock_nor_whom_to_wake() -> None:
-    """After a fork both may be stuck for ever: whatever a child calls returns."""
+def test_in_a_child_an_abandoned_mailbox_makes_nobody_wait() -> None:
+    """P9: whatever a thread of the parent held; the hub abandons it there."""
     box = Box()
     box.begin([event(0)])
-    held, over = threading.Event(), threading.Event()
 
-    def parent() -> None:
-        with box.lock, box._moved:
-            held.set()
-            over.wait(5.0)
+    def child() -> str:
+        box.abandon()
+        assert not box.drained(5.0)
+        box.close()
+        return f"{box.take()} {box.pending}"
 
-    thread = threading.Thread(target=parent)
-    thread.start()
-    assert held.wait(5.0)
-    box._after_fork()
-    woken = box.woken
-    assert not box.drained(5.0)
-    box.close()
-    assert (box.take(), box.pending) == (None, 0)
-    assert box.woken == woken
-    over.set()
-    thread.join()
+    with all_locks_held():
+        assert in_a_child(child) == "None 0"
 
 
 # -- reboots ---------------------------------------------------------------------------------

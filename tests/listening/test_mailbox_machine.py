@@ -35,7 +35,7 @@ class MailboxMachine(RuleBasedStateMachine):
     @initialize(size=st.integers(1, 4), begins=st.integers(0, 6))
     def begin(self, size: int, begins: int) -> None:
         self.size = size
-        self.box = Mailbox(self.lock, self.present, lambda: None, size=size)
+        self.box: Mailbox[Event] = Mailbox(self.lock, self.present, lambda: None, size=size)
         first = [event(-number) for number in range(1, begins + 1)]
         self.box.begin(first)
         self.model += first

@@ -20,7 +20,7 @@ from domindex.events import (
     ShutDown,
     Synced,
 )
-from domindex.listening.mailbox import Wanted
+from domindex.listening.wanted import Wanted
 from tests.core.lives import life
 
 WEB, DB = life(1, "web"), life(2, "db")

@@ -130,8 +130,8 @@ def gone_if_unlisted(self: Watcher) -> Sequence[Row]:
 
 
 def refreshed_already(self: Watcher, store: Store) -> None:
-    self.answered = self._asked
-    self._take((), (), False)
+    self._picture.refreshed = self._asked
+    self._picture.commit(())
 
 
 def only_a_sign_of_life(self: Watcher, store: Store) -> None:

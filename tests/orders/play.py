@@ -21,6 +21,7 @@ P6  a refresh leaves nothing in the table that is older than the call.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -28,13 +29,16 @@ from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 from uuid import UUID
 
+import domindex.picture
 import domindex.watcher
-from domindex.core.nodes import Node
-from domindex.core.table import Change, DomainTable
-from domindex.domain import Domain, Life, OSType, ShutdownReason, decode_name
+from domindex.core.nodes import Node, Value
+from domindex.core.table import Change
+from domindex.domain import Domain, Life, OSType, ShutdownReason
 from domindex.errors import HostError
-from domindex.events import Added, Changed, Event, Removed, Renamed, ShutDown, about
+from domindex.events import Added, Changed, Removed, Renamed, ShutDown, about
+from domindex.keys import decode_name
 from domindex.options import Timing
+from domindex.picture import Picture
 from domindex.ports import Row, Watch
 from domindex.testing import SimulatedHost
 from domindex.watcher import Watcher
@@ -156,6 +160,20 @@ class Clock:
         pass
 
 
+class Checked(Picture):
+    """Holds all that the watcher publishes against the notes of a play."""
+
+    def __init__(self, play: Play) -> None:
+        super().__init__(patience=math.inf, serves_old=True)
+        self._play = play
+
+    def commit(self, changes: Sequence[Change], *, inferred: bool = False) -> None:
+        self._play.take(changes)
+
+    def node_values(self, values: Sequence[tuple[Node, Value]]) -> None:
+        self._play.tell(values)
+
+
 @dataclass
 class Play:
     """One script on one kind of host, in one order.
@@ -183,15 +201,17 @@ class Play:
         self.followed: dict[Node, tuple[Life, list[object]]] = {}  # and the values told
         self.refreshes: list[tuple[int, int]] = []  # ticket, and the moment it was asked for
         self.started = self.rested = False
-        self.table = DomainTable(*[lambda _: None] * 3)  # type: ignore[arg-type]
-        self.watcher = Watcher(
-            self, self.open_hypervisor(), self.table, self.take, self.tell, TIMING
-        )
+        self.picture = Checked(self)
+        self.table = self.picture.table
+        self.watcher = Watcher(self, self.open_hypervisor(), self.picture, TIMING)
         self.note_truth()
 
     def run(self) -> None:
         """To the end. Raises Broken, or what the watcher failed with."""
-        with patch.object(domindex.watcher, "time", self.clock):
+        with (
+            patch.object(domindex.watcher, "time", self.clock),
+            patch.object(domindex.picture, "time", self.clock),
+        ):
             while True:
                 try:
                     self.watcher._follow()
@@ -259,7 +279,7 @@ class Play:
 
     def refresh(self) -> None:
         """Another thread asks for one."""
-        self.refreshes.append((self.watcher.ask(), len(self.truth) - 1))
+        self.refreshes.append((self.watcher.request_refresh(), len(self.truth) - 1))
 
     def follow(self, domid: int, path: str) -> None:
         """Another thread follows a node of a domain that it has found in the table."""
@@ -305,7 +325,7 @@ class Play:
 
     # -- what is published -------------------------------------------------------------------
 
-    def take(self, changes: Sequence[Change], events: Sequence[Event], _inferred: bool) -> None:
+    def take(self, changes: Sequence[Change]) -> None:
         for _, new in changes:
             if new is not None:
                 self.record(new)
@@ -335,7 +355,7 @@ class Play:
             table = {domain.domid: domain for domain in self.table}
             promise(self.heard == table, "P3: the events do not make the table")
         for ticket, asked in self.refreshes:
-            if self.watcher.answered >= ticket:
+            if self.picture.refreshed >= ticket:
                 self.refreshed(asked)
 
     def record(self, domain: Domain) -> None:

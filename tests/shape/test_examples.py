@@ -30,11 +30,11 @@ def test_print_events() -> None:
     with Program("print_events.py") as program:
         program.until("simulated")
         program.until("Domain-0 runs")
-        program.until("from here on it is news")
+        program.until("new events follow")
         program.until("-1 rebooted: domain")
         program.until("-1 stopped: crash")
         program.until("www-1 is gone: crash")
-        program.until("web-2 is called www-2 now")
+        program.until("web-2 was renamed to www-2")
         assert program.interrupt() == 0
         assert "Traceback" not in program.text
 
@@ -42,7 +42,7 @@ def test_print_events() -> None:
 def test_print_events_of_some_guests() -> None:
     """A pattern leaves the others out, and not what is told of the line."""
     with Program("print_events.py", "--name", "*-2") as program:
-        program.until("from here on it is news")
+        program.until("new events follow")
         program.until("www-2 is gone: crash")
         assert "Domain-0" not in program.text
         assert "-1 " not in program.text.partition("simulated")[2]
@@ -88,14 +88,14 @@ def test_asyncio_events() -> None:
 def test_memory_balancer() -> None:
     """Targets are the whole pool; what is asked for is kept until its guest is there."""
     with Program("memory_balancer.py", "--pool", "4096") as program:
-        path = Path(program.until("asked at").removeprefix("asked at "))
-        for plan in (program.until("kept 1024"), program.until("mail", "kept 0")):
+        path = Path(program.until("listening at").removeprefix("listening at "))
+        for plan in (program.until("reserved 1024"), program.until("mail", "reserved 0")):
             shares = dict(share.split() for share in plan.split(", "))
-            assert shares.keys() - {"mail"} == {"Domain-0", "web", "db", "kept"}
+            assert shares.keys() - {"mail"} == {"Domain-0", "web", "db", "reserved"}
             assert sum(map(int, shares.values())) == pytest.approx(4096, abs=5)
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(path))
-            for request, answer in ((b"9999\n", b"no\n"), (b"nonsense", b"no number\n")):
+            for request, answer in ((b"9999\n", b"no\n"), (b"nonsense", b"not a number\n")):
                 client.sendall(request)
                 assert client.recv(16) == answer
         assert program.interrupt() == 0

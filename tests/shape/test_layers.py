@@ -13,14 +13,12 @@ import pytest
 import domindex
 
 PACKAGE = Path(domindex.__file__).parent
-ALL = sorted(
+MODULES = sorted(
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts) for path in PACKAGE.rglob("*.py")
 )
-BENCH = [module for module in ALL if module.startswith("bench.")]
-MODULES = [module for module in ALL if module not in BENCH]
 
 PURE = {
-    *("domain", "errors", "stats", "options", "events", "ports", "answers"),
+    *("domain", "errors", "keys", "stats", "options", "events", "ports", "answers"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch"}  # it has a descriptor to poll
 
@@ -33,25 +31,34 @@ ALLOWED = {
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
     "listening.callbacks": {"inspect"},
-    "listening.delivery": {"contextlib", "itertools", "logging", "threading", "time", "weakref"},
-    "listening.mailbox": {"contextlib", "itertools", "logging", "threading", "time"},
+    "listening.hub": {"threading", "time"},
+    "listening.mailbox": {"contextlib", "itertools", "threading", "time"},
+    "listening.runner": {"threading"},
+    "listening.stream": {"itertools", "time", "weakref"},
+    "listening.subscription": {"contextlib", "logging"},
+    "listening.waiter": {"threading", "time"},
+    "listening.wanted": {"contextlib", "logging"},
     "listening.waiting": {"contextlib", "functools", "threading", "time"},
-    "listening.watch": {"threading"},
+    "listening.watch": {"contextlib", "logging", "sys", "threading"},
     "core.past": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "answers": {"abc", "contextlib", "fnmatch", "threading"},
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "errors", "stats", "options", "forking"),  # values
+    ("domain", "stats", "options", "forking"),  # values
+    ("errors",),
+    ("keys",),
     ("events", "ports"),  # shapes
     ("core.grouping", "core.listed", "core.lives", "core.nodes", "core.past"),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
     ("listening.callbacks", "listening.reboots", "listening.waiting"),
-    ("listening.mailbox",),
-    ("listening.delivery", "listening.watch"),
-    ("listening.dispatch",),
+    ("listening.mailbox", "listening.wanted"),
+    ("listening.waiter",),
+    ("listening.runner", "listening.stream"),
+    ("listening.dispatch", "listening.subscription", "listening.watch"),
+    ("listening.hub",),
     ("answers",),
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),
     ("xen.listing", "xen.readers"),
@@ -145,27 +152,13 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     ("library", "only"),
     [
         ("pyxs", {"xen._pyxs"}),
-        ("cffi", {"xen._privcmd", "bench._libxl"}),
+        ("cffi", {"xen._privcmd"}),
         ("prometheus_client", {"prometheus"}),
-        ("matplotlib", {"bench.plot"}),
     ],
 )
 def test_each_foreign_library_has_one_file(library: str, only: set[str]) -> None:
-    """Whoever replaces it looks in one place; cffi has one for Xen and one for a Xen library."""
-    assert {module for module in (*MODULES, *BENCH) if library in foreign(module)} == only
-
-
-def test_only_the_command_line_knows_the_benchmark() -> None:
-    """And it asks for it when it is wanted, and not before."""
-    whole = [module for module in MODULES if any("bench" in name for name in imports(module))]
-    assert whole == ["cli"]
-    loaded = run("import sys, domindex.cli; print(*sys.modules)").split()
-    assert not [name for name in loaded if name.startswith("domindex.bench")]
-
-
-def test_only_its_floors_go_past_the_ports() -> None:
-    """The benchmark measures what users have."""
-    assert [module for module in BENCH if OUTSIDE & ours(module)] == ["bench.bare"]
+    """Whoever replaces it looks in one place."""
+    assert {module for module in MODULES if library in foreign(module)} == only
 
 
 @pytest.mark.parametrize("module", MODULES)
@@ -184,15 +177,15 @@ def test_only_the_joining_file_knows_the_real_outside(module: str) -> None:
         assert not ours(module) & OUTSIDE
 
 
-def test_types_are_the_only_way_up() -> None:
-    """An import for the type checker alone is the one exception, and there is one."""
+def test_types_are_no_way_up() -> None:
+    """An import for the type checker alone obeys the layers too."""
     up = {
         (module, name)
         for module in MODULES
         for name in imports(module, typing_only=True)
         if (above := name.removeprefix("domindex.")) in MODULES and layer(above) >= layer(module)
     }
-    assert up == {("errors", "domindex.domain")}
+    assert not up
 
 
 ALONE = """

@@ -85,8 +85,8 @@ async def opened(host: Host, timing: Timing = CALM, **options: Any) -> AsyncIter
 
 def nothing_is_left(index: AsyncIndex) -> None:
     """No call at a ring and no mailbox."""
-    assert index._index._bell._calls == []
-    assert index._index._mailboxes == []
+    assert index._picture.changed._calls == []
+    assert index._body.hub._mailboxes == ()
 
 
 async def soon(condition: Callable[[], object]) -> None:
@@ -154,7 +154,7 @@ async def test_it_is_awaited_or_entered(host: SimulatedHost) -> None:
     with pytest.raises(Closed):
         index.by_name("web")
     async with await domindex.aio.connect(host, timing=CALM, timeout=LIMIT) as index:
-        assert index._index.timing is CALM
+        assert index._body.timing is CALM
     await index.close()
     with pytest.raises(Closed):
         len(index)
@@ -251,7 +251,7 @@ async def test_a_close_that_is_cancelled_closes(host: SimulatedHost) -> None:
     host.create("web")
     await soon(gate.reached.is_set)
     closing = asyncio.ensure_future(index.close())
-    await soon(lambda: index._index._ended)
+    await soon(lambda: index._has_ended)
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing
@@ -268,7 +268,7 @@ def test_without_a_loop_it_says_so(host: SimulatedHost) -> None:
             driven.send(None)
         assert isinstance(caught.value, RuntimeError)
     with host.connect() as index:
-        coat = AsyncIndex(index)
+        coat = AsyncIndex(index._body, "serve")
         assert coat.by_id(0) is index.by_id(0)
         uses: list[Callable[[], object]] = [
             coat.events,
@@ -295,7 +295,7 @@ async def test_plain_calls_answer_as_the_index_does(host: SimulatedHost) -> None
     async with opened(host) as coat:
         host.destroy(gone, order="at once")
         await coat.refresh()
-        index = coat._index
+        index = coat
         for name in ("web", b"web"):
             assert coat.by_name(name) is index.by_id(web)
         assert coat.by_uuid(U) is coat.by_uuid(str(U)) is coat.by_id(web) is coat.resolve("web")
@@ -411,7 +411,7 @@ async def test_refreshes_that_are_asked_at_once_share_the_work(host: SimulatedHo
         await soon(gate.reached.is_set)
         more = [asyncio.ensure_future(index.refresh(LIMIT)) for _ in range(100)]
         await turn()
-        assert len(index._index._bell._calls) == 1
+        assert len(index._picture.changed._calls) == 1
         lists = index.stats.lists
         gate.open()
         await asyncio.gather(first, *more)
@@ -650,7 +650,7 @@ def test_a_closed_loop_harms_no_index(host: SimulatedHost) -> None:
     loop = asyncio.new_event_loop()
 
     async def listen() -> tuple[AsyncEventStream, asyncio.Future[Event]]:
-        events = AsyncIndex(index).events(queue=3)
+        events = AsyncIndex(index._body, "serve").events(queue=3)
         await heard(events, 2)
         waiting = asyncio.ensure_future(anext(events))
         await turn()
@@ -823,12 +823,12 @@ async def test_between_changes_nobody_looks(host: SimulatedHost) -> None:
         waiting = asyncio.ensure_future(index.wait_for(where=look))
         await turn()
         assert looks == 1
-        rings = index._index._bell.count
+        rings = index._picture.changed._count
         host.create("db")
         await index.refresh()
         for _ in range(100):
             await turn()
-        assert 1 < looks <= 1 + index._index._bell.count - rings
+        assert 1 < looks <= 1 + index._picture.changed._count - rings
         host.create("web")
         await waiting
 
@@ -864,7 +864,7 @@ async def test_a_wait_that_is_cancelled_leaves_nothing(host: SimulatedHost, what
         await soon(lambda: not index.live)
         waiting = asyncio.ensure_future(AWAITED[what](index))
         await turn()
-        assert len(index._index._bell._calls) == 1
+        assert len(index._picture.changed._calls) == 1
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
@@ -885,8 +885,9 @@ async def test_a_question_that_is_cancelled_is_not_waited_for(
     """The hypercall goes on in its thread, and its answer is nobody's."""
     async with opened(host) as index:
         gate = Gate()
-        method = "info" if what == "info" else "_confirms"
-        monkeypatch.setattr(index._index, method, gate)
+        body = index._body
+        of, method = (body.facts, "info") if what == "info" else (body, "confirms")
+        monkeypatch.setattr(of, method, gate)
         ask = index.info(0) if what == "info" else index.verified(domid=0)
         waiting = asyncio.ensure_future(ask)
         await soon(gate.reached.is_set)
@@ -960,6 +961,6 @@ async def test_one_index_serves_loops_in_several_threads(host: SimulatedHost) ->
 
         loops = [asyncio.to_thread(asyncio.run, listen()) for _ in range(3)]
         tasks = [asyncio.ensure_future(one) for one in (*loops, listen(), listen())]
-        await soon(lambda: len(index._index._bell._calls) == 4)
+        await soon(lambda: len(index._picture.changed._calls) == 4)
         host.create("web")
         assert await asyncio.gather(*tasks) == [Synced()] * 5

@@ -9,9 +9,9 @@ from uuid import UUID
 
 import pytest
 
-from domindex.connect import connect
 from domindex.events import Added, Changed, Removed, Renamed, ShutDown
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, Ear, Meddler, eventually
 
@@ -90,7 +90,7 @@ def test_a_hit_takes_no_lock(index: Index) -> None:
     held, go = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with index._lock:
+        with index._picture.lock:
             held.set()
             go.wait(5)
 
@@ -285,4 +285,4 @@ def test_watches_are_as_many_as_domains(
     (line,) = meddler.lines
     of_names = 0 if index.capabilities.one_watch else len(index)
     assert len(line.watched) == 2 + (of_names or 1)
-    assert len(index._watcher._reconciler._tokens) == of_names
+    assert len(index._body.watcher._reconciler._tokens) == of_names

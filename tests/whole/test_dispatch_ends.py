@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
+import warnings
 
 import pytest
 
@@ -93,6 +95,62 @@ def test_drain_in_the_loop_s_own_thread_returns(index: Index) -> None:
     index.subscribe(lambda _: drained.append(other.drain()), replay=False, threaded=False)
     run(index)
     assert drained == [False]
+
+
+def test_drain_where_dispatch_has_returned_says_what_is_so(index: Index) -> None:
+    """The thread runs no handler any more: also if a handler ended `dispatch`."""
+
+    def ends(event: Event) -> None:
+        if isinstance(event, Added):
+            raise KeyboardInterrupt
+
+    other = index.subscribe(ends, threaded=False)
+    subscription = index.subscribe(lambda _: None, replay=False, threaded=False)
+    with pytest.raises(KeyboardInterrupt):
+        index.dispatch()
+    assert not subscription.drain(0)
+    run(index)
+    assert subscription.drain(0)
+    assert other.wait_synced(0)
+
+
+def test_closed_listeners_do_not_pile_up(index: Index) -> None:
+    """P11: neither in the loop nor in the index, whoever subscribes and closes without end."""
+    for _ in range(20):
+        index.subscribe(lambda _: None, threaded=False).close()
+        index.subscribe(lambda _: None, threaded=False, reboot_grace=60.0)
+    for subscription in list(index._body.hub._subscriptions.values()):
+        subscription.close()
+    loop = index._body.hub.loop()
+    assert (loop._runners, index._body.hub._mailboxes, index._body.hub._subscriptions) == (
+        [],
+        (),
+        {},
+    )
+    index.subscribe(lambda _: None, threaded=False)
+    index.close()
+    assert (loop._runners, index._body.hub._subscriptions) == ([], {})
+
+
+def test_a_child_may_be_forked_in_a_handler_in_the_loop(index: Index) -> None:
+    """It returns from the handler, and then from `dispatch`."""
+    said: list[str] = []
+
+    def handler(_: Event) -> None:
+        said.append("parent")
+        child = os.fork()
+        if child == 0:
+            said[:] = ["child"]
+        else:
+            said.append(str(os.waitpid(child, 0)[1]))
+
+    index.subscribe(handler, replay=False, threaded=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        count = index.dispatch()
+    if said == ["child"]:
+        os._exit(0 if count == 1 else 1)
+    assert (said, count) == (["parent", "0"], 1)
 
 
 def test_drain_from_another_thread_waits_for_the_loop(host: SimulatedHost, index: Index) -> None:

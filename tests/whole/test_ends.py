@@ -19,7 +19,7 @@ from domindex.listening.mailbox import Mailbox
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Meddler, eventually, our_threads
 from tests.whole.test_dispatch import run
-from tests.whole.test_faults import in_a_child
+from tests.whole.test_faults import all_locks_held, in_a_child
 
 
 @pytest.fixture
@@ -45,26 +45,27 @@ def test_a_close_that_was_interrupted_is_finished_by_the_next(host: SimulatedHos
         began.set()
         assert go.wait(LIMIT)
 
-    subscription = index.subscribe(slow)
+    index.subscribe(slow)
     fd = index.fileno()
     assert began.wait(LIMIT)
-    join = subscription._thread.join  # type: ignore[union-attr]
+    (thread,) = [each for each in threading.enumerate() if each.name == "domindex-listener"]
+    join = thread.join
 
     def interrupted(_: float | None = None) -> None:
         raise KeyboardInterrupt
 
-    subscription._thread.join = interrupted  # type: ignore[union-attr, method-assign]
+    thread.join = interrupted  # type: ignore[method-assign, assignment]
     with pytest.raises(KeyboardInterrupt):
         index.close()
     with pytest.raises(Closed):
         index.by_id(0)
     assert meddler.hypervisor is not None
     assert not meddler.hypervisor.closed
-    subscription._thread.join = join  # type: ignore[union-attr, method-assign]
+    thread.join = join  # type: ignore[method-assign]
     go.set()
     index.close()
     assert meddler.hypervisor.closed
-    assert not subscription._thread.is_alive()
+    assert not thread.is_alive()
     with pytest.raises(OSError, match=r"."):
         os.fstat(fd)
 
@@ -83,7 +84,7 @@ def test_a_closed_index_answers_nothing_while_it_is_closed_either(host: Simulate
     assert began.wait(LIMIT)
     closer = threading.Thread(target=index.close)
     closer.start()
-    eventually(lambda: index._ended)
+    eventually(lambda: index._has_ended)
     index.close()
     assert closer.is_alive()
     calls: list[Callable[[], object]] = [
@@ -130,7 +131,7 @@ def test_a_signal_s_handler_may_close_amid_dispatch(
         subscription = index.subscribe(heard.append, threaded=False)
         real = Mailbox.take
 
-        def take(mailbox: Mailbox) -> Event | None:
+        def take(mailbox: Mailbox[Event]) -> Event | None:
             event = real(mailbox)
             if not closed:
                 closed.append(False)
@@ -249,7 +250,7 @@ def test_what_is_called_at_a_change_cannot_end_the_watcher(
     def fail() -> None:
         raise SystemExit
 
-    index._bell.on_ring(fail)
+    index._picture.changed.on_change(fail)
     host.create("web")
     index.refresh()
     assert index.by_name("web")
@@ -264,7 +265,7 @@ def test_a_node_s_value_that_found_no_memory_is_told_all_the_same(
     index.watch(index.by_id(0), "a", lambda _, value: heard.append(value), threaded=False)
     index.refresh()
     run(index)
-    mailbox = index._runners[False]._mailbox
+    mailbox = index._body.hub._callers[False].mailbox
     mailbox._size = 0  # what there is is too much
     host.write(0, "a", b"1")
     index.refresh()
@@ -285,29 +286,10 @@ def test_a_listener_closes_in_a_child_whatever_another_thread_held(
     host: SimulatedHost, index: Index, threaded: bool
 ) -> None:
     """P9: the thread that held the locks is no more there; nor does anybody wait for it."""
-    held, go = threading.Event(), threading.Event()
     subscription = index.subscribe(lambda _: None, threaded=threaded)
     gone = index.subscribe(lambda _: None, threaded=threaded)
     gone.close()
     watch = index.watch(index.by_id(0), "a", print, threaded=threaded)
-    dispatcher = index._loop()
-
-    def hold() -> None:
-        with (
-            index._lock,
-            subscription._calling,
-            subscription._stream._changed,
-            subscription._mailbox._moved,
-            gone._calling,
-            gone._mailbox._moved,
-            dispatcher._lock,
-        ):
-            held.set()
-            go.wait(LIMIT)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(LIMIT)
 
     def child() -> str:
         for each in (subscription, gone):
@@ -320,9 +302,8 @@ def test_a_listener_closes_in_a_child_whatever_another_thread_held(
             index.dispatch()
         return "closed"
 
-    assert in_a_child(child) == "closed"
-    go.set()
-    holder.join()
+    with all_locks_held():
+        assert in_a_child(child) == "closed"
 
 
 # -- what is refused -------------------------------------------------------------------------------
@@ -345,7 +326,8 @@ def test_what_would_never_be_called_is_refused_at_once(index: Index, given: obje
     with pytest.raises(TypeError, match="on_error="):
         index.subscribe(print, on_error=to_be_awaited)
     assert index.stats.listeners == 0
-    assert len(index._subscriptions) <= 1  # the one that runs the handlers of nodes
+    assert not index._body.hub._subscriptions
+    assert not index._body.hub._nodes._watches
 
 
 def test_asyncio_refuses_them_too(host: SimulatedHost) -> None:

@@ -11,11 +11,11 @@ from uuid import UUID
 
 import pytest
 
-from domindex.connect import connect
 from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.errors import NoSuchDomain
 from domindex.events import Added, Changed, Event, Removed, Renamed, ShutDown
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear, Meddler, eventually
 

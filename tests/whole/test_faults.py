@@ -13,14 +13,14 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import pairwise
-from typing import Any
 
 import pytest
 
-from domindex.connect import connect
+from domindex import forking
 from domindex.errors import (
     AccessDenied,
     Closed,
@@ -30,8 +30,9 @@ from domindex.errors import (
     StoreLost,
     TimedOut,
 )
-from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed
+from domindex.events import Added, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.options import Timing
 from domindex.ports import Store
 from domindex.testing import QUICK, SimulatedHost
@@ -210,14 +211,13 @@ def test_a_listener_that_comes_as_the_line_is_back_hears_no_stray_recovered(
 ) -> None:
     """P9: Recovered belongs to a Lost. The host recovers just as somebody subscribes."""
     ear = Ear(sharp)
-    take = sharp._watcher._take
+    up = sharp._picture.up
 
-    def subscribe_first(changes: Sequence[Any], events: Sequence[Event], inferred: bool) -> None:
-        if any(isinstance(event, Recovered) for event in events):
-            sharp.subscribe(ear)
-        take(changes, events, inferred)
+    def subscribe_first() -> None:
+        sharp.subscribe(ear)
+        up()
 
-    monkeypatch.setattr(sharp._watcher, "_take", subscribe_first)
+    monkeypatch.setattr(sharp._picture, "up", subscribe_first)
     host.cut_line()
     ear.until(lambda: len(ear.events) >= 5)
     eventually(lambda: sharp.stats.pending == 0)
@@ -699,7 +699,7 @@ def test_close_ends_a_refresh_that_waits(host: SimulatedHost) -> None:
 
     waiting = threading.Thread(target=refresh)
     waiting.start()
-    eventually(lambda: index._watcher._asked)
+    eventually(lambda: index._body.watcher._asked)
     index.close()
     waiting.join(LIMIT)
     assert len(raised) == 1
@@ -769,6 +769,28 @@ def in_a_child(run: Callable[[], str]) -> str:
     return text
 
 
+@contextmanager
+def all_locks_held() -> Iterator[None]:
+    """Another thread holds every lock that is made new in a child."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with ExitStack() as stack:
+            for lock in list(forking._locks):
+                stack.enter_context(lock)
+            held.set()
+            go.wait(LIMIT)
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert held.wait(LIMIT)
+    try:
+        yield
+    finally:
+        go.set()
+        holder.join()
+
+
 def test_a_forked_child_is_refused_and_the_parent_goes_on(host: SimulatedHost) -> None:
     """Threads do not survive a fork and the line is the parent's."""
     host.create("web")
@@ -825,17 +847,7 @@ def test_a_forked_child_can_open_an_index_of_its_own(host: SimulatedHost) -> Non
 def test_a_fork_while_the_lock_is_held_does_not_hang_the_child(host: SimulatedHost) -> None:
     """The thread that held it is no more in the child."""
     with host.connect(timing=CALM) as index:
-        held, go = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with index._lock:
-                held.set()
-                go.wait(LIMIT)
-
         watch = index.watch(index.by_id(0), "memory/meminfo", print)
-        holder = threading.Thread(target=hold)
-        holder.start()
-        assert held.wait(LIMIT)
 
         def child() -> str:
             watch.close()
@@ -845,9 +857,8 @@ def test_a_fork_while_the_lock_is_held_does_not_hang_the_child(host: SimulatedHo
                 return "refused"
             return "answered"
 
-        assert in_a_child(child) == "refused"
-        go.set()
-        holder.join()
+        with all_locks_held():
+            assert in_a_child(child) == "refused"
 
 
 def test_the_usual_timing_is_made_for_a_real_host() -> None:

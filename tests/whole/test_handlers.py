@@ -11,7 +11,7 @@ from domindex.domain import Domain
 from domindex.errors import Closed
 from domindex.events import Added, Event
 from domindex.index import Index
-from domindex.listening.delivery import Subscription
+from domindex.listening.subscription import Subscription
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT
 

@@ -56,7 +56,7 @@ def test_info_that_comes_late_is_not_said_of_the_next_life(
 ) -> None:
     """P3: the domid was used again between the hypercall and its answer."""
     with host.connect(timing=CALM) as index:
-        info = index._hypervisor.info
+        info = index._body.hypervisor.info
 
         def late(domid: int) -> DomainInfo | None:
             monkeypatch.undo()
@@ -66,7 +66,7 @@ def test_info_that_comes_late_is_not_said_of_the_next_life(
             index.refresh()
             return found
 
-        monkeypatch.setattr(index._hypervisor, "info", late)
+        monkeypatch.setattr(index._body.hypervisor, "info", late)
         assert index.info(7, max_age=60.0).uuid == U
         assert index.info(7, max_age=60.0).uuid == index.by_id(7).uuid
 

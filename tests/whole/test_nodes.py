@@ -115,7 +115,7 @@ def test_watches_are_taken_back(host: SimulatedHost) -> None:
         of_names = 0 if index.capabilities.one_watch else 1
         eventually(lambda: len(line.watched) == before - of_names)  # the name's is gone too
         index.refresh()
-        assert not index._nodes._watches
+        assert not index._body.hub._nodes._watches
 
 
 def test_a_handler_that_raises_hears_the_next_value(
@@ -158,7 +158,7 @@ def test_a_slow_handler_hears_the_latest_and_holds_nothing_up(
     for number in range(100):
         host.write(domid, PATH, b"%d" % number)
         index.refresh()
-    assert index._runners[True].pending == 1
+    assert index._body.hub._callers[True].mailbox.pending == 1
     go.set()
     eventually(lambda: values[-1] == b"99")
     assert values == [None, b"99"]
@@ -194,9 +194,73 @@ def test_closed_from_its_handler_and_with_the_index(host: SimulatedHost) -> None
             watch.close()
             closed.set()
 
-        with index._lock:  # so that `watch` is there before the handler runs
+        with index._picture.lock:  # so that `watch` is there before the handler runs
             watch = index.watch(index.by_id(domid), PATH, once)
         assert closed.wait(LIMIT)
         other = index.watch(index.by_id(domid), PATH, lambda *_: None)
     assert other.closed
     other.close()
+
+
+def test_after_close_the_handler_is_not_called_for_what_waited(
+    host: SimulatedHost, index: Index
+) -> None:
+    """P8: neither for the value that waits when it is closed, nor for later ones."""
+    values: list[bytes | None] = []
+    dom0 = index.by_id(0)
+    watch = index.watch(dom0, "a", lambda _, value: values.append(value), threaded=False)
+    other = index.watch(dom0, "a", lambda *_: None, threaded=False)  # the node is still followed
+    index.refresh()
+    index.dispatch()
+    host.write(0, "a", b"1")
+    index.refresh()
+    watch.close()
+    host.write(0, "a", b"2")
+    index.refresh()
+    assert index.dispatch() == 2  # both were queued
+    assert values == [None]
+    assert not other.closed
+
+
+def test_a_watch_that_found_no_thread_leaves_the_next_one_to_try(
+    host: SimulatedHost, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: the caller learns of it, and nothing is left behind."""
+    hand, dom0 = Hand(), index.by_id(0)
+
+    def no_thread(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", no_thread)
+        with pytest.raises(RuntimeError):
+            index.watch(dom0, "a", hand)
+        with pytest.raises(RuntimeError):
+            index.subscribe(print)
+    assert not index._body.hub._nodes._watches
+    assert index.stats.listeners == 0
+    index.watch(dom0, "a", hand)
+    assert hand.next() is None
+
+
+def test_a_handler_that_ends_dispatch_is_called_for_the_next_value(
+    host: SimulatedHost, index: Index
+) -> None:
+    """P9: Ctrl-C in one handler loses no value of the others."""
+    values: list[bytes | None] = []
+    dom0 = index.by_id(0)
+
+    def ends(_: Domain, value: bytes | None) -> None:
+        values.append(value)
+        raise KeyboardInterrupt
+
+    index.watch(dom0, "a", ends, threaded=False)
+    index.refresh()
+    with pytest.raises(KeyboardInterrupt):
+        index.dispatch()
+    host.write(0, "a", b"1")
+    index.refresh()
+    with pytest.raises(KeyboardInterrupt):
+        index.dispatch()
+    assert values == [None, b"1"]
+    assert index.stats.listener_errors == 0

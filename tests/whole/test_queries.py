@@ -146,7 +146,7 @@ def test_find_equals_a_look_at_every_domain(wanted: list[str | None], data: st.D
 def queried(wanted: list[str | None]) -> Index:
     """An index that holds domains of these names, and follows nothing."""
     index = Index(SimulatedHost())
-    index._take([(None, life(number, name)) for number, name in enumerate(wanted)], (), False)
+    index._picture.commit([(None, life(number, name)) for number, name in enumerate(wanted)])
     return index
 
 
@@ -200,8 +200,8 @@ def test_no_more_of_the_past_is_kept_than_is_promised() -> None:
     index = queried([])
     for number in range(KEPT + 10):
         domain = life(number % 7 + 1, number=number)
-        index._take([(None, domain)], (), False)
-        index._take([(domain, None)], (), False)
+        index._picture.commit([(None, domain)])
+        index._picture.commit([(domain, None)])
     assert len(index.recent()) == KEPT
 
 

@@ -85,7 +85,7 @@ def test_after_close_a_late_watcher_changes_nothing() -> None:
     assert stuck.wait(10)
     index.close(timeout=0.05)
     go.set()
-    index._watcher._thread.join(10)
+    index._body.watcher._thread.join(10)
     with pytest.raises(Closed):
         index.by_name("web")
 

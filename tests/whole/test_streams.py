@@ -13,7 +13,7 @@ from domindex.events import Added, Event, Lost, Rebooted, Recovered, Removed, Re
 from domindex.index import Index
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, SHARP, Ear, eventually
-from tests.whole.test_faults import in_a_child
+from tests.whole.test_faults import all_locks_held, in_a_child
 
 
 @pytest.fixture
@@ -186,19 +186,8 @@ def test_a_child_finds_it_closed(host: SimulatedHost, index: Index) -> None:
             events.close()
             return "closed"
 
-        held, over = threading.Event(), threading.Event()
-
-        def hold() -> None:
-            with events._changed:  # as a thread that is about to wait does
-                held.set()
-                over.wait(LIMIT)
-
-        thread = threading.Thread(target=hold)
-        thread.start()
-        assert held.wait(LIMIT)
-        assert in_a_child(child) == "closed"
-        over.set()
-        thread.join()
+        with all_locks_held():
+            assert in_a_child(child) == "closed"
         host.create("web")
         assert isinstance(events.get(LIMIT), Added)
 
@@ -241,11 +230,11 @@ def test_a_stream_that_is_let_go_is_no_listener_any_more(
         for event in index.events(reboot_grace=grace):
             assert isinstance(event, Added)
             break
-    assert len(index._mailboxes) == 1
+    assert len(index._body.hub._mailboxes) == 1
     host.create("web")
     index.refresh()
     assert (index.stats.listeners, index.stats.pending) == (0, 0)
-    assert index._mailboxes == []
+    assert not index._body.hub._mailboxes
 
 
 @pytest.mark.parametrize("forgotten", [False, True], ids=["open", "closed"])
@@ -253,19 +242,9 @@ def test_a_stream_in_a_child_is_closed_whatever_another_thread_held(
     host: SimulatedHost, index: Index, forgotten: bool
 ) -> None:
     """P9: the thread that held its locks is no more there."""
-    held, go = threading.Event(), threading.Event()
     events = index.events(replay=False)
     if forgotten:
         events.close()
-
-    def hold() -> None:
-        with index._lock, events._changed, events._mailbox._moved:
-            held.set()
-            go.wait(LIMIT)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(LIMIT)
 
     def child() -> str:
         with pytest.raises(Closed):
@@ -273,7 +252,6 @@ def test_a_stream_in_a_child_is_closed_whatever_another_thread_held(
         events.close()
         return "closed"
 
-    assert in_a_child(child) == "closed"
-    go.set()
-    holder.join()
+    with all_locks_held():
+        assert in_a_child(child) == "closed"
     events.close()

@@ -14,7 +14,7 @@ import pytest
 from domindex.errors import Closed, NoSuchDomain, NotLive, TimedOut
 from domindex.events import Added, Event
 from domindex.index import Index
-from domindex.listening.delivery import Subscription
+from domindex.listening.subscription import Subscription
 from domindex.testing import QUICK, SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear, eventually, our_threads
 

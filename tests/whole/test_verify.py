@@ -8,10 +8,10 @@ from uuid import UUID
 
 import pytest
 
-from domindex.connect import connect
 from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.errors import Ambiguous, HypercallFailed, NoSuchDomain, NotLive
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, SHARP, Meddler, eventually
 

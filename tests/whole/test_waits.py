@@ -10,12 +10,12 @@ from uuid import UUID
 
 import pytest
 
+from domindex.conditions import is_ready
 from domindex.domain import Domain, ShutdownReason
 from domindex.errors import Ambiguous, Closed, InvalidKey, NotLive, TimedOut
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.testing import SimulatedHost
-from domindex.waits import is_ready
 from tests.core.lives import life
 from tests.whole.helpers import CALM, LIMIT, SHARP, eventually
 from tests.whole.test_threads import Crew
@@ -37,9 +37,9 @@ class Waiting:
         self.result: Any = None
         self._call = call
         self._thread = threading.Thread(target=self._run)
-        waiters = len(index._bell._rung._waiters)  # type: ignore[attr-defined]
+        waiters = len(index._picture.changed._changed._waiters)  # type: ignore[attr-defined]
         self._thread.start()
-        eventually(lambda: len(index._bell._rung._waiters) > waiters)  # type: ignore[attr-defined]
+        eventually(lambda: len(index._picture.changed._changed._waiters) > waiters)  # type: ignore[attr-defined]
 
     def _run(self) -> None:
         try:

@@ -15,11 +15,11 @@ import pytest
 
 import domindex
 import domindex.index
-from domindex.connect import connect
 from domindex.domain import ShutdownReason
 from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, Changed, Lost, Recovered, Removed, Renamed
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.options import Timing
 from domindex.testing import QUICK, SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, SHARP, Ear, Meddler, eventually
@@ -75,7 +75,7 @@ def test_a_watcher_that_is_held_up_is_noticed_by_whoever_asks() -> None:
 def test_a_watcher_that_was_held_up_unnoticed_tells_so_itself() -> None:
     """P9: as after a SIGSTOP of the whole program, when nobody could ask."""
     with held_up() as (index, ear, go):
-        eventually(lambda: index._watcher.held_up > 2.1)
+        eventually(lambda: time.monotonic() - index._picture.got_on > 2.1)
         go.set()
         ear.until(lambda: ear.count(Recovered))
         assert [ear.count(kind) for kind in (Lost, Recovered)] == [1, 1]
@@ -86,8 +86,8 @@ def test_a_watcher_at_rest_is_not_held_up(host: SimulatedHost) -> None:
     """P9: it shows at each probe that it gets on."""
     with host.connect(SOON) as index:
         for _ in range(3):
-            moved = index._watcher._moved
-            eventually(lambda: index._watcher._moved > moved)  # noqa: B023
+            moved = index._picture.got_on
+            eventually(lambda: index._picture.got_on > moved)  # noqa: B023
 
 
 # -- what cannot end it ----------------------------------------------------------------------

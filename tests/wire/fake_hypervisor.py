@@ -225,7 +225,7 @@ class FakePrivcmd(Privcmd):
         self.xen = xen
         self._fd = os.open("/dev/null", os.O_RDWR | os.O_CLOEXEC)
         self._buffers = None if plain else os.open("/dev/zero", os.O_RDWR | os.O_CLOEXEC)
-        forking.register(self)
+        forking.register(self.close)
 
     def call(self, prepared: CData) -> int:
         self.check_open()

@@ -21,7 +21,6 @@ from uuid import UUID
 import pytest
 
 import domindex.xen.xenstore
-from domindex.connect import connect
 from domindex.domain import NIL_UUID
 from domindex.errors import (
     AccessDenied,
@@ -35,6 +34,7 @@ from domindex.errors import (
 )
 from domindex.events import Added, Event, Lost, Recovered, Removed, Renamed, ShutDown
 from domindex.index import Index
+from domindex.opening import connect
 from domindex.options import Timing
 from domindex.ports import Hypervisor, Store
 from domindex.xen.hypercall import PrivcmdHypervisor

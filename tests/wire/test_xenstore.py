@@ -31,8 +31,8 @@ from hypothesis import strategies as st
 import domindex.xen._pyxs
 import domindex.xen.polling
 import domindex.xen.xenstore
-from domindex.connect import XenHost
 from domindex.errors import AccessDenied, HostError, InvalidKey, StoreError, StoreLost
+from domindex.opening import XenHost
 from domindex.ports import Watch
 from domindex.xen.readers import read_all
 from domindex.xen.xenstore import XenStore

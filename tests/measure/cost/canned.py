@@ -163,7 +163,7 @@ class Canned:
         self.store = CannedStore({name_path(d): b"vm-%d" % d for d in range(domains + 1)})
         # Under valgrind all takes long: nothing is due, and nobody is held up.
         self.index = Index(self, Timing(probe=math.inf, audit=math.inf))
-        self._watcher = self.index._watcher
+        self._watcher = self.index._body.watcher
 
     def open_hypervisor(self) -> Hypervisor:
         return self._hypervisor
@@ -176,7 +176,7 @@ class Canned:
         self._watcher._reconciler.new_line()
         self.store.watch(SPECIAL)
         self._watcher._pass(self.store, None, thorough=True, inferred=True)
-        self._watcher.live = True
+        self._watcher._gain()
         self.look()
 
     def look(self) -> None:

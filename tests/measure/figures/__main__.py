@@ -11,7 +11,7 @@ import platform
 import sys
 from pathlib import Path
 
-from tests.bench.peers import lowlevel
+from tests.bench.on_hosts.overlay import lowlevel
 from tests.measure.cost import committed
 from tests.measure.figures import native
 from tests.measure.figures.measure import HEAD, Figure

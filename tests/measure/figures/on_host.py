@@ -20,8 +20,8 @@ import time
 from collections.abc import Callable
 
 import domindex
-from domindex.bench.bare import BareList
 from domindex.xen.hypercall import BATCH
+from tests.bench.bare import BareList
 from tests.measure.figures.measure import Figure, in_turns, seconds
 from tests.real.inside.toolstack import RealHost
 

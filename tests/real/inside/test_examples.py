@@ -20,12 +20,12 @@ CRASH, REBOOT = 3, 1  # sched.h
 def test_print_events(toolstack: RealHost) -> None:
     """A guest's life, a reboot as one event among it."""
     with Program("print_events.py", "--name", "w*") as program:
-        program.until("from here on it is news")
+        program.until("new events follow")
         uuid = uuid4()
         domid = toolstack.create("web", uuid=uuid)
         program.until("web")
         toolstack.rename(domid, "www")
-        program.until("web is called www now")
+        program.until("web was renamed to www")
         toolstack.shutdown(domid, REBOOT)
         program.until("www stopped: reboot")
         toolstack.destroy(domid)
@@ -65,17 +65,17 @@ def test_asyncio_events(toolstack: RealHost) -> None:
 def test_memory_balancer(toolstack: RealHost) -> None:
     """What guests write moves the targets; what is asked for is kept until the guest is there."""
     with Program("memory_balancer.py", "--pool", "4096") as program:
-        path = program.until("asked at").removeprefix("asked at ")
+        path = program.until("listening at").removeprefix("listening at ")
         toolstack.write(toolstack.create("web"), "memory/meminfo", b"786432")
-        program.until("web 1", "kept 0")  # as much as dom0 has, and not only the least
+        program.until("web 1", "reserved 0")  # as much as dom0 has, and not only the least
         with socket.socket(socket.AF_UNIX) as client:
             client.settimeout(PATIENCE)
             client.connect(path)
             client.sendall(b"512\n")
             assert client.recv(16) == b"ok\n"
-            program.until("kept 512")
+            program.until("reserved 512")
             toolstack.create("db")
-        program.until("db", "kept 0")
+        program.until("db", "reserved 0")
         assert program.interrupt() == 0
         assert "Traceback" not in program.text
 

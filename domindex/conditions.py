@@ -1,0 +1,192 @@
+"""What can be waited for: a domain, its end, a line that works, a generation, a refresh.
+
+Each function makes a `Condition` (listening/signal.py) of a picture. Both coats wait for the same
+conditions: a thread with `ChangeSignal.wait_for`, a task of asyncio in its own way (aio.py).
+
+Read after picture.py; next index.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from uuid import UUID
+
+from domindex.domain import Domain
+from domindex.errors import (
+    AccessDenied,
+    Ambiguous,
+    Closed,
+    HostError,
+    InvalidKey,
+    NotControlDomain,
+    NotLive,
+    TimedOut,
+    UnknownXen,
+)
+from domindex.events import Removed
+from domindex.keys import as_domid, as_name, as_uuid
+from domindex.listening.callbacks import check_callable
+from domindex.listening.signal import Condition
+from domindex.picture import Down, Ended, Picture
+
+_NO_SECOND_TRY = (AccessDenied, NotControlDomain, UnknownXen)
+
+
+def found(
+    picture: Picture,
+    *,
+    name: str | bytes | None,
+    uuid: UUID | str | bytes | None,
+    domid: int | None,
+    where: Callable[[Domain], object] | None,
+    ready: bool,
+    timeout: float,
+) -> Condition[Domain]:
+    """One domain has all these keys, and `where` holds of it."""
+    if name is None and uuid is None and domid is None and where is None:
+        raise InvalidKey("wait_for needs a name, a uuid, a domid or where=")
+    if where is not None:
+        check_callable("where=", where)
+    called = None if name is None else as_name(name)
+    handle = None if uuid is None else as_uuid(uuid)
+    number = None if domid is None else as_domid(domid)
+    by_key = (number, called, handle) != (None, None, None)
+    table = picture.table
+
+    def holders() -> list[Domain]:
+        if number is not None:
+            held = table.domids.holders(number)
+        elif called is not None:
+            held = table.names.holders(called)
+        elif handle is not None:
+            held = table.uuids.holders(handle)
+        else:
+            return list(table)
+        return [domain for _, domain in sorted(held.items())]
+
+    def condition(last: bool) -> Domain | None:
+        with picture.lock:
+            picture.check_open()
+            if not (picture.serves_old or picture.live):
+                if last:
+                    raise picture.not_live()
+                return None
+            domains = holders()
+        matching = [
+            domain
+            for domain in domains
+            if (called is None or domain.name == called)
+            and (handle is None or domain.uuid == handle)
+            and (not ready or is_ready(domain))
+            and (where is None or where(domain))
+        ]
+        if matching and (len(matching) == 1 or not by_key):
+            return matching[0]
+        if not last:
+            return None
+        if matching:
+            what, key = ("name", called) if called is not None else ("uuid", handle)
+            raise Ambiguous(what, key, tuple(matching))
+        if called is not None and picture.unreadable and picture.live:
+            raise picture.name_unreadable()
+        raise _too_late(picture, "no such domain came", timeout)
+
+    return condition
+
+
+def ended(picture: Picture, domain: Domain, timeout: float) -> Condition[Removed]:
+    """The life that this record is of has ended."""
+
+    def condition(last: bool) -> Removed | None:
+        with picture.lock:
+            picture.check_open()
+            held = picture.table.get(domain.domid)
+            if held is None or held.life != domain.life:
+                generation = picture.table.generation
+                return picture.ended_lives.end_of(domain.life) or Removed(
+                    domain, domain.shutdown, True, generation=generation
+                )
+        if last:
+            still = f"domain {domain.domid} ({domain.printable}) still runs"
+            raise _too_late(picture, still, timeout)
+        return None
+
+    return condition
+
+
+def live(picture: Picture) -> Condition[bool]:
+    """The picture is up to date."""
+
+    def condition(last: bool) -> bool | None:
+        picture.check_open()
+        if last and not picture.live:
+            raise picture.not_live()
+        return picture.live or None
+
+    return condition
+
+
+def generation(picture: Picture, wanted: int, timeout: float) -> Condition[int]:
+    """The index is at this generation, or beyond it."""
+
+    def condition(last: bool) -> int | None:
+        picture.check_open()
+        now = picture.table.generation
+        if now < wanted and last:
+            raise _too_late(picture, f"the index is at generation {now}", timeout)
+        return now if now >= wanted else None
+
+    return condition
+
+
+def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
+    """The refresh with this ticket (`Watcher.request_refresh`) is done."""
+
+    def condition(last: bool) -> int | None:
+        picture.check_open()
+        if picture.refreshed >= ticket:
+            return picture.table.generation
+        if last:
+            raise _too_late(picture, "the refresh was not done", timeout)
+        return None
+
+    return condition
+
+
+def opened(picture: Picture, timeout: float) -> Condition[bool]:
+    """The first pass is done. Raises at once what a second try would not mend."""
+
+    def condition(last: bool) -> bool | None:
+        state = picture.state
+        if isinstance(state, Ended):
+            raise Closed("this index was closed before it had seen the host")
+        if isinstance(state, Down):
+            cause = state.cause
+            unseen = isinstance(cause, NotLive)  # no try has failed yet
+            hopeless = isinstance(cause, _NO_SECOND_TRY) or not isinstance(cause, HostError)
+            if not unseen and (last or hopeless):
+                raise cause
+            if last:
+                raise TimedOut(f"the first look at the host took longer than {timeout} s")
+        return picture.live or None
+
+    return condition
+
+
+def is_ready(domain: Domain) -> bool:
+    """It has its final name and runs: not being made or migrated in, not stopped or migrated away.
+
+    While xl migrates, the new domain is called NAME--incoming, and the old one NAME--migratedaway
+    once it is of no more use (tools/xl/xl_migrate.c). XenD called the old one migrating-NAME.
+    """
+    name = domain.name
+    return (
+        domain.shutdown is None
+        and bool(name)
+        and not (name or "").endswith(("--incoming", "--migratedaway"))
+        and not (name or "").startswith("migrating-")
+    )
+
+
+def _too_late(picture: Picture, what: str, timeout: float) -> Exception:
+    return TimedOut(f"{what} within {timeout} s") if picture.live else picture.not_live()

@@ -1,0 +1,76 @@
+"""What a caller gives for a key, as the index keeps it: a name, a uuid or a domid.
+
+Read after domain.py and errors.py; next events.py.
+"""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from domindex.domain import FIRST_RESERVED_DOMID
+from domindex.errors import InvalidKey
+
+
+def decode_name(raw: bytes) -> str:
+    """The bytes of a name in xenstore, as text. Encoding it again gives the same bytes.
+
+    NULs at the end are left out: a tool that writes the whole C string leaves one there.
+    """
+    return raw.rstrip(b"\0").decode("utf-8", "surrogateescape")
+
+
+def as_name(name: object) -> str:
+    """A name given as str or bytes, as text without NULs at its end.
+
+    Raises:
+        InvalidKey: It is neither str nor bytes.
+    """
+    return as_text(name).rstrip("\0")
+
+
+def as_text(name: object) -> str:
+    """A part of a name, or the bound of a range of names, as text. NULs at its end stay.
+
+    Raises:
+        InvalidKey: It is neither str nor bytes.
+    """
+    if isinstance(name, str):
+        return name
+    if isinstance(name, bytes):
+        return name.decode("utf-8", "surrogateescape")
+    raise InvalidKey(f"a name is str or bytes, not {type(name).__name__}")
+
+
+def as_uuid(uuid: object) -> UUID:
+    """A uuid given as UUID, as text in any form that `uuid.UUID` reads, or as 16 bytes.
+
+    Bytes are in the order of the text, as in the hypervisor's handle.
+
+    Raises:
+        InvalidKey: It is none of these.
+    """
+    try:
+        if isinstance(uuid, UUID):
+            return uuid
+        if isinstance(uuid, str):
+            return UUID(uuid.strip())
+        if isinstance(uuid, (bytes, bytearray)):
+            return UUID(bytes=bytes(uuid))
+    except ValueError as error:
+        raise InvalidKey(f"{uuid!r} is not a uuid: {error}") from None
+    raise InvalidKey(f"a uuid is UUID, str or 16 bytes, not {type(uuid).__name__}")
+
+
+def as_domid(domid: object) -> int:
+    """A domid given as int, checked: 0 to 0x7FEF.
+
+    Text is refused, also when it is all digits: a domain may be *named* 42.
+
+    Raises:
+        InvalidKey: It is not an int, or outside that range.
+    """
+    if not isinstance(domid, int) or isinstance(domid, bool):
+        raise InvalidKey(f"a domid is int, not {type(domid).__name__}")
+    if not 0 <= domid < FIRST_RESERVED_DOMID:
+        raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
+    return domid

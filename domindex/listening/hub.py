@@ -1,0 +1,282 @@
+"""Everyone who listens to one picture: mailboxes, subscriptions, followed nodes, the loop.
+
+The picture calls `tell`, `node_values` and `ended` under its lock; the hub puts what they bring
+into mailboxes, from which each listener takes by itself.
+
+Read after subscription.py, dispatch.py and watch.py; next index.py, which gives all this to
+programs.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from domindex.core.nodes import Node, Value
+from domindex.domain import Domain
+from domindex.events import Event
+from domindex.forking import register
+from domindex.listening.dispatch import CallersLoop, Dispatcher
+from domindex.listening.mailbox import QUEUE, Mailbox
+from domindex.listening.reboots import Reboots
+from domindex.listening.runner import OwnThread, Runner
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.waiter import Waiter
+from domindex.listening.wanted import Wanted
+from domindex.listening.watch import (
+    Follower,
+    NodeCaller,
+    NodeHandler,
+    NodeWatch,
+    NodeWatches,
+    Refusal,
+)
+
+
+class Source(Protocol):
+    """What the hub asks of the picture."""
+
+    @property
+    def lock(self) -> threading.RLock:
+        """Held for each change. Whoever has it sees no change."""
+
+    def check_open(self) -> None:
+        """Raises Closed if it is."""
+
+    def first_events(self, *, replay: bool) -> Sequence[Event]:
+        """What a new listener is told: what is present, if it is to be, `Synced`, and `Lost`
+        while the picture is not live. The lock is held."""
+
+    def resync_events(self) -> Sequence[Event]:
+        """What stands for a backlog that was dropped: `Resync`, and `Lost` while the picture is
+        not live. The lock is held."""
+
+    def holds(self, domain: Domain) -> Domain:
+        """The record of that life as it is now. Raises NoSuchDomain if it is not held."""
+
+    def latest(self, domain: Domain) -> Domain:
+        """The same, or `domain` itself if that life is not held any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class MailboxOptions:
+    """What a listener's mailbox begins with, and holds. Raises ValueError.
+
+    replay: it begins with what is present. queue: how many events may wait. reboot_grace: seconds
+    for which a death may be held back, see reboots.py.
+    """
+
+    replay: bool = True
+    queue: int = QUEUE
+    reboot_grace: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.queue < 1:
+            raise ValueError(f"queue is a number of events of at least 1, not {self.queue!r}")
+        if not 0 <= self.reboot_grace <= threading.TIMEOUT_MAX:
+            raise ValueError(f"reboot_grace is seconds from 0, not {self.reboot_grace!r}")
+
+
+class Hub:
+    """Who listens to one picture. Safe from any thread, listeners included.
+
+    source: the picture. `join` is to be called before the first `watch`.
+    """
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._lock = source.lock
+        # Replaced, never changed: `tell` may go through it while a signal's handler closes one of
+        # them in the same thread, and it must not need memory for a copy.
+        self._mailboxes: tuple[Mailbox[Event], ...] = ()
+        self._subscriptions: dict[Mailbox[Event], Subscription] = {}
+        self._dispatcher: Dispatcher | None = None
+        self._nodes = NodeWatches(source.lock, source.latest)
+        self._callers: dict[bool, NodeCaller] = {}  # of the handlers of nodes, by `threaded`
+        self._gone_overflows = self._gone_errors = 0  # of listeners that have been closed
+        register(self.after_fork)
+
+    def join(self, follower: Follower) -> None:
+        """Have nodes followed by this one, the watcher."""
+        self._nodes.follower = follower
+
+    # -- for the picture, under its lock -----------------------------------------------------
+
+    def tell(self, events: Sequence[Event]) -> None:
+        """Put events into every mailbox, in order. Never waits, and never fails."""
+        for mailbox in self._mailboxes:
+            mailbox.put(events)
+
+    def node_values(self, values: Iterable[tuple[Node, Value]]) -> None:
+        """Followed nodes have these values. Never waits, and never fails."""
+        self._nodes.have(values)
+
+    def ended(self, domid: int) -> None:
+        """The life on `domid` is over: from now on no handler of its nodes is called."""
+        self._nodes.ended(domid)
+
+    # -- listening ---------------------------------------------------------------------------
+
+    def subscribe(
+        self,
+        handler: Handler,
+        wanted: Wanted,
+        options: MailboxOptions,
+        *,
+        on_error: ErrorHook | None = None,
+        threaded: bool = True,
+    ) -> Subscription:
+        """See `Index.subscribe`."""
+        with self._lock:
+            runner = self._runner(threaded)
+            mailbox = self.open(runner.wake, options)
+            try:
+                subscription = Subscription(
+                    handler, mailbox, runner, self.forget, wanted=wanted, on_error=on_error
+                )
+            except BaseException:  # what cannot be called, or no thread can be had
+                self.forget(mailbox)
+                raise
+            self._subscriptions[mailbox] = subscription
+            return subscription
+
+    def stream(self, wanted: Wanted, options: MailboxOptions) -> EventStream:
+        """See `Index.events`."""
+        waiter = Waiter()
+        return EventStream(self.open(waiter.wake, options), waiter, wanted, self.forget)
+
+    def open(self, wake: Callable[[], object], options: MailboxOptions) -> Mailbox[Event]:
+        """A mailbox by itself, for whoever takes events in another way, as asyncio does.
+
+        Close it and `forget` it. One that was closed by its finalizer is forgotten by itself.
+
+        wake: called when there is something to take, under the lock. It must not wait, and must
+            not keep the taker alive.
+
+        Raises Closed.
+        """
+        grace = options.reboot_grace
+        with self._lock:
+            self._source.check_open()
+            mailbox = Mailbox(
+                self._lock,
+                self._source.resync_events,
+                wake,
+                size=options.queue,
+                delay=Reboots(grace) if grace else None,
+            )
+            mailbox.begin(self._source.first_events(replay=options.replay))
+            self._forget_abandoned()
+            self._mailboxes = (*self._mailboxes, mailbox)
+            return mailbox
+
+    def forget(self, mailbox: Mailbox[Event]) -> None:
+        """Its listener has been closed: what it counted stays counted."""
+        with self._lock:
+            if mailbox in self._mailboxes:
+                self._mailboxes = tuple(box for box in self._mailboxes if box is not mailbox)
+                self._gone_overflows += mailbox.overflows
+            if (subscription := self._subscriptions.pop(mailbox, None)) is not None:
+                self._gone_errors += subscription.errors
+
+    def watch(
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        *,
+        threaded: bool = True,
+        on_error: Refusal | None = None,
+    ) -> NodeWatch:
+        """See `Index.watch`."""
+        with self._lock:
+            self._source.check_open()
+            domain = self._source.holds(domain)
+            watch = self._nodes.make(domain, path, handler, on_error)
+            if threaded not in self._callers:  # kept only once it runs: else the next call tries
+                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
+            self._nodes.add(watch, self._callers[threaded].mailbox)
+            return watch
+
+    def loop(self) -> Dispatcher:
+        """The caller's own loop, for its `fd` and `dispatch`. Raises Closed.
+
+        Made when it is first needed, because it takes a descriptor.
+        """
+        with self._lock:
+            self._source.check_open()
+            if self._dispatcher is None:
+                self._dispatcher = Dispatcher()
+            return self._dispatcher
+
+    # -- counters ----------------------------------------------------------------------------
+
+    @property
+    def queues(self) -> tuple[int, ...]:
+        """How many events wait for each listener."""
+        with self._lock:
+            self._forget_abandoned()
+            return tuple(box.pending for box in self._mailboxes if not box.closed)
+
+    @property
+    def overflows(self) -> int:
+        """How often a backlog was dropped, of listeners that have gone too."""
+        with self._lock:
+            return self._gone_overflows + sum(mailbox.overflows for mailbox in self._mailboxes)
+
+    @property
+    def errors(self) -> int:
+        """How often a handler failed, of listeners that have gone and of nodes too."""
+        with self._lock:
+            return self._gone_errors + sum(caller.errors for caller in self._all_callers())
+
+    # -- the end -----------------------------------------------------------------------------
+
+    def cut_off(self) -> None:
+        """The first step of `close`: from now on no call of a handler begins.
+
+        Does not wait. May be called twice, with or without the lock.
+        """
+        with self._lock:
+            self._nodes.clear()
+            for mailbox in self._all_mailboxes():
+                mailbox.close()
+
+    def close(self, timeout: float) -> None:
+        """Wait, at most `timeout` seconds, for calls that are under way; leaves no descriptor.
+
+        May be called twice: the second call finishes what interrupted the first.
+        """
+        deadline = time.monotonic() + timeout
+        self.cut_off()
+        for caller in self._all_callers():
+            caller.close(max(0.0, deadline - time.monotonic()))
+        if self._dispatcher is not None:
+            self._dispatcher.close()
+
+    def after_fork(self) -> None:
+        """In a child: every listener is closed, and the watcher is not told of it."""
+        self._nodes.clear()
+        for mailbox in self._all_mailboxes():
+            mailbox.abandon()
+
+    # -- within ------------------------------------------------------------------------------
+
+    def _runner(self, threaded: bool) -> Runner:
+        return OwnThread() if threaded else CallersLoop(self.loop())
+
+    def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
+        return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]
+
+    def _all_callers(self) -> list[Subscription | NodeCaller]:
+        return [*self._subscriptions.values(), *self._callers.values()]
+
+    def _forget_abandoned(self) -> None:
+        """Forget the streams that were let go unclosed. The lock is held."""
+        for mailbox in self._mailboxes:
+            if mailbox.closed and mailbox not in self._subscriptions:
+                self.forget(mailbox)

@@ -1,0 +1,92 @@
+"""Which events a listener asked for, and what of them it is told.
+
+Read after events.py; next subscription.py and stream.py, which ask it for each event.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from typing import Final, get_args
+
+from domindex.domain import Domain, Life
+from domindex.events import Event, Rebooted, Removed, Resync, ShutDown, about
+from domindex.listening.callbacks import check_callable
+
+log = logging.getLogger("domindex")
+
+_KINDS: Final = {kind for kinds in get_args(Event) for kind in get_args(kinds) or (kinds,)}
+
+
+class Wanted:
+    """Which events a listener asked for. For one thread at a time, the listener's own.
+
+    Args:
+        kinds: Their types, None for all. A `Resync` is always wanted.
+        where: Called with a domain, and may be slow or raise. An event is wanted if this holds
+            for any domain it is about, or if it is about none. Once an event of a life was
+            wanted, that life's stop and end are wanted whatever `where` says by then.
+
+    Raises:
+        ValueError: For kinds that are not types of events.
+        TypeError: For a `where` that cannot be called.
+    """
+
+    def __init__(
+        self, kinds: Collection[type[Event]] | None, where: Callable[[Domain], object] | None
+    ) -> None:
+        if isinstance(kinds, type) or not _KINDS.issuperset(kinds or ()):
+            raise ValueError(f"events= takes types of events, as (Added, Removed), not {kinds!r}")
+        if where is not None:
+            check_callable("where=", where)
+        self._kinds = None if kinds is None else (*kinds, Resync)
+        self._where = where
+        self._let_in: set[Life] = set()  # chosen by `where` once, and not yet ended
+
+    def __call__(self, event: Event) -> Event | None:
+        """The event as the listener is to get it, None if it is not wanted.
+
+        Raises what `where` raises, except for a `Resync`: that comes without the domains on
+        which `where` fails, as the listener would otherwise keep a picture that is wrong.
+        """
+        where = self._where
+        if where is None:
+            return event if self._kinds is None or isinstance(event, self._kinds) else None
+        let_in = self._let_in
+        if self._kinds is not None and not isinstance(event, self._kinds):
+            match event:  # not wanted, but the life has ended: keep no memory of it
+                case Removed(domain) | Rebooted(domain):
+                    let_in.discard(domain.life)
+            return None
+        match event:
+            case Resync(domains):
+                domains = tuple(filter(self._holds, domains))
+                let_in.clear()
+                let_in.update(domain.life for domain in domains)
+                return replace(event, domains=domains)
+            case Removed(domain):
+                if domain.life in let_in:
+                    let_in.remove(domain.life)
+                    return event
+                return event if where(domain) else None
+            case Rebooted(domain) | ShutDown(domain) if domain.life in let_in:
+                domains = about(event)
+            case _:
+                domains = about(event)
+                if domains and not any(map(where, domains)):
+                    return None
+        let_in.update(domain.life for domain in domains)
+        if isinstance(event, Rebooted):
+            let_in.discard(event.old.life)
+        return event
+
+    def _holds(self, domain: Domain) -> object:
+        assert self._where is not None
+        try:
+            return self._where(domain)
+        except Exception:
+            with contextlib.suppress(Exception):
+                log.exception("where= of a listener failed on domain %d", domain.domid)
+            return False
