@@ -126,8 +126,8 @@ def without_locks(make: Callable[[], T]) -> Callable[[], T]:
 _Condition: Callable[[], threading.Condition] = threading.Condition
 
 
-class Unstarted(threading.Thread):
-    """A thread whose work is done by a thread of the exploration: it calls `run`."""
+class _Thread(threading.Thread):
+    """A thread whose work is done by one of the exploration's: it calls `run`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -145,8 +145,16 @@ class Unstarted(threading.Thread):
         self._over.wait(timeout)
 
 
-@contextlib.contextmanager
-def threads_kept() -> Iterator[None]:
-    """The threads that are made meanwhile are `Unstarted`."""
-    with mock.patch.object(threading, "Thread", Unstarted):
-        yield
+class Threads(list[threading.Thread]):
+    """Threads that were made, and are to be run by threads of the exploration."""
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        """Those that are made meanwhile are kept here, and not started."""
+
+        def made(*args: Any, **kwargs: Any) -> threading.Thread:
+            self.append(_Thread(*args, **kwargs))
+            return self[-1]
+
+        with mock.patch.object(threading, "Thread", made):
+            yield

@@ -7,7 +7,6 @@ tried would show its lack.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Callable
 
@@ -16,13 +15,18 @@ import pytest
 from domindex.domain import Domain
 from domindex.errors import Closed
 from domindex.events import Event, Recovered, Resync
-from domindex.index import Index
-from domindex.listening.delivery import EventStream, Subscription
-from domindex.listening.dispatch import Dispatcher
-from domindex.listening.mailbox import Mailbox, Wanted
-from domindex.testing import SimulatedHost
+from domindex.forking import rlock
+from domindex.listening.dispatch import CallersLoop, Dispatcher
+from domindex.listening.mailbox import Mailbox
+from domindex.listening.runner import OwnThread
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import Subscription
+from domindex.listening.waiter import Waiter
+from domindex.listening.wanted import Wanted
+from domindex.lookups import LookUps
+from domindex.picture import Picture
 from tests.core.lives import life
-from tests.listening.interleavings import fails, holds, threads_kept, without_locks
+from tests.listening.interleavings import Threads, fails, holds, without_locks
 
 pytestmark = pytest.mark.slow
 
@@ -34,6 +38,10 @@ def event(number: int) -> Event:
     return Recovered(float(number))
 
 
+def forget(_: Mailbox[Event]) -> None:
+    """What the hub would do."""
+
+
 # -- mailbox -------------------------------------------------------------------------------------
 
 
@@ -41,9 +49,9 @@ class Counter:
     """The index, for which a number stands: its events are the next numbers."""
 
     def __init__(self, size: int = 10) -> None:
-        self.lock = threading.RLock()
+        self.lock = rlock()
         self.number = 0
-        self.box = Mailbox(self.lock, self.present, lambda: None, size=size)
+        self.box: Mailbox[Event] = Mailbox(self.lock, self.present, lambda: None, size=size)
         self.received: list[int] = []
 
     def present(self) -> list[Event]:
@@ -149,13 +157,10 @@ class Streamed:
     """A stream of which one thread asks for an event."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
-
-        def opener(wake: Callable[[], object]) -> Mailbox:
-            self.box = Mailbox(self.lock, list, wake)
-            return self.box
-
-        self.stream = EventStream(opener, Wanted(None, None), lambda _: None)
+        self.lock = rlock()
+        waiter = Waiter()
+        self.box: Mailbox[Event] = Mailbox(self.lock, list, waiter.wake)
+        self.stream = EventStream(self.box, waiter, Wanted(None, None), forget)
         self.result: Event | str = "none"
 
     def get(self) -> None:
@@ -211,40 +216,31 @@ class Subscribed:
     """A subscription with a thread of its own, or in a loop, and somebody who closes it."""
 
     def __init__(self, *, threaded: bool) -> None:
-        lock = threading.RLock()
-        self.loop = None if threaded else Dispatcher()
         self.closed = self.called_after = False
         self.calls = 0
-        self.box = Mailbox(lock, list, lambda: None)
-
-        def opener(wake: Callable[[], object]) -> Mailbox:
-            self.box = Mailbox(lock, list, wake)
-            self.box.begin([event(1), event(2)])
-            return self.box
-
-        with threads_kept():
-            self.subscription = Subscription(self.handler, opener, lambda _: None, loop=self.loop)
+        self.threads = Threads()
+        self.loop = Dispatcher()
+        runner = OwnThread() if threaded else CallersLoop(self.loop)
+        box: Mailbox[Event] = Mailbox(rlock(), list, runner.wake)
+        box.begin([event(1), event(2)])
+        with self.threads.kept():
+            self.subscription = Subscription(self.handler, box, runner, forget)
 
     def handler(self, _: Event) -> None:
         self.calls += 1
         self.called_after = self.called_after or self.closed
 
     def run(self) -> None:
-        if self.loop is not None:
-            self.loop.dispatch()
-        else:
-            thread = self.subscription._thread
-            assert thread is not None
+        for thread in self.threads:
             thread.run()
+        self.loop.dispatch()
 
     def close(self) -> None:
         self.subscription.close(LIMIT)
         self.closed = True
 
     def not_called_after_the_close(self) -> bool:
-        self.subscription.close()
-        if self.loop is not None:
-            self.loop.close()
+        self.loop.close()
         return not self.called_after
 
 
@@ -273,18 +269,14 @@ class Dispatched:
 
     def __init__(self) -> None:
         self.loop = Dispatcher()
-        self.lock = threading.RLock()
-        self.boxes: list[Mailbox] = []
+        self.lock = rlock()
+        self.boxes: list[Mailbox[Event]] = [Mailbox(self.lock, list, self.loop.wake) for _ in "ab"]
         self.told: list[float] = []
         self.put_in = 0
         self.at_once = self.most_at_once = 0
         self.subscriptions = [
-            Subscription(self.handler, self.open, lambda _: None, loop=self.loop) for _ in range(2)
+            Subscription(self.handler, box, CallersLoop(self.loop), forget) for box in self.boxes
         ]
-
-    def open(self, wake: Callable[[], object]) -> Mailbox:
-        self.boxes.append(Mailbox(self.lock, list, wake))
-        return self.boxes[-1]
 
     def handler(self, told: Event) -> None:
         self.at_once += 1
@@ -368,44 +360,41 @@ BEFORE, AFTER = {A, B}, {*SWAPPED, C}
 
 
 class Published:
-    """An index that nothing follows: its changes are made here. Two domains swap their names."""
+    """A picture that takes in one change, in which two domains swap their names."""
 
     def __init__(self) -> None:
-        self.index = Index(SimulatedHost())
-        self.commit((None, A), (None, B))
-        self.first = self.index.generation
+        self.picture = Picture(patience=LIMIT, serves_old=True)
+        self.lookups = LookUps(self.picture, "serve", None)
+        self.picture.commit([(None, A), (None, B)])
+        self.first = self.lookups.generation
         self.seen: list[tuple[int, set[Domain]]] = []
         self.wrong: list[object] = []
 
-    def commit(self, *changes: tuple[Domain | None, Domain | None]) -> None:
-        self.index._take(changes, (), False)
-
     def change(self) -> None:
-        self.commit((A, SWAPPED[0]), (B, SWAPPED[1]), (None, C))
+        self.picture.commit([(A, SWAPPED[0]), (B, SWAPPED[1]), (None, C)])
 
     def snapshot(self) -> None:
         for _ in range(2):
-            snapshot = self.index.snapshot()
+            snapshot = self.lookups.snapshot()
             self.seen.append((snapshot.generation, set(snapshot.values())))
 
     def walk(self) -> None:
         """What a reader without the lock stumbles over is kept."""
         try:
             for _ in range(10):
-                domains = {*self.index}
+                domains = {*self.lookups}
                 self.seen.append((self.first + (C in domains), domains))
         except Exception as error:
             self.wrong.append(error)
 
     def look_up(self) -> None:
-        for name in ("a", "b", "a"):
-            for found in (self.index.by_name(name), self.index.names[name]):
-                if found.name != name:
-                    self.wrong.append(found)
+        for name in ("a", "b", "a", "b"):
+            found = self.lookups.names[name]
+            if found.name != name:
+                self.wrong.append(found)
 
     def whole(self) -> bool:
         """What was seen is of one moment each, and none is older than the one before."""
-        self.index.close()
         generations = [generation for generation, _ in self.seen]
         return (
             not self.wrong

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -27,15 +28,12 @@ from tests.measure.mutants.trial import Outcome, outcomes
 FILES: Final = [
     "domindex/core/*.py",
     "domindex/listening/*.py",
-    "domindex/watcher.py",
-    "domindex/following.py",
+    *(
+        f"domindex/{name}.py"
+        for name in ("aio", "body", "conditions", "facts", "following", "index", "lookups")
+    ),
     "domindex/picture.py",
-    "domindex/answers.py",
-    "domindex/lookups.py",
-    "domindex/waits.py",
-    "domindex/conditions.py",
-    "domindex/index.py",
-    "domindex/aio.py",
+    "domindex/watcher.py",
 ]
 
 CONTROLS: Final = 40
@@ -47,6 +45,7 @@ REPORT: Final = BUILD / "REPORT.md"
 
 def main() -> int:
     args = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # with the children
     BUILD.mkdir(parents=True, exist_ok=True)
     if args.afresh:
         OUTCOMES.unlink(missing_ok=True)

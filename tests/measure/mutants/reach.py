@@ -1,7 +1,7 @@
 """Which tests reach which lines, and how long each takes: recorded once, by `coverage`.
 
-Each test module is recorded by itself, again when its text has changed. Lines of the package
-that have moved since are found by comparing its text with that of the record. Read after
+Each test module is recorded by itself, again when its text has changed or the package has other
+files. Lines that have moved since are found by comparing a file with what it was. Read after
 children.py; next trial.py.
 """
 
@@ -98,7 +98,10 @@ def _path(module: str) -> Path:
 
 
 def _of(module: str) -> str:
-    return _kept((PROJECT / module).read_text(encoding="utf-8"))
+    """What a record is of: if it changes, the record is out of date."""
+    files = sorted(str(path) for path in (PROJECT / "domindex").rglob("*.py"))
+    text = (PROJECT / module).read_text(encoding="utf-8")
+    return hashlib.sha256("\n".join([*files, text]).encode()).hexdigest()
 
 
 def _record(module: str) -> int:
