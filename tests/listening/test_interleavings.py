@@ -351,6 +351,54 @@ def test_a_handler_that_closes_another() -> None:
     holds(make, Dispatched.dispatch, close, then=ClosesTheOther.told_at_most_one)
 
 
+class Eventfd:
+    """In place of the dispatcher's descriptor: says whether it was used once it was closed."""
+
+    NUMBER = 1 << 20
+    """No other file's."""
+
+    def __init__(self) -> None:
+        self.open = True
+        self.used_closed = False
+
+    def use(self, *_: object) -> None:
+        self.used_closed = self.used_closed or not self.open
+
+    def close(self, number: int) -> None:
+        if number == self.NUMBER:
+            self.use()
+            self.open = False
+        else:
+            os_close(number)
+
+
+os_close = os.close
+
+
+def test_a_closed_descriptor_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P9: its number may be another file's by then, which a wake would write into."""
+
+    def make() -> tuple[Dispatcher, Eventfd]:
+        fd = Eventfd()
+        monkeypatch.setattr(os, "eventfd", lambda *_: fd.NUMBER)
+        monkeypatch.setattr(os, "eventfd_write", fd.use)
+        monkeypatch.setattr(os, "eventfd_read", fd.use)
+        monkeypatch.setattr(os, "close", fd.close)
+        return Dispatcher(), fd
+
+    threads = (
+        lambda made: made[0].close(),
+        lambda made: made[0].wake(),
+        lambda made: made[0].dispatch(),
+    )
+
+    def correct(made: tuple[Dispatcher, Eventfd]) -> bool:
+        return not made[1].used_closed
+
+    holds(make, *threads, then=correct)
+    fails(without_locks(make), *threads, then=correct)
+
+
 # -- the published picture -------------------------------------------------------------------------
 
 
