@@ -2,6 +2,7 @@
 
 --count 300 --seed 1   a sample at random; --count 0 takes all there are
 --files GLOB ...       of these files only
+--kinds KIND ...       of these kinds only, as `with` or `comparison`
 --survivors            try again those that no test noticed: after new tests
 --afresh               forget all outcomes
 
@@ -50,7 +51,12 @@ def main() -> int:
     if args.afresh:
         OUTCOMES.unlink(missing_ok=True)
     files = sorted({str(p.relative_to(PROJECT)) for g in args.files for p in PROJECT.glob(g)})
-    made = [m for file in files for m in mutants(file) if why_equivalent(m) is None]
+    made = [
+        m
+        for file in files
+        for m in mutants(file)
+        if (not args.kinds or m.kind in args.kinds) and why_equivalent(m) is None
+    ]
     chosen = sample(made, args.count or len(made), args.seed)
     chosen += [control(m) for m in chosen[::CONTROLS]]
     known = known_outcomes()
@@ -72,6 +78,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--files", nargs="+", default=FILES, metavar="GLOB")
+    parser.add_argument("--kinds", nargs="+", metavar="KIND")
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--afresh", action="store_true")
     parser.add_argument("--at-once", type=int, default=2, help="children at a time")

@@ -70,10 +70,16 @@ class Reach:
 def recorded(at_once: int) -> Reach:
     """What is recorded, after what is not yet, or has changed, was."""
     modules = list(_modules())
-    jobs = deque(
-        Job(module, functools.partial(_record, module), 1200.0)
+    known = {
+        module: json.loads(_path(module).read_text())
         for module in modules
-        if not _path(module).exists() or json.loads(_path(module).read_text())["of"] != _of(module)
+        if _path(module).exists()
+    }
+    took = {module: sum(record["seconds"]) for module, record in known.items()}
+    jobs = deque(
+        Job(module, functools.partial(_record, module), 1800.0)
+        for module in sorted(modules, key=lambda module: -took.get(module, 0.0))  # longest first
+        if module not in known or known[module]["of"] != _of(module)
     )
     if jobs:
         print(f"recording what {len(jobs)} test modules reach", file=sys.stderr)
