@@ -37,6 +37,7 @@ def test_what_no_test_is_to_notice_is_left_alone() -> None:
     assert not any("TypeVar" in change or "log.exception" in change for change in changes)
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 def test_children_end_by_themselves_or_at_their_limit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
