@@ -50,7 +50,8 @@ class Reach:
             if (PROJECT / file).exists():
                 moved = _moved(record["texts"][file], file)
                 for line, tests in lines.items():
-                    self._lines[file][moved[int(line)]] |= int(tests, 16) << first
+                    if int(line) < len(moved):  # the tracer mixes files up amid some coroutines
+                        self._lines[file][moved[int(line)]] |= int(tests, 16) << first
 
     def tests(self, file: str, line: int) -> list[str]:
         """Those that reach it, quick and narrow ones first."""
