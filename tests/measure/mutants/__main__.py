@@ -58,7 +58,8 @@ def main() -> int:
         if (not args.kinds or m.kind in args.kinds) and why_equivalent(m) is None
     ]
     chosen = sample(made, args.count or len(made), args.seed)
-    chosen += [control(m) for m in chosen[::CONTROLS]]
+    for at in range(0, len(chosen), CONTROLS):
+        chosen.insert(at, control(chosen[at]))
     known = known_outcomes()
     todo = [
         m for m in chosen if m.key not in known or (args.survivors and known[m.key].noticed is None)
