@@ -275,7 +275,7 @@ def test_half_a_list_removes_nobody(
     sharp.refresh()
     assert told(sharp) == before
     assert ear.count(Removed) == ear.count(Added) == 0
-    ear.until(lambda: ear.count(Lost) == ear.count(Recovered))
+    ear.until(lambda: ear.count(Lost) == ear.count(Recovered) >= (2 <= how_often <= 3))
     assert all(isinstance(e.cause, HypercallFailed) for e in ear.events if isinstance(e, Lost))
     assert ear.count(Lost) == (how_often > 1) or how_often > 3
 
