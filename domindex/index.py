@@ -16,7 +16,7 @@ from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Event, Removed
-from domindex.keys import as_domid
+from domindex.keys import as_domid, as_uuid
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
