@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-if sys.version_info < (3, 11):
+if sys.version_info < (3, 11):  # noqa: UP036
     sys.exit(
         f"domindex needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}; "
         "install a newer one (Debian 12 and later: apt install python3)"
