@@ -214,9 +214,11 @@ async def test_cancelled_while_it_opens(host: SimulatedHost, step: str) -> None:
 @in_loop
 async def test_cancelled_as_it_has_opened(host: SimulatedHost) -> None:
     """It came up and was on its way to a task that was cancelled in between."""
-    meddler = Meddler(host)
+    meddler, gate = Meddler(host), Gate()
+    meddler.meddle["before look"] = gate  # or its thread ends before the task waits for it
     opening = asyncio.ensure_future(domindex.aio.connect(meddler))
-    await asyncio.sleep(0)
+    await soon(gate.reached.is_set)
+    gate.open()
     while "domindex-aio" in our_threads():  # nothing reaches the loop meanwhile
         pass
     assert our_threads() == ["domindex-watcher"]
@@ -642,6 +644,7 @@ async def test_others_get_their_turn_while_events_wait(host: SimulatedHost) -> N
             assert await heard(events, 1) == [Synced()]
         assert turns >= 50
         counting.cancel()
+        await asyncio.wait([counting])
 
 
 def test_a_closed_loop_harms_no_index(host: SimulatedHost) -> None:
