@@ -19,5 +19,5 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.section("real Xen hosts")
         for line in table(hosts):
             terminalreporter.write_line(line)
-        for line in left_out(host.host for host in hosts).splitlines():
+        for line in left_out({host.host for host in hosts}).splitlines():
             terminalreporter.write_line(line)

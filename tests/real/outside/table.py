@@ -6,7 +6,7 @@ It is made from pytest's reports, which come from all processes of a run. Read a
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import pytest
@@ -97,9 +97,9 @@ def table(hosts: list[Column]) -> list[str]:
     return [*lines, *LEGEND.splitlines(), *(f"{host.host}: {host.times}" for host in hosts)]
 
 
-def left_out(booted: Iterable[str]) -> str:
+def left_out(booted: Collection[str]) -> str:
     """Which hosts there are besides, and how they are tested; nothing if that was all."""
-    others = [host for host in RELEASES if host not in set(booted)]
+    others = [host for host in RELEASES if host not in booted]
     if not others:
         return ""
     return (
