@@ -1,10 +1,12 @@
 # make run      set up and show the index at work
 # make test     set up and run format, lint, types, packages, tests, and two real Xen hosts:
-#               both kinds of xenstored, both machines; with HOSTS=all, or CI set, all eight
-# make pythons  the native tests on other Pythons, which are fetched
+#               both kinds of xenstored, both machines; with HOSTS=all all eight; where CI is
+#               set all eight, and the other Pythons
+# make pythons  native tests on the other Pythons, which are fetched
 # The first two need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHONS := 3.13 3.14
+NATIVE := $(addprefix tests/,core listening whole wire shape)
 VENV := .venv
 BIN := $(VENV)/bin
 
@@ -26,6 +28,9 @@ run: $(VENV)/run.stamp
 
 test: check
 	$(BIN)/python -m pytest -n auto
+ifdef CI
+	$(MAKE) pythons
+endif
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -36,7 +41,7 @@ check: $(VENV)/dev.stamp
 pythons: $(PYTHONS:%=python-%)
 
 python-%: $(VENV)-%/test.stamp
-	$(VENV)-$*/bin/python -m pytest -n auto --ignore=tests/real --ignore=tests/measure
+	$(VENV)-$*/bin/python -m pytest -n auto $(NATIVE)
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.figures
