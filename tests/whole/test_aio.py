@@ -926,7 +926,7 @@ async def test_an_iteration_that_is_cancelled_misses_nothing(host: SimulatedHost
 
 @in_loop
 async def test_many_tasks(host: SimulatedHost) -> None:
-    """300 tasks that wait and listen, each for its own domain, while the line comes and goes."""
+    """150 tasks that wait and listen, each for its own domain, while the line comes and goes."""
 
     async def follow(index: AsyncIndex, name: str) -> None:
         async with index.events(where=lambda domain: domain.name == name) as events:
@@ -936,7 +936,7 @@ async def test_many_tasks(host: SimulatedHost) -> None:
             assert (await index.wait_gone(born)).domain.life == born.life
 
     async with opened(host, QUICK) as index:
-        names = [f"vm-{number}" for number in range(100)]
+        names = [f"vm-{number}" for number in range(50)]
         tasks = [asyncio.ensure_future(follow(index, name)) for name in names * 3]
         await turn()
         made = [host.create(name) for name in names]
