@@ -108,9 +108,9 @@ async def heard(events: AsyncEventStream, count: int) -> list[Event]:
         return [await anext(events) for _ in range(count)]
 
 
-async def until(events: AsyncEventStream, kind: type[E]) -> E:
+async def until(events: AsyncEventStream, kind: type[E], limit: float = LIMIT) -> E:
     """The next event of that kind."""
-    async with asyncio.timeout(LIMIT):
+    async with asyncio.timeout(limit):
         async for event in events:
             if isinstance(event, kind):
                 return event
@@ -932,7 +932,7 @@ async def test_many_tasks(host: SimulatedHost) -> None:
         async with index.events(where=lambda domain: domain.name == name) as events:
             born = await index.wait_for(name=name)
             assert index.by_name(name) == born
-            await until(events, Removed)
+            await until(events, Removed, 8 * LIMIT)  # of all of them, with asyncio's own checks
             assert (await index.wait_gone(born)).domain.life == born.life
 
     async with opened(host, QUICK) as index:
