@@ -47,6 +47,7 @@ QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_mos
 noticed after about a second."""
 
 _PAGE = 4096
+_MEMORY: Final = 512 << 20
 _GAP = 0.25
 """Seconds for which `order="libxl"` waits at most until the lines have seen the nodes go."""
 _ORDERS = ("libxl", "xapi", "at once")
@@ -69,6 +70,9 @@ class _Guest:
     dying: bool = False
     introduced: bool = False
     idle: bool = False
+    memory: int = 0
+    max_memory: int = 0
+    vcpus: int = 1
     spent: int = 0  # cpu time in addition to what it uses by itself
     born: float = field(default_factory=time.monotonic)
 
@@ -89,10 +93,10 @@ class _Guest:
             running=False,
             shutdown=self.shutdown,
             dying=self.dying,
-            memory=0 if self.dying else 8 * _PAGE,
-            max_memory=256 * _PAGE,
+            memory=self.memory,
+            max_memory=self.max_memory,
             cpu_time=self._cpu_time(),
-            vcpus=1,
+            vcpus=self.vcpus,
         )
 
     def _cpu_time(self) -> int:
@@ -147,6 +151,7 @@ class SimulatedHost:
     | xenstored releases a domain before it ends | `release`, then `destroy` |
     | a uuid changes, a suspended guest resumes: no event | `change_handle`, `resume` |
     | guests use cpu time; clocks of two CPUs differ | `spend`, `step_clock` |
+    | memory and vCPUs are given and taken: no event | `set_memory`, `set_max_memory`, `set_vcpus` |
     | xenstored refuses a node: corrupt, no access, a quota | `refuse_node`, `allow_node` |
     | a Flask policy refuses the state of a domain, or hides it | `refuse_state`, `hide` |
     | this process is not privileged for xenstored | `deafen_special` |
@@ -169,7 +174,8 @@ class SimulatedHost:
     Raises:
         NoSuchDomain: By a method that needs a domain, if no domain has that domid.
         InvalidKey: By every method, if an argument is not a domid, name, path or value.
-        ValueError: `watch_depth` is none of the three.
+        TypeError: By every method, if a number is not an int.
+        ValueError: By every method, if a number is below 0. `watch_depth` is none of the three.
 
     Attributes:
         hypercalls: Hypercalls made so far, by any caller.
@@ -252,6 +258,9 @@ class SimulatedHost:
         domid: int | None = None,
         introduce: bool = True,
         clear: bool = True,
+        memory: int = _MEMORY,
+        max_memory: int | None = None,
+        vcpus: int = 1,
     ) -> int:
         """Make a running domain. Its nodes are written before it is introduced to xenstored.
 
@@ -265,6 +274,9 @@ class SimulatedHost:
             introduce: False does not introduce it: it exists, but no event reports it until
                 `introduce`.
             clear: False keeps nodes that an earlier domain left behind under this domid.
+            memory: Memory that it has, in bytes; 512 MiB if you give none.
+            max_memory: Memory that it may have, in bytes. None is as much as it has.
+            vcpus: How many vCPUs it has.
 
         Returns:
             Its domid.
@@ -275,7 +287,14 @@ class SimulatedHost:
         """
         raw = _as_value(name)
         with self._lock:
-            domid = self.build(uuid=uuid, type=type, domid=domid)
+            domid = self.build(
+                uuid=uuid,
+                type=type,
+                domid=domid,
+                memory=memory,
+                max_memory=max_memory,
+                vcpus=vcpus,
+            )
             if clear:
                 self._remove(_home(domid))
             self._furnish(domid, raw)
@@ -283,7 +302,16 @@ class SimulatedHost:
                 self.introduce(domid)
             return domid
 
-    def build(self, *, uuid: UUID | None = None, type: str = "pv", domid: int | None = None) -> int:
+    def build(
+        self,
+        *,
+        uuid: UUID | None = None,
+        type: str = "pv",
+        domid: int | None = None,
+        memory: int = _MEMORY,
+        max_memory: int | None = None,
+        vcpus: int = 1,
+    ) -> int:
         """Make a domain of which the toolstack has not yet written any node.
 
         Nodes that an earlier domain left behind under this domid are still there. `clear_node`,
@@ -293,6 +321,9 @@ class SimulatedHost:
             uuid: Its uuid. None takes a random one.
             type: "pv", "hvm" or "pvh".
             domid: Its domid. None takes the next free one.
+            memory: As for `create`.
+            max_memory: As for `create`.
+            vcpus: As for `create`.
 
         Returns:
             Its domid.
@@ -303,6 +334,9 @@ class SimulatedHost:
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
         kind = OSType(type)
+        memory = _number("memory", memory)
+        most = memory if max_memory is None else _number("max_memory", max_memory)
+        _number("vcpus", vcpus)
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
@@ -310,7 +344,16 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             idle = self._idle and domid != 0
-            self._guests[domid] = _Guest(domid, handle, kind, self._lives, idle=idle)
+            self._guests[domid] = _Guest(
+                domid,
+                handle,
+                kind,
+                self._lives,
+                idle=idle,
+                memory=memory,
+                max_memory=most,
+                vcpus=vcpus,
+            )
             return domid
 
     def introduce(self, domid: int) -> None:
@@ -352,10 +395,11 @@ class SimulatedHost:
             domid: The domain.
             reason: A `ShutdownReason`, or its number.
         """
+        why = ShutdownReason(_number("reason", reason))
         with self._lock:
             guest = self._guest(domid)
             if guest.shutdown is None:
-                guest.shutdown = ShutdownReason(reason)
+                guest.shutdown = why
                 if guest.introduced:
                     self._fire_special(b"@releaseDomain", domid)
 
@@ -375,10 +419,17 @@ class SimulatedHost:
         """
         with self._lock:
             guest = self._guest(domid)
-            name = self._nodes.get(name_path(domid))
+            name, memory = self._nodes.get(name_path(domid)), guest.memory
             self.shutdown(domid, ShutdownReason.REBOOT)
             self.destroy(domid, order=order)
-            return self.create(name, uuid=UUID(bytes=guest.handle), type=guest.type)
+            return self.create(
+                name,
+                uuid=UUID(bytes=guest.handle),
+                type=guest.type,
+                memory=memory,
+                max_memory=guest.max_memory,
+                vcpus=guest.vcpus,
+            )
 
     def destroy(self, domid: int, *, order: str = "libxl") -> None:
         """End the domain.
@@ -397,6 +448,8 @@ class SimulatedHost:
     def zombie(self, domid: int, *, order: str = "libxl") -> Callable[[], None]:
         """End the domain while a page of it is still mapped: it stays listed, as dying.
 
+        It holds that page, 4 KiB, until the page is unmapped; more if you `set_memory`.
+
         Args:
             domid: The domain.
             order: As for `destroy`.
@@ -413,7 +466,7 @@ class SimulatedHost:
             if order == "libxl":
                 self._let_see()
             if self._guests.get(domid) is guest:  # no other thread has ended it meanwhile
-                guest.dying = True
+                guest.dying, guest.memory = True, _PAGE
                 self._release(guest)
 
         def let_go() -> None:
@@ -467,10 +520,27 @@ class SimulatedHost:
 
     def spend(self, domid: int, nanoseconds: int) -> None:
         """Add cpu time to the guest, in nanoseconds."""
-        if nanoseconds < 0:
-            raise ValueError(f"nanoseconds must not be below 0, not {nanoseconds}")
+        _number("nanoseconds", nanoseconds)
         with self._lock:
             self._guest(domid).spent += nanoseconds
+
+    def set_memory(self, domid: int, memory: int) -> None:
+        """Change the memory that a domain has, in bytes, as its balloon does. Fires no event."""
+        _number("memory", memory)
+        with self._lock:
+            self._guest(domid).memory = memory
+
+    def set_max_memory(self, domid: int, max_memory: int) -> None:
+        """Change the memory that a domain may have, in bytes. Fires no event."""
+        _number("max_memory", max_memory)
+        with self._lock:
+            self._guest(domid).max_memory = max_memory
+
+    def set_vcpus(self, domid: int, vcpus: int) -> None:
+        """Change how many vCPUs of a domain are online. Fires no event."""
+        _number("vcpus", vcpus)
+        with self._lock:
+            self._guest(domid).vcpus = vcpus
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
         """Write /local/domain/N/name, whether or not a domain has that domid."""
@@ -540,11 +610,13 @@ class SimulatedHost:
 
     def lose_events(self, count: int = 1) -> None:
         """Fault: the next `count` changes fire no watch event at all."""
+        _number("count", count)
         with self._lock:
             self._losing += count
 
     def double_events(self, count: int = 1) -> None:
         """Fault: the events of the next `count` changes are sent twice, the second time later."""
+        _number("count", count)
         with self._lock:
             self._doubling += count
 
@@ -611,11 +683,13 @@ class SimulatedHost:
             domid: The domain.
             nanoseconds: How far; below 0 it steps forward. The cpu time never falls below 0.
         """
+        _number("nanoseconds", nanoseconds, least=None)
         with self._lock:
             self._guest(domid).spent -= nanoseconds
 
     def halve_lists(self, count: int = 1) -> None:
         """Fault: the next `count` lists of domains lack their second half, without an error."""
+        _number("count", count)
         with self._lock:
             self._halving += count
 
@@ -763,6 +837,11 @@ class _SimulatedHypervisor:
         with self._host._lock:
             guest = self._seen(domid)
             return None if guest is None else guest.info()
+
+    def infos(self) -> Sequence[DomainInfo]:
+        with self._host._lock:
+            guests = self._called()
+            return [guests[domid].info() for domid in sorted(guests.keys() - self._host._hidden)]
 
     def close(self) -> None:
         pass
@@ -951,6 +1030,14 @@ def _as_value(name: str | bytes | None) -> bytes | None:
     if isinstance(name, bytes | None):
         return name
     raise InvalidKey(f"a name is str, bytes or None, not {name!r}")
+
+
+def _number(what: str, number: int, *, least: int | None = 0) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{what} is an int, not {number!r}")
+    if least is not None and number < least:
+        raise ValueError(f"{what} must not be below {least}, not {number}")
+    return number
 
 
 def _home(domid: int) -> bytes:
