@@ -261,19 +261,21 @@ class PrivcmdHypervisor:
     def _decode_info(self, entry: tuple[Any, ...]) -> DomainInfo:
         domid, flags, pages, most, cpu_time, vcpus, handle, emulation = entry
         type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
-        return DomainInfo(  # by position and with a kept UUID: a third of the time, for thousands
-            domid,
-            _uuid(handle),
-            type_,
-            flags & PAUSED != 0,
-            flags & BLOCKED != 0,
-            flags & RUNNING != 0,
-            shutdown,
-            dying,
-            pages * _PAGE,
-            most * _PAGE,
-            cpu_time,
-            vcpus,
+        return DomainInfo._make(  # half the time of DomainInfo(...)
+            (
+                domid,
+                _uuid(handle),
+                type_,
+                flags & PAUSED != 0,
+                flags & BLOCKED != 0,
+                flags & RUNNING != 0,
+                shutdown,
+                dying,
+                pages * _PAGE,
+                most * _PAGE,
+                cpu_time,
+                vcpus,
+            )
         )
 
     def _kind(  # emulation: b"" where the entry has none
