@@ -9,7 +9,8 @@ There is no coat for trio: it would need a dependency. In trio
 `await trio.lowlevel.wait_readable(index.fileno())`, then call `index.dispatch()`, which runs the
 handlers of `index.subscribe(..., threaded=False)`; `trio.to_thread.run_sync` does the rest.
 
-Read after index.py. Where asyncio waits: `AsyncIndex._wait`, `AsyncEventStream.__anext__`.
+Read after index.py. Where asyncio waits: `AsyncIndex._wait`, and for events
+listening/async_stream.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ import contextlib
 import functools
 import threading
 import time
-import weakref
 from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
@@ -27,13 +27,15 @@ from uuid import UUID
 
 from domindex import conditions
 from domindex.body import Body
-from domindex.core.table import Keyed as KeyIndex
+from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo
-from domindex.errors import InvalidKey, NoEventLoop
+from domindex.errors import InvalidKey
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_name, as_uuid
+from domindex.listening.async_stream import AsyncEventStream as AsyncEventStream
+from domindex.listening.async_stream import LoopSignal, nothing, running_loop
 from domindex.listening.callbacks import check_callable
-from domindex.listening.hub import Hub, MailboxOptions
+from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.signal import Condition, last_look
 from domindex.listening.wanted import Wanted
@@ -133,14 +135,14 @@ class AsyncIndex(LookUps[Prompt]):
     def __init__(self, body: Body, stale: Prompt) -> None:
         super().__init__(body.picture, stale, None)
         self._body = body
-        self._signals: dict[asyncio.AbstractEventLoop, _LoopSignal] = {}
+        self._signals: dict[asyncio.AbstractEventLoop, LoopSignal] = {}
 
     async def close(self, timeout: float = 10.0) -> None:
         """End it; afterwards each call raises Closed, and each `async for` over its events ends.
 
         As `Index.close`. If this is cancelled, it is closed all the same.
         """
-        await _apart(functools.partial(self._body.close, timeout), unwanted=_nothing)
+        await _apart(functools.partial(self._body.close, timeout), unwanted=nothing)
 
     async def __aenter__(self) -> Self:
         return self
@@ -184,16 +186,13 @@ class AsyncIndex(LookUps[Prompt]):
         if [name, uuid, domid].count(None) != 2:
             raise InvalidKey("verified needs one of name, uuid and domid")
         if name is not None:
-            return await self._verified(self._table.names, as_name(name))
+            return await self._verified(self._body.picture.table.names, as_name(name))
         if uuid is not None:
-            return await self._verified(self._table.uuids, as_uuid(uuid))
-        return await self._verified(self._table.domids, as_domid(domid))
+            return await self._verified(self._body.picture.table.uuids, as_uuid(uuid))
+        return await self._verified(self._body.picture.table.domids, as_domid(domid))
 
     async def _verified(self, index: KeyIndex[Any], key: object) -> Domain:
-        with self._picture.lock:
-            self._check()
-            if index is self._table.names:
-                self._check_names(index.holders(key))
+        self._refuse_stale(index, key)
         return await _in_executor(self._body.verified, index, key)
 
     async def info(self, domain: int | Domain, *, max_age: float = 0.0) -> DomainInfo:
@@ -226,7 +225,7 @@ class AsyncIndex(LookUps[Prompt]):
     ) -> Domain:
         """As `Index.wait_for`. `where` is called in the loop, and so must be quick."""
         condition = conditions.found(
-            self._picture,
+            self._body.picture,
             name=name,
             uuid=uuid,
             domid=domid,
@@ -241,20 +240,22 @@ class AsyncIndex(LookUps[Prompt]):
     ) -> Removed:
         """As `Index.wait_gone`; hypercalls are made in a thread of the loop's executor."""
         deadline = time.monotonic() + timeout
-        removed = await self._wait(conditions.ended(self._picture, domain, timeout), timeout)
+        removed = await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
         for pause in conditions.looks(domain, deadline) if freed else ():
             if await _in_executor(self._body.facts.is_freed, domain):
                 break
-            await self._wait(conditions.never(self._picture), pause)
+            await self._wait(conditions.never(self._body.picture), pause)
         return removed
 
     async def wait_live(self, timeout: float = 30.0) -> None:
         """As `Index.wait_live`."""
-        await self._wait(conditions.live(self._picture), timeout)
+        await self._wait(conditions.live(self._body.picture), timeout)
 
     async def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
         """As `Index.wait_generation`."""
-        return await self._wait(conditions.generation(self._picture, generation, timeout), timeout)
+        return await self._wait(
+            conditions.generation(self._body.picture, generation, timeout), timeout
+        )
 
     async def _wait(self, condition: Condition[T], timeout: float) -> T:
         """What `ChangeSignal.wait_for` does, for a task."""
@@ -270,15 +271,15 @@ class AsyncIndex(LookUps[Prompt]):
             return last_look(condition)
 
     @contextlib.contextmanager
-    def _signal(self) -> Iterator[_LoopSignal]:
+    def _signal(self) -> Iterator[LoopSignal]:
         """The picture's changes, as this loop sees them, for as long as a task waits for one.
 
         One for all tasks of a loop: it is set with the index's lock held, and so only once.
         """
-        signal = self._signals.get(_loop())
+        signal = self._signals.get(running_loop())
         if signal is None:
-            signal = self._signals[_loop()] = _LoopSignal()
-            signal.stop = self._picture.changed.on_change(signal)
+            signal = self._signals[running_loop()] = LoopSignal()
+            signal.stop = self._body.picture.changed.on_change(signal)
         signal.waiting += 1
         try:
             yield signal
@@ -316,7 +317,7 @@ class AsyncIndex(LookUps[Prompt]):
         check_callable("a handler", handler)
         if on_error is not None:
             check_callable("on_error=", on_error)
-        signal, lock = _LoopSignal(), threading.Lock()
+        signal, lock = LoopSignal(), threading.Lock()
         latest: list[Callable[[], object]] = []
 
         def run() -> None:
@@ -337,109 +338,14 @@ class AsyncIndex(LookUps[Prompt]):
             path,
             functools.partial(take, handler),
             threaded=True,
-            on_error=functools.partial(take, on_error or _nothing),
+            on_error=functools.partial(take, on_error or nothing),
         )
         return watch
 
 
-class AsyncEventStream:
-    """Events to iterate over with `async for`. Made by `AsyncIndex.events`; for one loop.
-
-    Iterating ends when it is closed, or its index. A task that is cancelled while it waits for an
-    event misses none. Other tasks run between any two events. Close it, or use it in an
-    `async with`: while it is open it keeps what was not asked for, up to its bound. One that is
-    left unclosed, as by `break`, is closed when it is collected.
-    """
-
-    def __init__(self, hub: Hub, wanted: Wanted, options: MailboxOptions) -> None:
-        self._wanted = wanted
-        self._signal = _LoopSignal()
-        self._hub = hub
-        self._mailbox = hub.open(self._signal, options)
-        self._let_go = weakref.finalize(self, self._mailbox.abandon)
-        self._let_go.atexit = False
-
-    @property
-    def pending(self) -> int:
-        """Events that wait to be asked for."""
-        return self._mailbox.pending
-
-    @property
-    def overflows(self) -> int:
-        """How often its backlog was dropped, and a `Resync` came in its place."""
-        return self._mailbox.overflows
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> Event:
-        while True:
-            await asyncio.sleep(0)  # however many events there are, other tasks have their turn
-            if (event := self._mailbox.take()) is not None:
-                if (told := self._wanted(event)) is not None:
-                    return told
-            elif self._mailbox.closed:
-                raise StopAsyncIteration
-            else:
-                due = self._mailbox.due
-                left = None if due is None else max(0.0, due - time.monotonic())
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left):
-                        await self._signal.wait()
-
-    def close(self) -> None:
-        """Stop; events not asked for are dropped. May be called twice, and from any thread."""
-        self._let_go.detach()
-        self._hub.forget(self._mailbox)
-        self._mailbox.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.close()
-
-
-class _LoopSignal:
-    """Wakes the tasks of one loop, from any thread. It does not wait, and does not fail there.
-
-    waiting, stop: for `AsyncIndex._signal`.
-    """
-
-    def __init__(self) -> None:
-        self.loop = _loop()
-        self.waiting = 0
-        self.stop: Callable[[], None] = _nothing
-        self._arrived = asyncio.Event()
-        self._under_way = False  # one message to the loop is enough
-
-    def __call__(self) -> None:
-        if not self._under_way:
-            self._under_way = True
-            try:
-                self.call(self._arrive)
-            except BaseException:  # no memory for the message: the next call must send one
-                self._under_way = False
-                raise
-
-    def call(self, function: Callable[[], object]) -> None:
-        """Have the loop call this. If the loop is closed no task waits, and nothing happens."""
-        with contextlib.suppress(RuntimeError):
-            self.loop.call_soon_threadsafe(function)
-
-    def _arrive(self) -> None:
-        self._under_way = False
-        self._arrived.set()  # for the tasks that wait now; a later one looks before it waits
-        self._arrived.clear()
-
-    async def wait(self) -> None:
-        """Wait for the next call of this signal, or one that is under way."""
-        await self._arrived.wait()
-
-
 async def _in_executor(call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """The result of a call that may take a while, from a thread of the loop's executor."""
-    _loop()
+    running_loop()
     return await asyncio.to_thread(call, *args, **kwargs)
 
 
@@ -448,7 +354,7 @@ async def _apart(call: Callable[[], T], unwanted: Callable[[T], object]) -> T:
 
     unwanted: called with the result, in a thread, if the task that waited was cancelled.
     """
-    _loop()
+    running_loop()
     done: Future[T] = Future()
 
     def run() -> None:
@@ -474,17 +380,3 @@ async def _apart(call: Callable[[], T], unwanted: Callable[[T], object]) -> T:
 
 def _start(run: Callable[[], object]) -> None:
     threading.Thread(target=run, name="domindex-aio", daemon=True).start()
-
-
-def _nothing(*_: object) -> None:
-    pass
-
-
-def _loop() -> asyncio.AbstractEventLoop:
-    try:
-        return asyncio.get_running_loop()
-    except RuntimeError:
-        raise NoEventLoop(
-            "domindex.aio works in a running asyncio loop, and there is none here; for trio and "
-            "other loops see domindex.aio's documentation, for threads use domindex.connect()"
-        ) from None

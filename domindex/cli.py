@@ -1,6 +1,6 @@
 """The command line: calls the library, prints, and turns errors into exit statuses.
 
-Read after index.py and direct.py.
+Read after opening.py and direct.py.
 """
 
 from __future__ import annotations

@@ -272,13 +272,7 @@ class Direct:
         return found
 
     def infos(self, *, dying: bool = False) -> dict[int, DomainInfo]:
-        """The same of every domain, by domid, lowest first.
-
-        Args:
-            dying: With those of `dying` too.
-
-        Returns:
-            A new dict.
+        """The same of every domain, by domid, lowest first. `dying` adds what `dying()` returns.
 
         Cost:
             One hypercall for each 1,024 domains.
@@ -287,10 +281,7 @@ class Direct:
         return by_domid(self._hypervisor.infos(), dying=dying)
 
     def dying(self) -> tuple[DomainInfo, ...]:
-        """Domains that have ended, but still hold their domid and some memory.
-
-        Returns:
-            What the hypervisor says of them, lowest domid first.
+        """Domains that have ended, but still hold their domid and some memory, by domid.
 
         Cost:
             One hypercall for each 1,024 domains.

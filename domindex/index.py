@@ -14,10 +14,10 @@ from uuid import UUID
 
 from domindex import conditions
 from domindex.body import Body
-from domindex.core.table import Keyed as KeyIndex
+from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Event, Removed
-from domindex.keys import as_domid, as_name, as_uuid
+from domindex.keys import as_domid
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
@@ -72,8 +72,8 @@ class Index(LookUps[Stale]):
         self.close()
 
     def __repr__(self) -> str:
-        state = type(self._picture.state).__name__.lower()
-        return f"<Index: {len(self._table)} domains, {state}>"
+        state = type(self._body.picture.state).__name__.lower()
+        return f"<Index: {len(self._body.picture.table)} domains, {state}>"
 
     # -- look-ups that may ask the hypervisor ------------------------------------------------
 
@@ -103,7 +103,7 @@ class Index(LookUps[Stale]):
             `refresh`, and a contradiction up to three, each with as many hypercalls after it.
         """
         if verify or stale is not None:
-            return self._carefully("name", self._table.names, name, as_name, verify, stale)
+            return self._carefully(self._body.picture.table.names, name, verify, stale)
         try:
             return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
         except TypeError as error:
@@ -121,7 +121,7 @@ class Index(LookUps[Stale]):
             stale: as for `by_name`.
         """
         if verify or stale is not None or isinstance(uuid, bytearray):
-            return self._carefully("uuid", self._table.uuids, uuid, as_uuid, verify, stale)
+            return self._carefully(self._body.picture.table.uuids, uuid, verify, stale)
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
@@ -136,7 +136,7 @@ class Index(LookUps[Stale]):
             stale: as for `by_name`.
         """
         if verify or stale is not None:
-            return self._carefully("domid", self._table.domids, domid, as_domid, verify, stale)
+            return self._carefully(self._body.picture.table.domids, domid, verify, stale)
         return self.domids[domid if type(domid) is int else as_domid(domid)]
 
     def os_type(self, domid: int, verify: bool = False, stale: Stale | None = None) -> OSType:
@@ -145,28 +145,22 @@ class Index(LookUps[Stale]):
 
     def _carefully(
         self,
-        what: str,
         index: KeyIndex[K],
         key: Any,
-        spelled: Callable[[object], K],
         verify: bool,
         stale: Stale | None,
     ) -> Domain:
         """A look-up that has to do more than look into a dict."""
         if not verify:
-            return self._look_closer(what, index, key, stale)
+            return self._look_closer(index, key, stale)
         if stale is not None or self._stale != "serve":
-            wanted = self._stale if stale is None else self._checked(stale)
-            with self._picture.lock:
-                self._check(wanted)
-                if what == "name":
-                    self._check_names(index.holders(spelled(key)), wanted)
+            self._refuse_stale(index, index.key_of(key), stale)
         try:
-            domain = index.held.get(key)
-        except TypeError:  # it has no hash: `spelled` makes it a key or says what is wrong
+            domain = index.unique.get(key)
+        except TypeError:  # it has no hash: `key_of` makes it a key or says what is wrong
             domain = None
         if domain is None:
-            domain = index.held.get(key := spelled(key))
+            domain = index.unique.get(key := index.key_of(key))
         if domain is not None and self._confirms(domain):
             return domain
         return self._body.verified_anew(index, key)
@@ -289,7 +283,7 @@ class Index(LookUps[Stale]):
             A look at each change of the index, nothing in between.
         """
         condition = conditions.found(
-            self._picture,
+            self._body.picture,
             name=name,
             uuid=uuid,
             domid=domid,
@@ -297,7 +291,7 @@ class Index(LookUps[Stale]):
             ready=ready,
             timeout=timeout,
         )
-        return self._picture.changed.wait_for(condition, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
 
     def wait_gone(self, domain: Domain, timeout: float = 30.0, *, freed: bool = False) -> Removed:
         """Wait until the life that this record is of has ended.
@@ -325,17 +319,17 @@ class Index(LookUps[Stale]):
             after twice the time of the one before, up to a second.
         """
         deadline = time.monotonic() + timeout
-        condition = conditions.ended(self._picture, domain, timeout)
-        removed = self._picture.changed.wait_for(condition, timeout)
+        condition = conditions.ended(self._body.picture, domain, timeout)
+        removed = self._body.picture.changed.wait_for(condition, timeout)
         for pause in conditions.looks(domain, deadline) if freed else ():
             if self._body.facts.is_freed(domain):
                 break
-            self._picture.changed.wait_for(conditions.never(self._picture), pause)
+            self._body.picture.changed.wait_for(conditions.never(self._body.picture), pause)
         return removed
 
     def wait_live(self, timeout: float = 30.0) -> None:
         """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
-        self._picture.changed.wait_for(conditions.live(self._picture), timeout)
+        self._body.picture.changed.wait_for(conditions.live(self._body.picture), timeout)
 
     def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
         """Wait until the index is at this generation or beyond; returns the one it is at.
@@ -344,8 +338,8 @@ class Index(LookUps[Stale]):
             TimedOut, NotLive: it is not after `timeout` seconds.
             Closed: the index was closed.
         """
-        condition = conditions.generation(self._picture, generation, timeout)
-        return self._picture.changed.wait_for(condition, timeout)
+        condition = conditions.generation(self._body.picture, generation, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
 
     # -- listening ---------------------------------------------------------------------------
 

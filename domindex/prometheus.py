@@ -172,23 +172,13 @@ def _of_the_domains(domains: Snapshot) -> Iterator[Metric]:
 
 
 def _of_their_use(infos: Iterable[DomainInfo]) -> Iterator[Metric]:
-    keys = ("domid", "uuid")
-    cpu = CounterMetricFamily(
-        "domindex_domain_cpu_seconds", "CPU time of all vCPUs of a domain.", labels=keys
-    )
-    memory = GaugeMetricFamily(
-        "domindex_domain_memory_bytes", "Memory that a domain has.", labels=keys
-    )
-    most = GaugeMetricFamily(
-        "domindex_domain_max_memory_bytes", "Memory that a domain may have.", labels=keys
-    )
-    vcpus = GaugeMetricFamily("domindex_domain_vcpus", "vCPUs that are online.", labels=keys)
-    state = GaugeMetricFamily(
-        "domindex_domain_state",
-        "1 for the state that a domain is in: crashed, shutdown, paused, running, blocked or "
-        "runnable.",
-        labels=(*keys, "state"),
-    )
+    keys, of = ("domid", "uuid"), "domindex_domain_"
+    cpu = CounterMetricFamily(of + "cpu_seconds", "CPU time of all its vCPUs.", labels=keys)
+    memory = GaugeMetricFamily(of + "memory_bytes", "Memory that it has.", labels=keys)
+    most = GaugeMetricFamily(of + "max_memory_bytes", "Memory that it may have.", labels=keys)
+    vcpus = GaugeMetricFamily(of + "vcpus", "vCPUs that are online.", labels=keys)
+    text = "1 for its state: crashed, shutdown, paused, running, blocked or runnable."
+    state = GaugeMetricFamily(of + "state", text, labels=(*keys, "state"))
     for info in infos:
         key = (str(info.domid), str(info.uuid))
         cpu.add_metric(key, info.cpu_time / 1e9)

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import re
 import threading
 import time
@@ -65,14 +66,14 @@ class _Guest:
     handle: bytes
     type: OSType
     unique_id: int
+    memory: int
+    max_memory: int
+    vcpus: int
     paused: bool = False
     shutdown: ShutdownReason | None = None
     dying: bool = False
     introduced: bool = False
     idle: bool = False
-    memory: int = 0
-    max_memory: int = 0
-    vcpus: int = 1
     spent: int = 0  # cpu time in addition to what it uses by itself
     born: float = field(default_factory=time.monotonic)
 
@@ -288,12 +289,7 @@ class SimulatedHost:
         raw = _as_value(name)
         with self._lock:
             domid = self.build(
-                uuid=uuid,
-                type=type,
-                domid=domid,
-                memory=memory,
-                max_memory=max_memory,
-                vcpus=vcpus,
+                uuid=uuid, type=type, domid=domid, memory=memory, max_memory=max_memory, vcpus=vcpus
             )
             if clear:
                 self._remove(_home(domid))
@@ -334,9 +330,9 @@ class SimulatedHost:
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
         kind = OSType(type)
-        memory = _number("memory", memory)
-        most = memory if max_memory is None else _number("max_memory", max_memory)
-        _number("vcpus", vcpus)
+        most = memory if max_memory is None else max_memory
+        for what, number in (("memory", memory), ("max_memory", most), ("vcpus", vcpus)):
+            _number(what, number)
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
@@ -344,16 +340,8 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             idle = self._idle and domid != 0
-            self._guests[domid] = _Guest(
-                domid,
-                handle,
-                kind,
-                self._lives,
-                idle=idle,
-                memory=memory,
-                max_memory=most,
-                vcpus=vcpus,
-            )
+            guest = _Guest(domid, handle, kind, self._lives, memory, most, vcpus, idle=idle)
+            self._guests[domid] = guest
             return domid
 
     def introduce(self, domid: int) -> None:
@@ -395,11 +383,11 @@ class SimulatedHost:
             domid: The domain.
             reason: A `ShutdownReason`, or its number.
         """
-        why = ShutdownReason(_number("reason", reason))
         with self._lock:
             guest = self._guest(domid)
+            _number("reason", reason)
             if guest.shutdown is None:
-                guest.shutdown = why
+                guest.shutdown = ShutdownReason(reason)
                 if guest.introduced:
                     self._fire_special(b"@releaseDomain", domid)
 
@@ -422,14 +410,10 @@ class SimulatedHost:
             name, memory = self._nodes.get(name_path(domid)), guest.memory
             self.shutdown(domid, ShutdownReason.REBOOT)
             self.destroy(domid, order=order)
-            return self.create(
-                name,
-                uuid=UUID(bytes=guest.handle),
-                type=guest.type,
-                memory=memory,
-                max_memory=guest.max_memory,
-                vcpus=guest.vcpus,
-            )
+            again = self.create(name, uuid=UUID(bytes=guest.handle), type=guest.type)
+            new = self._guests[again]
+            new.memory, new.max_memory, new.vcpus = memory, guest.max_memory, guest.vcpus
+            return again
 
     def destroy(self, domid: int, *, order: str = "libxl") -> None:
         """End the domain.
@@ -520,27 +504,23 @@ class SimulatedHost:
 
     def spend(self, domid: int, nanoseconds: int) -> None:
         """Add cpu time to the guest, in nanoseconds."""
-        _number("nanoseconds", nanoseconds)
         with self._lock:
-            self._guest(domid).spent += nanoseconds
+            self._guest(domid).spent += _number("nanoseconds", nanoseconds)
 
     def set_memory(self, domid: int, memory: int) -> None:
         """Change the memory that a domain has, in bytes, as its balloon does. Fires no event."""
-        _number("memory", memory)
         with self._lock:
-            self._guest(domid).memory = memory
+            self._guest(domid).memory = _number("memory", memory)
 
     def set_max_memory(self, domid: int, max_memory: int) -> None:
         """Change the memory that a domain may have, in bytes. Fires no event."""
-        _number("max_memory", max_memory)
         with self._lock:
-            self._guest(domid).max_memory = max_memory
+            self._guest(domid).max_memory = _number("max_memory", max_memory)
 
     def set_vcpus(self, domid: int, vcpus: int) -> None:
         """Change how many vCPUs of a domain are online. Fires no event."""
-        _number("vcpus", vcpus)
         with self._lock:
-            self._guest(domid).vcpus = vcpus
+            self._guest(domid).vcpus = _number("vcpus", vcpus)
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
         """Write /local/domain/N/name, whether or not a domain has that domid."""
@@ -610,15 +590,13 @@ class SimulatedHost:
 
     def lose_events(self, count: int = 1) -> None:
         """Fault: the next `count` changes fire no watch event at all."""
-        _number("count", count)
         with self._lock:
-            self._losing += count
+            self._losing += _number("count", count)
 
     def double_events(self, count: int = 1) -> None:
         """Fault: the events of the next `count` changes are sent twice, the second time later."""
-        _number("count", count)
         with self._lock:
-            self._doubling += count
+            self._doubling += _number("count", count)
 
     def refuse_node(
         self,
@@ -683,15 +661,13 @@ class SimulatedHost:
             domid: The domain.
             nanoseconds: How far; below 0 it steps forward. The cpu time never falls below 0.
         """
-        _number("nanoseconds", nanoseconds, least=None)
         with self._lock:
-            self._guest(domid).spent -= nanoseconds
+            self._guest(domid).spent -= _number("nanoseconds", nanoseconds, least=-math.inf)
 
     def halve_lists(self, count: int = 1) -> None:
         """Fault: the next `count` lists of domains lack their second half, without an error."""
-        _number("count", count)
         with self._lock:
-            self._halving += count
+            self._halving += _number("count", count)
 
     def refuse_hypercalls(self, refuse: bool = True) -> None:
         """Fault: every hypercall fails.
@@ -1032,10 +1008,10 @@ def _as_value(name: str | bytes | None) -> bytes | None:
     raise InvalidKey(f"a name is str, bytes or None, not {name!r}")
 
 
-def _number(what: str, number: int, *, least: int | None = 0) -> int:
+def _number(what: str, number: int, *, least: float = 0) -> int:
     if not isinstance(number, int) or isinstance(number, bool):
         raise TypeError(f"{what} is an int, not {number!r}")
-    if least is not None and number < least:
+    if number < least:
         raise ValueError(f"{what} must not be below {least}, not {number}")
     return number
 

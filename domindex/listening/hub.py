@@ -48,7 +48,7 @@ class Source(Protocol):
         """Raises Closed if it is."""
 
     def first_events(self, *, replay: bool) -> Sequence[Event]:
-        """What a new listener is told: what is present, if it is to be, `Synced`, and `Lost`
+        """What a new listener gets first: what is present (with `replay`), `Synced`, and `Lost`
         while the picture is not live. The lock is held."""
 
     def resync_events(self) -> Sequence[Event]:
@@ -150,7 +150,7 @@ class Hub:
         return EventStream(self.open(waiter.wake, options), waiter, wanted, self.forget)
 
     def open(self, wake: Callable[[], object], options: MailboxOptions) -> Mailbox[Event]:
-        """A mailbox by itself, for whoever takes events in another way, as asyncio does.
+        """A mailbox by itself, for a taker of another kind, such as asyncio's.
 
         Close it and `forget` it. One that was closed by its finalizer is forgotten by itself.
 
@@ -259,7 +259,7 @@ class Hub:
             self._dispatcher.close()
 
     def after_fork(self) -> None:
-        """In a child: every listener is closed, and the watcher is not told of it."""
+        """In a child: every listener is closed. The watcher, which does not exist, is not asked."""
         self._nodes.clear()
         for mailbox in self._all_mailboxes():
             mailbox.abandon()

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from domindex.core.table import Change, DomainTable, View
+from domindex.core.key import View
+from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
 from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
 
@@ -24,7 +25,7 @@ def table_of(*domains: Domain) -> DomainTable:
     def absent(key: object) -> Domain:
         raise Absent(key)
 
-    table = DomainTable(absent, absent, absent)
+    table = DomainTable(lambda _, key: absent(key))
     table.apply([(None, domain) for domain in domains])
     return table
 
@@ -394,3 +395,15 @@ def test_a_copy_of_a_view_is_what_was_held_at_one_moment() -> None:
     finally:
         SlowKey.hook = None
     assert taken in ({0, 1, 2, 3, 4}, {1, 2, 3, 4, 5})
+
+
+def test_a_table_that_was_cleared_knows_no_last_name() -> None:
+    """P1: what begins anew begins with nothing."""
+    web = domain(1, "web")
+    nameless = replace(web, name=None)
+    table = table_of(web)
+    table.apply([(web, nameless)])
+    table.clear()
+    table.apply([(None, nameless)])
+    (removed,) = table.apply([(nameless, None)])
+    assert removed == Removed(nameless)

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -235,7 +236,8 @@ def test_attempts_back_off_with_jitter() -> None:
         opened = meddler.opened[1:9]  # the first was before the loss
         pauses = [later - earlier for earlier, later in pairwise(opened)]
         for n, pause in enumerate(pauses):
-            assert pause >= 0.5 * min(timing.retry * 2 ** (n + 1), timing.retry_most)
+            # The first attempt is made at once if the line had worked for longer than `retry`.
+            assert pause >= 0.5 * min(timing.retry * 2**n, timing.retry_most)
         assert len(set(pauses[3:])) > 1
     opened_by_then = len(meddler.opened)
     assert opened_by_then < 100
@@ -274,7 +276,7 @@ def test_half_a_list_removes_nobody(
     sharp.refresh()
     assert told(sharp) == before
     assert ear.count(Removed) == ear.count(Added) == 0
-    ear.until(lambda: ear.count(Lost) == ear.count(Recovered))
+    ear.until(lambda: ear.count(Lost) == ear.count(Recovered) >= (2 <= how_often <= 3))
     assert all(isinstance(e.cause, HypercallFailed) for e in ear.events if isinstance(e, Lost))
     assert ear.count(Lost) == (how_often > 1) or how_often > 3
 
@@ -367,7 +369,7 @@ def test_the_audit_makes_good_what_no_event_told_of(
         ear.until(lambda: ear.count(Renamed))
         assert index.by_name("b").domid == a
         eventually(lambda: index.stats.drift == 1)
-    assert "no event had told of" in caplog.text
+    assert "no event reported" in caplog.text
 
 
 def test_the_audit_calls_nothing_drift_that_an_event_told_of(host: SimulatedHost) -> None:
@@ -699,7 +701,7 @@ def test_close_ends_a_refresh_that_waits(host: SimulatedHost) -> None:
 
     waiting = threading.Thread(target=refresh)
     waiting.start()
-    eventually(lambda: index._body.watcher._asked)
+    eventually(lambda: index._body.watcher._requests.refresh)
     index.close()
     waiting.join(LIMIT)
     assert len(raised) == 1
@@ -764,9 +766,13 @@ def in_a_child(run: Callable[[], str]) -> str:
         os._exit(0)
     os.close(forth)
     with os.fdopen(back) as pipe:
+        # It may hang before its alarm is set: in what is done first of all in a child.
+        came = select.select([pipe], [], [], 2 * LIMIT)[0]
+        if not came:
+            os.kill(child, signal.SIGKILL)
         text = pipe.read()
     os.waitpid(child, 0)
-    return text
+    return text if came else "hung"
 
 
 @contextmanager

@@ -36,7 +36,7 @@ def main() -> int:
             HEAD,
             *(figure.row() for figure in figures),
             "",
-            *(["More than was wanted:", "", *notes, ""] if notes else []),
+            *(["Why some are above their limit:", "", *notes, ""] if notes else []),
         ]
     )
     RESULTS.write_text(text, encoding="utf-8")
@@ -66,8 +66,8 @@ def counted() -> list[Figure]:
 
 
 _BYTES = (
-    "all bytes of the answer are compared with the last one's, piece by piece, and the list is "
-    "made anew: 1.7 times a `dict.get` for each domain that has not changed"
+    "the bytes of the new list are compared with those of the last one, and a new list is made: "
+    "1.7 times a `dict.get` for each domain that has not changed"
 )
 
 

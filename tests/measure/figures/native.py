@@ -58,12 +58,12 @@ def hits() -> list[Figure]:
 
 
 _CALL = (
-    "a call of a Python function with its two other arguments, beside one of C; in instructions it "
-    "is 2.41 (`make counts`), and the hit itself is the row below"
+    "one more call of a Python function, with two more arguments, compared with a call of C. In "
+    "instructions the ratio is 2.41 (`make counts`). The next row is the hit alone"
 )
 _SUBSCRIPT = (
-    "`index.names` is a dict that answers a miss in its own words and cannot be written to. "
-    "CPython specialises the subscript of plain dicts only; in instructions it is 1.3 of `dict.get`"
+    "`index.names` is a subclass of dict that explains a miss and cannot be written to. CPython "
+    "specialises the subscript of plain dicts only. In instructions it is 1.3 times `dict.get`"
 )
 
 
@@ -88,8 +88,8 @@ def imported() -> Figure:
 
 
 _IMPORT = (
-    "half of it is dataclasses, typing and logging; the events, thirteen dataclasses, are a tenth. "
-    "pyxs and cffi are imported when a host is opened"
+    "half of it is dataclasses, typing and logging; a tenth is the events, thirteen dataclasses. "
+    "pyxs and cffi are imported only when a host is opened"
 )
 
 

@@ -84,8 +84,8 @@ def verified(domid: int) -> Figure:
 
 
 _VERIFIED = (
-    "the answer is taken apart and compared by Python with every cache cold, as Xen and dom0's "
-    "kernel ran in between; what can be done before the call is done before it"
+    "Python parses and compares the result with cold caches, as Xen and the kernel of dom0 have "
+    "run since. All that can be done before the call is done before it"
 )
 
 
@@ -149,11 +149,11 @@ def first_sync(domids: list[int]) -> list[Figure]:
     return found
 
 
-_WATCHED = "that sets no watch, and the watches alone are two thirds of what the index takes"
+_WATCHED = "it sets no watches, which are two thirds of the time that the index takes"
 _SYNC = (
-    "xenstored takes one request of each connection in a round of its loop. Names are read over "
-    "sixteen connections; the watches, two thirds of the time, stay on one. They were tried on two "
-    "to four: each more has to be asked at every barrier, and `refresh` costs more than it may then"
+    "xenstored answers one request of each connection in turn. Names are read over sixteen "
+    "connections. Watches, two thirds of the time, stay on one: with two to four, every barrier "
+    "has to ask each of them, and `refresh` takes longer than allowed"
 )
 
 
@@ -275,8 +275,8 @@ def latencies(host: RealHost, domids: list[int]) -> list[Figure]:
 
 
 _NEWBORN = (
-    "the name is believed when another hypercall has shown that the life is still there, and the "
-    "handler has a thread of its own; the watch is set after it is told"
+    "another hypercall confirms the name first, and the handler runs in a thread of its own. The "
+    "watch is set after the event"
 )
 
 
