@@ -9,6 +9,7 @@ import errno
 import math
 import time
 from collections.abc import Callable, Sequence
+from operator import attrgetter
 from typing import Final
 
 from domindex.domain import Domain, DomainInfo, Life
@@ -17,6 +18,7 @@ from domindex.keys import as_domid
 from domindex.picture import Picture
 from domindex.ports import Hypervisor
 
+_IS_DYING: Final = attrgetter("dying")
 _TRIES: Final = 3
 """Answers that are not of the wanted life, while the index holds it, before `info` gives up."""
 
@@ -126,4 +128,7 @@ def is_of(hypervisor: Hypervisor, info: DomainInfo, domain: Domain) -> bool:
 
 def by_domid(infos: Sequence[DomainInfo], *, dying: bool) -> dict[int, DomainInfo]:
     """Those of `infos` that run, by domid; with `dying` all."""
-    return {info.domid: info for info in infos if dying or not info.dying}
+    found = {info.domid: info for info in infos}
+    if not dying and any(map(_IS_DYING, infos)):  # hardly ever, and cheap to find out
+        return {domid: info for domid, info in found.items() if not info.dying}
+    return found
