@@ -216,6 +216,7 @@ def test_a_record_whose_uuid_has_changed(stage: Stage) -> None:
     with stage.index() as (index, heard):
         domid = stage.toolstack.create("web")
         web = heard.named(domid, "web")
+        heard.told(index)  # before 4.21 a uuid that changes amid a birth is taken for another life
         uuid = uuid4()
         stage.toolstack.change_handle(domid, uuid)
         assert index.info(web).uuid == uuid
