@@ -15,6 +15,7 @@ from domindex.core.reconcile import NAMES, Reconciler
 from domindex.core.scope import Scope
 from domindex.core.table import Change
 from domindex.following import Following
+from domindex.looks import Looks
 from domindex.ports import Row
 
 
@@ -125,7 +126,7 @@ def never_silent(self: Reconciler, tracked: Tracked, row: Row, ids: Any) -> bool
     return always_silent(self, tracked, row, ids) and row.handle == tracked.row.handle
 
 
-def gone_if_unlisted(self: Following) -> Sequence[Row]:
+def gone_if_unlisted(self: Looks) -> Sequence[Row]:
     return self._hypervisor.list()
 
 
@@ -190,7 +191,7 @@ MUTANTS = {
         Following, "_probe", only_a_sign_of_life, "a silent birth", "plain"
     ),
     "P4: half a list is a whole one": Mutant(
-        Following, "_list", gone_if_unlisted, "a list cut in half", "plain"
+        Looks, "_list", gone_if_unlisted, "a list cut in half", "plain"
     ),
     "P6: a refresh looks at nothing": Mutant(
         Following, "_refresh", refreshed_already, "refresh of what is silent", "plain"

@@ -32,7 +32,7 @@ from uuid import UUID
 import domindex.following
 import domindex.picture
 import domindex.watcher
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import Node, NodeValue
 from domindex.core.table import Change
 from domindex.domain import Domain, Life, OSType, ShutdownReason
 from domindex.errors import HostError
@@ -171,7 +171,7 @@ class Checked(Picture):
     def commit(self, changes: Sequence[Change], *, inferred: bool = False) -> None:
         self._play.take(changes)
 
-    def node_values(self, values: Sequence[tuple[Node, Value]]) -> None:
+    def node_values(self, values: Sequence[NodeValue]) -> None:
         self._play.tell(values)
 
 
@@ -383,8 +383,8 @@ class Play:
         empty = domain.domid not in self.seen
         promise(replaced or empty, "P3:", domain, "is Removed before the next life is Added")
 
-    def tell(self, values: Sequence[tuple[Node, object]]) -> None:
-        for node, value in values:
+    def tell(self, values: Sequence[NodeValue]) -> None:
+        for node, value, _ in values:
             self.trace.append(("told", node, value))
             life, told = self.followed[node]
             told.append(value)
