@@ -130,6 +130,16 @@ def gone_if_unlisted(self: Looks) -> Sequence[Row]:
     return self._hypervisor.list()
 
 
+def read_after_the_look(self: Following) -> None:
+    readings = tuple(self._requests.readings)
+    self._pass(Scope(reading.life.domid for reading in readings), thorough=True)
+    for reading in readings:
+        reading.runs = self._reconciler.follows(reading.life)
+        reading.values = self._ask(reading.nodes)
+        del self._requests.readings[reading]
+    self._show_result()
+
+
 def refreshed_already(self: Following) -> None:
     self._picture.refreshed = self._requests.refresh
     self._picture.commit(())
@@ -189,6 +199,9 @@ MUTANTS = {
     ),
     "P2: a probe does not list": Mutant(
         Following, "_probe", only_a_sign_of_life, "a silent birth", "plain"
+    ),
+    "P1: a node is read after the look": Mutant(
+        Following, "_read_once", read_after_the_look, "a read of the next life", "plain"
     ),
     "P4: half a list is a whole one": Mutant(
         Looks, "_list", gone_if_unlisted, "a list cut in half", "plain"

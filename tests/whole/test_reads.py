@@ -178,6 +178,20 @@ def test_many_are_answered_in_one_go() -> None:
         assert answers[7][0] == [{TARGET: b"%d" % domids[7]}]
 
 
+def test_what_is_read_is_not_read_again() -> None:
+    """P11: though its caller has not come to take it yet."""
+    host = SimulatedHost(idle=True)
+    with (
+        host.connect(timing=CALM) as index,
+        index._body.reading(index.by_id(0), ["name"], LIMIT) as condition,
+    ):
+        eventually(lambda: condition(False))
+        reads = index.stats.reads
+        index.refresh()
+        index.refresh()
+        assert index.stats.reads == reads
+
+
 def test_one_that_takes_too_long_and_one_that_is_cut_off() -> None:
     """P9: TimedOut while the line lives; Closed as soon as it is closed."""
     host = SimulatedHost(idle=True)
