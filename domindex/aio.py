@@ -211,6 +211,13 @@ class AsyncIndex(LookUps[Prompt]):
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
         return await self._wait(self._body.refreshing(timeout, names=names), timeout)
 
+    async def read(
+        self, domain: Domain, *paths: str, timeout: float = 5.0
+    ) -> dict[str, bytes | None]:
+        """As `Index.read`: the values of nodes, of that life and no other. It takes no thread."""
+        with self._body.reading(domain, paths, timeout) as condition:
+            return await self._wait(condition, timeout)
+
     # -- waiting -----------------------------------------------------------------------------
 
     async def wait_for(
@@ -308,7 +315,13 @@ class AsyncIndex(LookUps[Prompt]):
         return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(
-        self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        *,
+        every: bool = False,
+        on_error: Refusal | None = None,
     ) -> NodeWatch:
         """As `Index.watch`; `handler(domain, value)` is called in the loop, and so must be quick.
 
@@ -337,6 +350,7 @@ class AsyncIndex(LookUps[Prompt]):
             domain,
             path,
             functools.partial(take, handler),
+            every=every,
             threaded=True,
             on_error=functools.partial(take, on_error or nothing),
         )

@@ -8,10 +8,12 @@ Read after watcher.py and picture.py; next index.py.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from domindex import conditions, forking
@@ -22,6 +24,7 @@ from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing
 from domindex.picture import Ended, Picture
 from domindex.ports import Host, Hypervisor
+from domindex.requests import Reading
 from domindex.stats import Capabilities, Stats
 from domindex.watcher import Watcher
 
@@ -121,6 +124,21 @@ class Body:
         self.picture.check_open()
         ticket = self.watcher.request_refresh(names=names)
         return conditions.refreshed(self.picture, ticket, timeout)
+
+    @contextlib.contextmanager
+    def reading(
+        self, domain: Domain, paths: Sequence[str], timeout: float
+    ) -> Iterator[Condition[dict[str, bytes | None]]]:
+        """Ask for nodes once; the condition that they were read. Leaving it withdraws that."""
+        reading = Reading(domain, paths)
+        with self.picture.lock:
+            self.picture.check_open()
+            self.picture.holds(domain)
+        self.watcher.request_reading(reading)
+        try:
+            yield conditions.read(self.picture, reading, timeout)
+        finally:
+            self.watcher.withdraw(reading)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -30,6 +30,7 @@ from domindex.keys import as_domid, as_name, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.listening.signal import Condition
 from domindex.picture import Down, Ended, Picture
+from domindex.requests import Reading
 
 _NO_SECOND_TRY = (AccessDenied, NotControlDomain, UnknownXen)
 _FIRST_PAUSE: Final = 0.01
@@ -178,6 +179,20 @@ def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
             return picture.table.generation
         if last:
             raise _too_late(picture, "the refresh was not done", timeout)
+        return None
+
+    return condition
+
+
+def read(picture: Picture, reading: Reading, timeout: float) -> Condition[dict[str, bytes | None]]:
+    """Nodes were read once (`Watcher.request_reading`)."""
+
+    def condition(last: bool) -> dict[str, bytes | None] | None:
+        picture.check_open()
+        if reading.values is not None:
+            return reading.result()
+        if last:
+            raise _too_late(picture, "the nodes were not read", timeout)
         return None
 
     return condition

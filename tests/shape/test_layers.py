@@ -22,7 +22,7 @@ MODULES = sorted(
 
 PURE = {
     *("domain", "errors", "keys", "stats", "options", "events", "ports"),
-    *("picture", "lookups", "conditions", "facts"),
+    *("picture", "requests", "lookups", "conditions", "facts"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch", "listening.async_stream"}  # a descriptor to poll, a loop
 
@@ -68,14 +68,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.runner", "listening.stream"),
     ("listening.dispatch", "listening.subscription", "listening.watch"),
     ("listening.hub",),
-    ("listening.async_stream", "picture"),
+    ("listening.async_stream", "picture", "requests"),
     ("conditions", "facts", "lookups"),
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling"),  # the outside
     ("xen.calls", "xen.listing", "xen.packets"),
     ("xen.watches",),
     ("xen.line", "xen.probe"),
     ("xen.hypercall", "xen.xenstore"),
-    ("complaints", "requests"),
+    ("complaints",),
+    ("looks",),
     ("following",),
     ("watcher",),  # the thread
     ("body",),

@@ -26,6 +26,7 @@ from domindex.errors import (
     NoEventLoop,
     NoSuchDomain,
     NotLive,
+    StoreError,
     StoreLost,
     TimedOut,
 )
@@ -720,6 +721,59 @@ async def test_a_node_is_told_in_the_loop(host: SimulatedHost) -> None:
         host.destroy(1, order="at once")
         await index.refresh()
         assert watch.closed
+
+
+@in_loop
+async def test_nodes_are_read_once(host: SimulatedHost) -> None:
+    """P1, P9: by tasks beside each other, without a thread, of that life and no other."""
+    host.create("web", domid=1)
+    host.write(1, "data", b"1")
+    async with opened(host) as index:
+        web = index.by_id(1)
+        threads = threading.active_count()
+        answers = await asyncio.gather(*(index.read(web, "data", "x") for _ in range(50)))
+        assert answers == [{"data": b"1", "x": None}] * 50
+        assert threading.active_count() <= threads
+        host.refuse_node(1, "x")
+        with pytest.raises(StoreError) as caught:
+            await index.read(web, "data", "x")
+        assert caught.value.path == "/local/domain/1/x"
+        with pytest.raises(InvalidKey):
+            await index.read(web, "/x")
+        host.destroy(1, order="at once")
+        with pytest.raises(NoSuchDomain):
+            await index.read(web, "data")
+
+
+@in_loop
+async def test_a_task_may_give_a_read_up(host: SimulatedHost) -> None:
+    """P9: nothing is left of it; and one that waits too long is told why."""
+    async with opened(host) as index:
+        dom0, readings = index.by_id(0), index._body.watcher._requests.readings
+        host.stop_xenstored()
+        await soon(lambda: not index.live)
+        task = asyncio.create_task(index.read(dom0, "name"))
+        await soon(lambda: bool(readings))
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert not readings
+        with pytest.raises(NotLive):
+            await index.read(dom0, "name", timeout=0.01)
+        assert not readings
+
+
+@in_loop
+async def test_every_write_is_told_in_the_loop(host: SimulatedHost) -> None:
+    """P8: the same value again, too."""
+    host.create("web", domid=1)
+    told: list[bytes | None] = []
+    async with opened(host) as index:
+        with index.watch(index.by_id(1), "x", lambda _, value: told.append(value), every=True):
+            await soon(lambda: told == [None])
+            for count in range(1, 4):
+                host.write(1, "x", b"1")
+                await soon(lambda count=count: told == [None] + [b"1"] * count)  # type: ignore[misc]
 
 
 @in_loop

@@ -390,3 +390,65 @@ def test_a_fork_while_the_loop_is_woken_does_not_hang_the_child(
         go.set()
     assert readable(index)
     assert run(index) == 1
+
+
+def test_events_come_before_values(host: SimulatedHost, index: Index) -> None:
+    """P8: in one dispatch, whichever was listened to first; and an end before no value at all."""
+    web, db = host.create("web"), host.create("db")
+    index.refresh()
+    order: list[object] = []
+    for domid in (web, db):
+        index.watch(index.by_id(domid), "data", lambda *told: order.append(told[1]), threaded=False)
+    index.subscribe(lambda event: order.append(type(event)), replay=False, threaded=False)
+    run(index)
+    index.refresh()
+    run(index)
+    order.clear()
+    host.write(web, "data", b"1")
+    index.refresh()
+    host.write(db, "data", b"2")
+    host.create("new")
+    index.refresh()
+    host.destroy(db, order="at once")
+    index.refresh()
+    assert readable(index)
+    assert index.dispatch() == 4  # the watch of the domain that has ended among them
+    assert order == [Added, Removed, b"1"]
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another node"])
+def test_no_value_comes_before_its_added(host: SimulatedHost, index: Index, others: bool) -> None:
+    """P8: not even if all of that happens while a dispatch is under way."""
+    order: list[object] = []
+    busy = True
+
+    def other_thread() -> None:
+        domid = host.create("web")
+        record = index.wait_for(name="web", timeout=LIMIT)
+        assert record.domid == domid
+        index.watch(record, "data", lambda domain, _: order.append(domain), threaded=False)
+        index.refresh()
+
+    def on_event(event: Event) -> None:
+        order.append(event.domain if isinstance(event, Added) else type(event))
+
+    def meanwhile(_: Event) -> None:
+        nonlocal busy
+        if busy:
+            busy = False
+            thread = threading.Thread(target=other_thread)
+            thread.start()
+            thread.join(LIMIT)
+
+    index.watch(index.by_id(0), "data", lambda *_: None, threaded=False)
+    if others:
+        index.refresh()
+        assert readable(index)
+    else:
+        run(index)
+    index.subscribe(on_event, replay=False, threaded=False)
+    index.subscribe(meanwhile, replay=False, threaded=False)  # after the other had its share
+    run(index)
+    web = index.by_name("web")
+    assert order == [Synced, web, web]
+    assert not readable(index, 0)
