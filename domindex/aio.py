@@ -28,7 +28,7 @@ from uuid import UUID
 from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
-from domindex.domain import Domain, DomainInfo
+from domindex.domain import Domain, DomainInfo, ShutdownReason
 from domindex.errors import InvalidKey
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_name, as_uuid
@@ -226,6 +226,7 @@ class AsyncIndex(LookUps[Prompt]):
         name: str | bytes | None = None,
         uuid: UUID | str | bytes | None = None,
         domid: int | None = None,
+        domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
         timeout: float = 30.0,
@@ -236,6 +237,7 @@ class AsyncIndex(LookUps[Prompt]):
             name=name,
             uuid=uuid,
             domid=domid,
+            domain=domain,
             where=where,
             ready=ready,
             timeout=timeout,
@@ -253,6 +255,10 @@ class AsyncIndex(LookUps[Prompt]):
                 break
             await self._wait(conditions.never(self._body.picture), pause)
         return removed
+
+    async def wait_stopped(self, domain: Domain, timeout: float = 30.0) -> ShutdownReason:
+        """As `Index.wait_stopped`."""
+        return await self._wait(conditions.stopped(self._body.picture, domain, timeout), timeout)
 
     async def wait_live(self, timeout: float = 30.0) -> None:
         """As `Index.wait_live`."""

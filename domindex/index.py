@@ -15,7 +15,7 @@ from uuid import UUID
 from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
-from domindex.domain import Domain, DomainInfo, OSType
+from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_uuid
 from domindex.listening.hub import MailboxOptions
@@ -293,6 +293,7 @@ class Index(LookUps[Stale]):
         name: str | bytes | None = None,
         uuid: UUID | str | bytes | None = None,
         domid: int | None = None,
+        domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
         timeout: float = 30.0,
@@ -303,13 +304,18 @@ class Index(LookUps[Stale]):
             name: its name.
             uuid: its uuid.
             domid: its domid.
+            domain: a record of this index: only the life that it is of will do. It may have
+                changed since, as `where` sees.
             where: a function that is called with a record, in this thread, after each change.
                 Without a key the domain with the lowest domid of which it holds is taken.
-            ready: wait until it runs under its final name, too: it is not unnamed, migrating in
-                (`NAME--incoming`) or away (`migrating-NAME`), shut down or saved.
+            ready: wait until it is `Domain.ready`, too: it runs under its final name.
             timeout: seconds to wait.
 
+        Returns:
+            Its record, as it is now.
+
         Raises:
+            NoSuchDomain: only with `domain`: that life has ended. It is raised at once.
             Ambiguous: after `timeout` seconds, if several domains have the key.
             NotLive: after `timeout` seconds, if the line to the host is down.
             TimedOut: after `timeout` seconds, else.
@@ -317,13 +323,22 @@ class Index(LookUps[Stale]):
             Closed: the index was closed.
 
         Cost:
-            A look at each change of the index, nothing in between.
+            A look at each change of the index, nothing in between. No call to the host.
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     _ = host.create("web")
+        ...     web = index.wait_for(name="web", ready=True)
+        ...     host.rename(web.domid, "www")
+        ...     index.wait_for(domain=web, where=lambda domain: domain.name != "web").name
+        'www'
         """
         condition = conditions.found(
             self._body.picture,
             name=name,
             uuid=uuid,
             domid=domid,
+            domain=domain,
             where=where,
             ready=ready,
             timeout=timeout,
@@ -348,7 +363,7 @@ class Index(LookUps[Stale]):
             TimedOut, NotLive: it still runs after `timeout` seconds, or is not freed; NotLive if
                 the line to the host is down.
             HypercallFailed: only with `freed`.
-            Closed: the index was closed.
+            InvalidKey, Closed: as `wait_for`.
 
         Cost:
             A look at each change of the index. With `freed` one hypercall at its end; while it
@@ -363,6 +378,38 @@ class Index(LookUps[Stale]):
                 break
             self._body.picture.changed.wait_for(conditions.never(self._body.picture), pause)
         return removed
+
+    def wait_stopped(self, domain: Domain, timeout: float = 30.0) -> ShutdownReason:
+        """Wait until the life that this record is of has shut down, been saved or crashed.
+
+        Its domain may exist for some time afterwards: `wait_gone` waits for its end. A stop that
+        ended again between two looks at the host, by a resume, is not seen.
+
+        Args:
+            domain: a record of this index.
+            timeout: seconds to wait.
+
+        Returns:
+            Why it has stopped. If the domain has ended meanwhile, the reason of its `Removed`.
+
+        Raises:
+            NoSuchDomain: it has ended, and no reason was seen: it was destroyed while it ran, or
+                it stopped and ended between two looks.
+            TimedOut, NotLive: it still runs after `timeout` seconds; NotLive if the line to the
+                host is down.
+            InvalidKey, Closed: as `wait_for`.
+
+        Cost:
+            As `wait_for`.
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     host.crash(host.create("web"))
+        ...     index.wait_stopped(index.wait_for(name="web")).name
+        'CRASH'
+        """
+        condition = conditions.stopped(self._body.picture, domain, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
 
     def wait_live(self, timeout: float = 30.0) -> None:
         """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
@@ -394,8 +441,9 @@ class Index(LookUps[Stale]):
     ) -> Subscription:
         """Call `handler(event)` for every event from now on, in order, in a thread of its own.
 
-        The first events are an `Added` for each domain present, in domid order, then duplicates,
-        then `Synced`, then `Lost` if the index is not live at this moment. A handler that raises
+        The first events are an `Added` for each domain present, in domid order, each followed by
+        its `Ready` if it is ready, then duplicates, then `Synced`, then `Lost` if the index is not
+        live at this moment. A handler that raises
         is logged, and called again for the next event. A slow one delays no other.
 
         Args:
@@ -444,8 +492,8 @@ class Index(LookUps[Stale]):
         >>> with SimulatedHost() as host, host.connect() as index:
         ...     with index.events(replay=False) as events:
         ...         _ = host.create("web")
-        ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
-        ['Synced', 'Added']
+        ...         print([type(events.get(timeout=5)).__name__ for _ in range(3)])
+        ['Synced', 'Added', 'Ready']
         """
         options = MailboxOptions(replay, queue, reboot_grace)
         return self._body.hub.stream(Wanted(events, where), options)
@@ -478,8 +526,9 @@ class Index(LookUps[Stale]):
         ...     _ = select.select([index], [], [], 5)
         ...     index.dispatch()
         Added
+        Ready
         Synced
-        2
+        3
         """
         return self._body.hub.loop().dispatch()
 

@@ -25,7 +25,7 @@ from domindex.core.nodes import NodeValue
 from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
 from domindex.errors import Closed, HostError, NoSuchDomain, NotLive, StoreError
-from domindex.events import Added, Event, Lost, Recovered, Removed, Resync, Synced
+from domindex.events import Added, Event, Lost, Ready, Recovered, Removed, Resync, Synced
 from domindex.listening.hub import Hub
 from domindex.listening.signal import ChangeSignal
 
@@ -197,7 +197,10 @@ class Picture:
         present: list[Event] = []
         if replay:
             now, generation = time.time(), self.table.generation
-            present += (Added(domain, generation=generation, time=now) for domain in self.table)
+            for domain in self.table:
+                present.append(Added(domain, generation=generation, time=now))
+                if domain.ready:
+                    present.append(Ready(domain, generation=generation, time=now))
             present += self.table.duplicates(generation=generation, time=now)
         return present + self._about_all(Synced())
 

@@ -36,7 +36,7 @@ from domindex.core.nodes import Node, NodeValue
 from domindex.core.table import Change
 from domindex.domain import Domain, Life, OSType, ShutdownReason
 from domindex.errors import HostError
-from domindex.events import Added, Changed, Removed, Renamed, ShutDown, about
+from domindex.events import Added, Changed, Ready, Removed, Renamed, ShutDown, about
 from domindex.keys import decode_name
 from domindex.options import Timing
 from domindex.picture import Picture
@@ -200,6 +200,7 @@ class Play:
         self.truth: list[dict[int, Moment]] = []
         self.meant: dict[Life, set[int]] = {}  # the lives that a record may be of
         self.heard: dict[int, Domain] = {}  # what a listener believes
+        self.were_ready: set[Life] = set()
         self.followed: dict[Node, tuple[Life, list[object]]] = {}  # and the values told
         self.readings: dict[Reading, Life] = {}  # not answered yet
         self.refreshes: list[tuple[int, int]] = []  # ticket, and the moment it was asked for
@@ -362,7 +363,14 @@ class Play:
                     self.heard[new.domid] = new
                 case ShutDown(domain):
                     self.heard[domain.domid] = domain
+                case Ready(domain):
+                    promise(self.heard[domain.domid] == domain, "P8:", event, "is not held so")
+                    first = domain.life not in self.were_ready
+                    promise(first == (not event.ceased), "P8:", event, "is not once a life")
+                    self.were_ready.add(domain.life)
         if told:
+            ready = {domain.life for domain in self.table if domain.ready}
+            promise(ready <= self.were_ready, "P8: some are ready, and no event says so")
             table = {domain.domid: domain for domain in self.table}
             promise(self.heard == table, "P3: the events do not make the table")
         for reading in [reading for reading in self.readings if reading.values is not None]:
@@ -465,7 +473,7 @@ def shown(thing: object) -> str:
             return f"{thing.uuid.int} {thing.name!r}{stopped} of life {thing.life}"
         case Node():
             return thing.path.decode()
-        case Added() | Removed() | ShutDown() | Renamed() | Changed():
+        case Added() | Ready() | Removed() | ShutDown() | Renamed() | Changed():
             return f"{type(thing).__name__}({', '.join(map(shown, about(thing)))})"
         case list() | tuple() if not hasattr(thing, "_fields"):
             return f"[{', '.join(map(shown, thing))}]"

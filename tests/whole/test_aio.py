@@ -34,6 +34,7 @@ from domindex.events import (
     Added,
     Event,
     Lost,
+    Ready,
     Rebooted,
     Recovered,
     Removed,
@@ -478,14 +479,13 @@ async def test_a_refresh_ends_in_time(host: SimulatedHost) -> None:
 async def test_events_come_in_order_and_the_index_holds_them(host: SimulatedHost) -> None:
     """P8: what is there, Synced, then one life from its beginning to its end."""
     async with opened(host) as index, index.events() as events:
-        present = await heard(events, 2)
-        assert present == [Added(index.by_id(0)), Synced()]
+        dom0 = index.by_id(0)
+        assert await heard(events, 3) == [Added(dom0), Ready(dom0), Synced()]
         web = host.create("web")
         (born,) = await heard(events, 1)
         assert born == Added(index.by_id(web))
         assert born.generation == index.generation
-        if index.by_id(web).name is None:
-            await until(events, Renamed)
+        assert (await until(events, Ready)).domain == index.by_id(web)
         host.rename(web, "www")
         renamed = await until(events, Renamed)
         assert index.by_name("www") == renamed.new
@@ -535,7 +535,8 @@ async def test_what_where_raises_is_raised_and_the_stream_goes_on(host: Simulate
         return True
 
     async with opened(host) as index, index.events(where=unsure) as events:
-        assert isinstance(await raised_by(anext(events)), ZeroDivisionError)
+        for _ in (Added, Ready):
+            assert isinstance(await raised_by(anext(events)), ZeroDivisionError)
         assert await heard(events, 1) == [Synced()]
 
 
@@ -599,7 +600,7 @@ async def test_the_line_is_lost_and_comes_back(host: SimulatedHost) -> None:
             index.by_name("nobody")
         host.destroy(web, order="at once")
         late = index.events()  # one who comes now hears how it stands
-        assert isinstance((await heard(late, 4))[-1], Lost)
+        assert isinstance((await heard(late, 6))[-1], Lost)
         late.close()
         waiting = asyncio.ensure_future(index.wait_live())
         await turn()
@@ -624,13 +625,13 @@ async def test_closing_ends_the_iteration(host: SimulatedHost) -> None:
         await turn()
         streams[0].close()
         streams[0].close()
-        assert sum(await asyncio.gather(tasks[0], tasks[3])) == 2
+        assert sum(await asyncio.gather(tasks[0], tasks[3])) == 3
         closer = threading.Thread(target=streams[1].close)
         closer.start()
-        assert sum(await asyncio.gather(tasks[1], tasks[4])) == 2
+        assert sum(await asyncio.gather(tasks[1], tasks[4])) == 3
         assert not tasks[2].done()
         await index.close()
-        assert sum(await asyncio.gather(tasks[2], tasks[5])) == 2
+        assert sum(await asyncio.gather(tasks[2], tasks[5])) == 3
         with pytest.raises(StopAsyncIteration):
             await anext(streams[2])
         with pytest.raises(Closed):
@@ -852,9 +853,14 @@ async def test_waiting_for_what_comes(host: SimulatedHost) -> None:
         gone = asyncio.ensure_future(index.wait_gone(index.by_id(7)))
         await turn()
         assert not gone.done()
+        stopped = asyncio.ensure_future(index.wait_stopped(index.by_id(7)))
+        never = asyncio.ensure_future(index.wait_for(domain=index.by_id(7), name="db"))
+        await turn()
         host.crash(7)
+        assert await stopped is ShutdownReason.CRASH
         host.destroy(7, order="at once")
         removed = await gone
+        assert isinstance(await raised_by(never), NoSuchDomain)
         assert (removed.domain.life, removed.inferred) == (domains[0].life, False)
         await index.wait_live(0)
 
@@ -869,6 +875,7 @@ async def test_what_does_not_come_is_said(host: SimulatedHost) -> None:
         assert isinstance(await raised_by(index.wait_for(name="two", timeout=0.02)), Ambiguous)
         assert isinstance(await raised_by(index.wait_for()), InvalidKey)
         assert isinstance(await raised_by(index.wait_gone(index.by_id(0), 0.02)), TimedOut)
+        assert isinstance(await raised_by(index.wait_stopped(index.by_id(0), 0.02)), TimedOut)
         assert isinstance(await raised_by(index.wait_generation(10**6, 0.02)), TimedOut)
         host.stop_xenstored()
         await soon(lambda: not index.live)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from domindex.errors import Closed
-from domindex.events import Added, Event, Rebooted, Removed, Synced
+from domindex.events import Added, Event, Ready, Rebooted, Removed, Synced
 from domindex.index import Index
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear, eventually, our_threads
@@ -71,10 +71,10 @@ def test_it_is_readable_when_there_is_something_to_do_and_then_no_more(
     assert not readable(index, 0)
     host.create("web")
     assert wait(index.fileno())
-    assert index.dispatch() == 1
+    assert index.dispatch() == 2
     assert not readable(index, 0)
     assert [(type(event), thread) for event, thread in heard] == [
-        (kind, threading.get_ident()) for kind in (Synced, Added)
+        (kind, threading.get_ident()) for kind in (Synced, Added, Ready)
     ]
 
 
@@ -129,8 +129,8 @@ def test_what_comes_while_it_runs_waits_for_the_next(host: SimulatedHost, index:
     rounds = []
     while readable(index, 0):
         rounds.append(index.dispatch())
-    assert len(heard) == sum(rounds) == 5
-    assert max(rounds) <= 2
+    assert len(heard) == sum(rounds) == 1 + 4 * 2
+    assert max(rounds) <= 4
 
 
 def test_dispatch_from_a_handler_does_nothing(host: SimulatedHost, index: Index) -> None:
@@ -144,8 +144,8 @@ def test_dispatch_from_a_handler_does_nothing(host: SimulatedHost, index: Index)
         inner.append((index.dispatch(), readable(index, 0)))
 
     index.subscribe(handler, replay=False, threaded=False)
-    assert run(index) == 2
-    assert inner == [(0, False), (0, False)]
+    assert run(index) == 3
+    assert inner == [(0, False)] * 3
 
 
 def test_dispatch_in_two_threads_hands_each_event_over_once(
@@ -270,7 +270,10 @@ def test_a_reboot_in_time_is_told_as_one(host: SimulatedHost, index: Index) -> N
     host.reboot(web)
     index.refresh()
     run(index)
-    assert [type(event) for event in heard if not isinstance(event, Synced)][-1] is Rebooted
+    assert [type(event) for event in heard if not isinstance(event, Synced)][-2:] == [
+        Rebooted,
+        Ready,
+    ]
     assert "domindex-timer" not in our_threads()
 
 
@@ -333,7 +336,7 @@ def test_a_child_leaves_the_parent_s_descriptor_alone(host: SimulatedHost, index
 
     assert in_a_child(child) == "closed closed freed"
     assert readable(index, 0)
-    assert index.dispatch() == 2
+    assert index.dispatch() == 3
     host.create("web")
     assert readable(index)
 
@@ -353,7 +356,7 @@ def test_a_descriptor_beyond_1024_is_good_enough(host: SimulatedHost) -> None:
             assert index.fileno() > 1024
             assert epoll_(index.fileno())
             assert poll_(index.fileno())
-            assert index.dispatch() == 2
+            assert index.dispatch() == 3
     finally:
         for fd in held:
             os.close(fd)
