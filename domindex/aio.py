@@ -26,7 +26,7 @@ from uuid import UUID
 
 from domindex import conditions
 from domindex.body import Body
-from domindex.core.table import Keyed as KeyIndex
+from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo
 from domindex.errors import InvalidKey
 from domindex.events import Event, Removed

@@ -14,7 +14,7 @@ import time
 from typing import Any, Final, TypeVar
 
 from domindex import conditions, forking
-from domindex.core.table import Keyed as KeyIndex
+from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
 from domindex.listening.signal import Condition
@@ -90,7 +90,7 @@ class Body:
 
     def verified(self, index: KeyIndex[K], key: K) -> Domain:
         """A domain that the hypervisor agrees with, or a proven absence (P7)."""
-        domain = index.held.get(key)
+        domain = index.unique.get(key)
         if domain is not None and self.confirms(domain):
             return domain
         return self.verified_anew(index, key)
@@ -102,7 +102,7 @@ class Body:
         """
         for _ in range(_REFRESHES):
             self.refresh(5.0, names=False)
-            domain = index.held.get(key)
+            domain = index.unique.get(key)
             if domain is None:
                 break
             if self.confirms(domain):
@@ -137,8 +137,8 @@ class Body:
             queues = self.hub.queues
             return Stats(
                 domains=len(table),
-                names=len(table.names.held),
-                uuids=len(table.uuids.held),
+                names=len(table.names.unique),
+                uuids=len(table.uuids.unique),
                 generation=table.generation,
                 live=picture.live,
                 age=picture.age,

@@ -7,7 +7,8 @@ When a handler runs, the index already holds what the event tells, or something 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 from uuid import UUID
 
@@ -15,20 +16,20 @@ from domindex.domain import Domain, ShutdownReason
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Told:
+class _Stamped:
     generation: int = field(default=0, compare=False)
     time: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
-class Added(_Told):
+class Added(_Stamped):
     """`domain` runs. Also told for each domain present when a listener subscribes."""
 
     domain: Domain
 
 
 @dataclass(frozen=True, slots=True)
-class Renamed(_Told):
+class Renamed(_Stamped):
     """The same life has another name. `old.name` or `new.name` may be None."""
 
     old: Domain
@@ -36,7 +37,7 @@ class Renamed(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class ShutDown(_Told):
+class ShutDown(_Stamped):
     """The guest stopped, its domain still exists: a `Removed` follows, unless it is preserved."""
 
     domain: Domain
@@ -44,7 +45,7 @@ class ShutDown(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Changed(_Told):
+class Changed(_Stamped):
     """The same life differs in `fields` (of uuid, type, shutdown): a new handle, a resume.
 
     Pausing, memory and cpu time are not followed: Xen tells nobody of them. Ask `info()`.
@@ -56,7 +57,7 @@ class Changed(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Removed(_Told):
+class Removed(_Stamped):
     """`domain` runs no more. It is the last state known, under the last name that it had.
 
     (libxl takes the name away before it ends the domain.)
@@ -72,7 +73,7 @@ class Removed(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Rebooted(_Told):
+class Rebooted(_Stamped):
     """`old` ended and `new` runs in its place: the same uuid, or else the same name.
 
     Told in place of Removed and Added to a listener that asked for it by `reboot_grace`.
@@ -83,7 +84,7 @@ class Rebooted(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class DuplicateName(_Told):
+class DuplicateName(_Stamped):
     """Several `domains`, lowest domid first, are called `name` now: look-ups say Ambiguous.
 
     Told again when one more joins them. What ends it is told as Renamed or Removed.
@@ -94,7 +95,7 @@ class DuplicateName(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class DuplicateUuid(_Told):
+class DuplicateUuid(_Stamped):
     """Several `domains`, lowest domid first, have this uuid now, as in a local migration."""
 
     uuid: UUID
@@ -102,12 +103,12 @@ class DuplicateUuid(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Synced(_Told):
+class Synced(_Stamped):
     """A listener has heard of everything that was there when it subscribed."""
 
 
 @dataclass(frozen=True, slots=True)
-class Resync(_Told):
+class Resync(_Stamped):
     """This listener was too slow and its backlog was dropped: forget all, `domains` run now.
 
     In domid order. The index is live, unless a `Lost` comes next.
@@ -117,14 +118,14 @@ class Resync(_Told):
 
 
 @dataclass(frozen=True, slots=True)
-class Lost(_Told):
+class Lost(_Stamped):
     """The index is no longer live: it may miss changes until `Recovered`. It retries by itself."""
 
     cause: BaseException
 
 
 @dataclass(frozen=True, slots=True)
-class Recovered(_Told):
+class Recovered(_Stamped):
     """Live again after `downtime` seconds. The events for the difference came just before."""
 
     downtime: float
@@ -147,3 +148,32 @@ def about(event: Event) -> tuple[Domain, ...]:
         case DuplicateName(_, domains) | DuplicateUuid(_, domains) | Resync(domains):
             return domains
     return ()
+
+
+def events_of_change(
+    old: Domain | None,
+    new: Domain | None,
+    generation: int,
+    time: float = 0.0,
+    inferred: bool = False,
+) -> Iterator[DomainEvent]:
+    """The events of one change. Told one after the other, each starts where the last ended."""
+    if old is not None and (new is None or old.life != new.life):
+        yield Removed(old, old.shutdown, inferred, generation=generation, time=time)
+        old = None
+    if new is None:
+        return
+    if old is None:
+        yield Added(new, generation=generation, time=time)
+        return
+    if old.name != new.name:
+        renamed = replace(old, name=new.name)
+        yield Renamed(old, renamed, generation=generation, time=time)
+        old = renamed
+    if old.shutdown is None and new.shutdown is not None:
+        stopped = replace(old, shutdown=new.shutdown)
+        yield ShutDown(stopped, new.shutdown, generation=generation, time=time)
+        old = stopped
+    fields = tuple(f for f in ("uuid", "type", "shutdown") if getattr(old, f) != getattr(new, f))
+    if fields:
+        yield Changed(old, new, fields, generation=generation, time=time)

@@ -13,7 +13,7 @@ from uuid import UUID
 
 from domindex import conditions
 from domindex.body import Body
-from domindex.core.table import Keyed as KeyIndex
+from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_name, as_uuid
@@ -151,23 +151,23 @@ class Index(LookUps[Stale]):
     def _carefully(
         self,
         what: str,
+        index: KeyIndex[K],
         key: Any,
-        spelled: Callable[[object], Any],
+        spelled: Callable[[object], K],
         verify: bool,
         stale: Stale | None,
     ) -> Domain:
         """A look-up that has to do more than look into a dict."""
-        index: KeyIndex[Any] = getattr(self._body.picture.table, what + "s")
         if not verify:
             return self._look_closer(what, index, key, stale)
         if stale is not None or self._stale != "serve":
             self._refuse_stale(index, spelled(key), stale)
         try:
-            domain = index.held.get(key)
+            domain = index.unique.get(key)
         except TypeError:  # it has no hash: `spelled` makes it a key or says what is wrong
             domain = None
         if domain is None:
-            domain = index.held.get(key := spelled(key))
+            domain = index.unique.get(key := spelled(key))
         if domain is not None and self._confirms(domain):
             return domain
         return self._body.verified_anew(index, key)

@@ -15,9 +15,8 @@ from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
+from domindex.core.key import KeyIndex, View, ordered
 from domindex.core.snapshot import Snapshot
-from domindex.core.table import Keyed as KeyIndex
-from domindex.core.table import View, ordered
 from domindex.domain import Domain, OSType
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed

@@ -19,10 +19,10 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from domindex import forking
+from domindex.core.ended import EndedLives
+from domindex.core.key import KeyIndex
 from domindex.core.nodes import Node, Value
-from domindex.core.past import Past as EndedLives
 from domindex.core.table import Change, DomainTable
-from domindex.core.table import Keyed as KeyIndex
 from domindex.domain import Domain
 from domindex.errors import Closed, HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, Event, Lost, Recovered, Removed, Resync, Synced

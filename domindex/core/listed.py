@@ -1,5 +1,7 @@
 """The last list of domains, and in what the next one differs from it. No I/O.
 
+Read after scope.py; reconcile.py uses it.
+
 Nearly all rows of a list are those of the list before. `ports.Hypervisor.list` gives such a row
 again as the same object, so that most of two lists is compared without a line of Python for each.
 """
@@ -7,10 +9,11 @@ again as the same object, so that most of two lists is compared without a line o
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from operator import itemgetter
 from typing import Final
 
+from domindex.core.scope import Scope
 from domindex.domain import FIRST_RESERVED_DOMID
 from domindex.ports import Row
 
@@ -26,22 +29,17 @@ class LastList:
 
     def __init__(self) -> None:
         self._rows: list[Row] = []
-        # The last comparison: the same list is asked about twice, before it is believed and after.
-        self._comparison: tuple[Sequence[Row], tuple[list[Row], list[Row]]] | None = None
 
     def compared(self, rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
         """What there was and what there is in `rows`, without most of what is in both."""
-        if self._comparison is None or self._comparison[0] is not rows:
-            self._comparison = rows, _differences(self._rows, _as_list(rows))
-        return self._comparison[1]
+        return _differences(self._rows, _as_list(rows))
 
-    def keep(self, rows: Sequence[Row], scope: Collection[int] | None) -> None:
-        """Compare the next list with this one; with `scope`, `rows` is all there is of those."""
-        self._comparison = None
-        if scope is None:
+    def keep(self, rows: Sequence[Row], scope: Scope) -> None:
+        """Compare the next list with this one. `rows` is all that there is of `scope`."""
+        if scope is Scope.ALL:
             self._rows = _as_list(rows)
             return
-        for domid in scope:
+        for domid in scope.domids:
             at = bisect_left(self._rows, domid, key=DOMID)
             if at < len(self._rows) and self._rows[at].domid == domid:
                 del self._rows[at]

@@ -1,46 +1,66 @@
-"""One life as it is followed, and what tells it from the next life on its domid. No I/O.
+"""One life, and what tells it from the next life on its domid. No I/O.
+
+Read after nodes.py; next reconcile.py.
 
 Xen >= 4.21 gives every life a number of its own, and that decides. Before, there are signs only.
 Another type, another shared page, or cpu time that fell are of another life. Another handle need
 not be: xenopsd gives the running dom0 a uuid and marks a domain that is about to end, local
-migrations run under temporary uuids, and Xen lists a domain before its handle is set. Taking every
-changed handle for a death would tell ends that never were; taking none would join two lives.
+migrations run under temporary uuids, and Xen lists a domain before its handle is set. To take every
+changed handle for a death would report ends that never were; to take none would join two lives.
 
 The name decides. Every toolstack that we know removes /local/domain/N before it gives N to another
 domain, and that fires the watch of the name. So if the watch has been silent since the name was
 read, the domain that had this name has it still. For toolstacks that never clear their nodes a
-second sign is asked for: nobody was born and nobody ended meanwhile, or the cpu time went on.
+second sign is asked for: no birth and no end was reported meanwhile, or the cpu time went on.
 """
 
 from __future__ import annotations
 
+from collections.abc import Set
+from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
+from domindex.core.nodes import UNREAD, Followed
+from domindex.core.scope import Scope
 from domindex.domain import NIL_UUID, Domain, Life, OSType
 from domindex.ports import Row
 
-UNREAD: Final = object()
-"""What was heard of a name while nothing was."""
-
 CLOCKS: Final = 5_000_000
 """Nanoseconds by which cpu time may fall within one life: the clocks of two processors differ by
-microseconds, and that much more for what nobody has measured yet."""
+microseconds, and the rest is a margin for machines that we have not measured."""
 
 
-class Tracked:
-    """One life as it is followed, whether or not the table has it yet."""
+def name_path(domid: int) -> bytes:
+    """Where the toolstack keeps the name; xen/docs/misc/xenstore-paths.pandoc."""
+    return b"/local/domain/%d/name" % domid
 
-    __slots__ = ("believed", "first_seen", "heard", "name", "row", "token", "unique_id")
+
+class Tracked(Followed):
+    """One life, whether or not the table has it yet. As a followed node it is its name.
+
+    Both in one object: a second one for each name would cost 80 of the 1,024 bytes that the
+    index may take for a domain.
+
+    believed: the name is confirmed, so that the life may come into the table.
+    """
+
+    __slots__ = ("believed", "first_seen", "name", "row", "unique_id")
 
     def __init__(self, row: Row, unique_id: int | None, first_seen: float) -> None:
+        # As Followed.__init__ does, without the call: each birth comes through here.
+        self.token, self.answer, self.silent = None, UNREAD, False
         self.row = row
         self.unique_id = unique_id
         self.first_seen = first_seen
-        self.token: bytes | None = None  # of its watch on the present line
-        self.heard: object = UNREAD  # an answer not yet confirmed
-        self.believed = False  # the name is confirmed: the life is fit for the table
+        self.believed = False
         self.name: str | None = None
+
+    domid = property(attrgetter("row.domid"))  # in C, as every event and every read asks for it
+
+    @property
+    def path(self) -> bytes:
+        return b"/local/domain/%d/name" % self.row.domid
 
     def is_of(self, life: Life) -> bool:
         """Whether a record with that `life` is of this one."""
@@ -69,11 +89,11 @@ def contradicts(known: Row, row: Row) -> bool:
     )
 
 
-def goes_on(tracked: Tracked, row: Row, *, silent: bool, calm: bool) -> bool:
+def is_same_life(tracked: Tracked, row: Row, *, silent: bool, calm: bool) -> bool:
     """Without a unique id: whether `row` is of the life that is followed.
 
-    silent: the watch of its name is proven not to have fired since the name was read. calm: no
-    domain was told to be born or to have ended since the last look.
+    silent: the watch of its name is proven not to have fired since the name was read.
+    calm: no event reported a birth or an end of this domid since the last look.
     """
     known = tracked.row
     if row.domid == 0:
@@ -86,3 +106,36 @@ def goes_on(tracked: Tracked, row: Row, *, silent: bool, calm: bool) -> bool:
     unnamed = known.handle == NIL_UUID.bytes and tracked.name is None
     ran_on = row.cpu_time >= known.cpu_time > 0
     return (silent or unnamed) and (calm or ran_on)
+
+
+class Announced:
+    """Births and ends that watch events have reported since the domains were last looked at.
+
+    named: the domids, where the events name one. unnamed: some event named none.
+    """
+
+    def __init__(self) -> None:
+        self.named: set[int] = set()
+        self.unnamed = False
+        # Both again, of the events that came after a list which is not seen yet.
+        self._after_list: tuple[Set[int], bool] = (frozenset(), False)
+
+    def add(self, named: Set[int], unnamed: bool, *, after_list: bool) -> None:
+        """Events have reported these."""
+        self.named |= named
+        self.unnamed |= unnamed
+        if after_list:
+            self._after_list = self._after_list[0] | named, self._after_list[1] or unnamed
+
+    def may_be_of(self, domid: int) -> bool:
+        """Some event may have been about this domid."""
+        return self.unnamed or domid in self.named
+
+    def seen(self, scope: Scope) -> None:
+        """These domains were looked at: what is left are the events that came after the list."""
+        named, unnamed = self._after_list
+        if scope is Scope.ALL:
+            self.named, self.unnamed = {*named}, unnamed
+        elif self.named:
+            self.named -= scope.domids - named
+        self._after_list = frozenset(), False

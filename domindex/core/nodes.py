@@ -1,19 +1,40 @@
-"""Other nodes of a domain that are followed beside its name: which, and what they hold. No I/O.
+"""The nodes that are followed: the name of each life, and what else was asked for. No I/O.
 
-The same rules as for names (reconcile.py): a value is believed only if the hypervisor still
-lists the life after the read, and a read sent before an event never answers that event.
+Read after scope.py; next lives.py, whose lives are the names that are followed.
+
+What happens to a node, in this order:
+
+    pending_watches()   its watch is to be set; `refused` if xenstored does not set it
+    unread()            it is to be read; then it is no longer dirty
+    on_values()         its answer, which is not believed yet
+    confirm()           the hypervisor still lists the life: the answer is true
+
+An event makes the node dirty again at any time. So a read that was sent before an event never
+answers that event, and an answer is never one that the next life on that domid gave. A node whose
+watch is refused is read at each probe; the watch is asked for again at an audit and on a new line.
 """
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple, TypeAlias, cast
+import enum
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import chain
+from typing import Final, NamedTuple, TypeAlias
 
 from domindex.errors import StoreError
 from domindex.ports import Watch
 
-_UNREAD: Final = object()
 Value: TypeAlias = bytes | StoreError | None
 """What a node holds: None where there is no such node, or why it may not be read."""
+
+
+class Unread(enum.Enum):
+    """In place of an answer while there is none."""
+
+    UNREAD = "unread"
+
+
+UNREAD: Final = Unread.UNREAD
 
 
 class Node(NamedTuple):
@@ -23,128 +44,226 @@ class Node(NamedTuple):
     path: bytes
 
 
-class _Followed:
-    __slots__ = ("heard", "refused", "token")
+class Followed:
+    """One node that is followed: a name (`lives.Tracked`) or another.
+
+    token: of its watch on the present line, None while there is no watch.
+    answer: what was read last, and is not confirmed yet.
+    silent: no event came since the answer that was confirmed last, and its watch would have
+        fired. So the node holds that value still.
+    """
+
+    __slots__ = ("answer", "silent", "token")
+
+    token: bytes | None
+    answer: Value | Unread
+    silent: bool
 
     def __init__(self) -> None:
-        self.token: bytes | None = None  # of its watch on the present line
-        self.refused = False  # that watch; it is read at each probe instead
-        self.heard: object = _UNREAD  # a value not yet confirmed
+        self.token, self.answer, self.silent = None, UNREAD, False
+
+    @property
+    def domid(self) -> int:
+        """To whose life it belongs."""
+        raise NotImplementedError
+
+    @property
+    def path(self) -> bytes:
+        """Where it is in xenstore."""
+        raise NotImplementedError
+
+
+class _Other(Followed):
+    """A node that is not a name."""
+
+    __slots__ = ("node",)
+
+    def __init__(self, node: Node) -> None:
+        super().__init__()
+        self.node = node
+
+    @property
+    def domid(self) -> int:
+        return self.node.domid
+
+    @property
+    def path(self) -> bytes:
+        return self.node.path
 
 
 class Nodes:
-    """The nodes followed, for lives that the reconciler knows. Driven by its thread."""
+    """All nodes that are followed. Driven by the thread of the reconciler.
 
-    def __init__(self) -> None:
-        self._followed: dict[Node, _Followed] = {}
-        self._of: dict[int, set[Node]] = {}  # by domid
-        self._tokens: dict[bytes, Node] = {}  # of the watches now set
+    names: the name of each life, by domid. The reconciler keeps it.
+    """
+
+    def __init__(self, names: Mapping[int, Followed]) -> None:
+        self._names = names
+        self._others: dict[int, dict[bytes, _Other]] = {}  # by domid and path
+        self._tokens: dict[
+            bytes, Followed
+        ] = {}  # of the watches now set, but for that of all names
+        self._token_of_names: bytes | None = None  # where one watch stands for all of them
         self._unwatch: list[Watch] = []
-        self._dirty: set[Node] = set()  # not watched yet, or with an event since the last read
-        self._values: list[tuple[Node, Value]] = []
+        self._values: list[tuple[Node, Value]] = []  # of other nodes, confirmed
         self._serial = 0
+        # A dict because it keeps the order: the first event is answered first.
+        self.dirty: dict[Followed, None] = {}
+        """Not watched yet, or with an event since the last read."""
+        self.unwatchable: dict[Followed, StoreError] = {}
+        """Those whose watch was refused, and why."""
+        self.unconfirmed: set[int] = set()
+        """Domids of which there are answers that are not confirmed."""
+
+    def _all(self) -> Iterator[Followed]:
+        others = (other for of_domain in self._others.values() for other in of_domain.values())
+        return chain(self._names.values(), others)
+
+    # -- which are followed --------------------------------------------------------------------
+
+    def begin(self, name: Followed) -> None:
+        """Follow the name of a life that has begun."""
+        name.token = self._token_of_names
+        self.dirty[name] = None
 
     def follow(self, node: Node) -> None:
-        """From now on, or read it again if it is followed already."""
-        if node not in self._followed:
-            self._followed[node] = _Followed()
-            self._of.setdefault(node.domid, set()).add(node)
-        self._dirty.add(node)
+        """Follow another node; if it is followed already, read it again."""
+        of_domain = self._others.setdefault(node.domid, {})
+        if node.path not in of_domain:
+            of_domain[node.path] = _Other(node)
+        self.dirty[of_domain[node.path]] = None
 
     def drop(self, node: Node) -> None:
-        """No longer."""
-        followed = self._followed.pop(node, None)
-        if followed is None:
-            return
-        self._dirty.discard(node)
-        self._of[node.domid].discard(node)
-        if not self._of[node.domid]:
-            del self._of[node.domid]
-        if followed.token is not None:
-            del self._tokens[followed.token]
-            self._unwatch.append(Watch(node.path, followed.token))
+        """Follow it no longer."""
+        of_domain = self._others.get(node.domid, {})
+        if (other := of_domain.pop(node.path, None)) is not None:
+            self._forget(other)
+            if not of_domain:
+                del self._others[node.domid]
 
-    def ended(self, domid: int) -> None:
-        """The life is over, and what was followed of it."""
-        for node in tuple(self._of.get(domid, ())):
-            self.drop(node)
+    def ended(self, name: Followed) -> None:
+        """The life with this name is over: follow none of its nodes any longer."""
+        domid = name.domid
+        for followed in (name, *self._others.pop(domid, {}).values()):
+            self._forget(followed)
+        self.unconfirmed.discard(domid)
+
+    def _forget(self, followed: Followed) -> None:
+        self.dirty.pop(followed, None)
+        self.unwatchable.pop(followed, None)
+        if followed.token is not None and self._tokens.pop(followed.token, None) is not None:
+            self._unwatch.append(Watch(followed.path, followed.token))
+
+    # -- when to read again --------------------------------------------------------------------
 
     def new_line(self) -> None:
         """All watches are gone with the old line, and events may have been missed."""
         self._tokens.clear()
+        self._token_of_names = None
         self._unwatch.clear()
-        for followed in self._followed.values():
+        for followed in self._all():
             followed.token = None
-            followed.heard = _UNREAD
+            followed.answer = UNREAD
+            followed.silent = False
         self.doubt()
+
+    def one_watch(self, token: bytes) -> None:
+        """On this line one watch, with this token, stands for those of all names."""
+        self._token_of_names = token
+        for name in self._names.values():
+            name.token = token
 
     def doubt(self) -> None:
         """Read every node again, as if each had changed, and ask for refused watches again."""
-        for followed in self._followed.values():
-            followed.refused = False
-        self._dirty.update(self._followed)
+        self.unwatchable.clear()
+        self.dirty = dict.fromkeys(self._all())
 
-    def doubt_unwatched(self) -> None:
-        """Read those again whose watch was refused."""
-        self._dirty.update(node for node, followed in self._followed.items() if followed.refused)
+    def doubt_unwatched(self, others: Iterable[Followed] = ()) -> None:
+        """Read those again whose watch was refused, and these others."""
+        self.dirty.update(dict.fromkeys(chain(self.unwatchable, others)))
 
-    def fired(self, token: bytes) -> int | None:
-        """An event came. The domid, None if the token is nobody's."""
-        node = self._tokens.get(token)
-        if node is None:
+    def on_watch_event(self, token: bytes) -> int | None:
+        """An event came. Returns the domid, or None for the token of no node."""
+        followed = self._tokens.get(token)
+        if followed is None:
             return None
-        self._dirty.add(node)
-        return node.domid
+        self.dirty[followed] = None
+        followed.silent = False
+        return followed.domid
 
-    def ask(self) -> tuple[list[Watch], list[Watch]]:
+    def on_change(self, followed: Followed) -> None:
+        """An event says that this node may have changed."""
+        self.dirty[followed] = None
+        followed.silent = False
+
+    def read_again(self, followed: Followed) -> None:
+        """Its answer, if there is one, is not to be believed."""
+        followed.answer = UNREAD
+        self.dirty[followed] = None
+
+    # -- questions -----------------------------------------------------------------------------
+
+    def unwatched(self) -> list[Followed]:
+        """Those whose watch is to be set before they are read."""
+        return [
+            followed
+            for followed in self.dirty
+            if followed.token is None and followed not in self.unwatchable
+        ]
+
+    def pending_watches(self) -> tuple[list[Watch], list[Watch]]:
         """What to unwatch and what to watch, once: the caller sends it or drops the line."""
         unwatch, self._unwatch = self._unwatch, []
         watch = []
-        for node in self._dirty:
-            followed = self._followed[node]
-            if followed.token is None and not followed.refused:
-                self._serial += 1
-                followed.token = token = b"node/%d/%d" % (node.domid, self._serial)
-                self._tokens[token] = node
-                watch.append(Watch(node.path, token))
+        for followed in self.unwatched():
+            self._serial += 1
+            followed.token = token = b"node/%d" % self._serial
+            self._tokens[token] = followed
+            watch.append(Watch(followed.path, token))
         return unwatch, watch
 
-    def refused(self, token: bytes) -> Node | None:
-        """The watch with that token is not set. Its node, None if the token is nobody's."""
-        node = self._tokens.pop(token, None)
-        if node is not None:
-            self._followed[node].token = None
-            self._followed[node].refused = True
-        return node
+    def refused(self, watch: Watch, error: StoreError) -> None:
+        """A watch that `pending_watches` gave is not set."""
+        if (followed := self._tokens.pop(watch.token, None)) is not None:
+            followed.token = None
+            self.unwatchable[followed] = error
 
-    @property
-    def dirty(self) -> bool:
-        """There is something to read, or to watch first."""
-        return bool(self._dirty)
-
-    def unread(self) -> list[Node]:
-        """What is to be read now, once all that `ask` gave is acknowledged."""
-        asked = sorted(
-            node
-            for node in self._dirty
-            if (followed := self._followed[node]).token is not None or followed.refused
-        )
-        self._dirty.difference_update(asked)
+    def unread(self) -> list[Followed]:
+        """What is to be read now, once all of `pending_watches` is answered."""
+        later = dict.fromkeys(self.unwatched())  # those that are followed since
+        asked = [followed for followed in self.dirty if followed not in later]
+        self.dirty = later
         return asked
 
-    def heard(self, node: Node, value: Value) -> None:
-        """The value of one that `unread` asked for."""
-        self._followed[node].heard = value
+    # -- answers -------------------------------------------------------------------------------
+
+    def on_values(self, values: Iterable[tuple[Followed, Value]]) -> None:
+        """The answers to reads that were sent."""
+        for followed, value in values:
+            followed.answer = value
+            self.unconfirmed.add(followed.domid)
+
+    def believe(self, followed: Followed) -> Value | Unread:
+        """What was read of this node is true; UNREAD if it was not read since."""
+        value = followed.answer
+        if value is not UNREAD:
+            followed.answer = UNREAD
+            if followed not in self.dirty and followed not in self.unwatchable:
+                # A refusal says nothing about the value: what is known of it stays as it is.
+                followed.silent |= not isinstance(value, StoreError)
+        return value
 
     def confirm(self, domid: int) -> None:
-        """The life is still there: so what was read of its nodes before is true."""
-        for node in self._of.get(domid, ()):
-            followed = self._followed[node]
-            if followed.heard is not _UNREAD:
-                self._values.append((node, cast(Value, followed.heard)))
-                followed.heard = _UNREAD
+        """The life is still listed. So what was read of its other nodes before is true."""
+        self.unconfirmed.discard(domid)
+        if not self.unconfirmed:
+            self.unconfirmed.clear()  # a set that has shrunk keeps the room for all it ever had
+        if domid in self._others:
+            for other in self._others[domid].values():
+                if (value := self.believe(other)) is not UNREAD:
+                    self._values.append((other.node, value))
 
-    def take(self) -> list[tuple[Node, Value]]:
-        """The values that have become certain, once each."""
+    def certain_values(self) -> list[tuple[Node, Value]]:
+        """The values of other nodes that have become certain, once each."""
         values, self._values = self._values, []
         return values

@@ -7,9 +7,8 @@ from types import MappingProxyType
 from typing import TypeVar
 from uuid import UUID
 
-from domindex.core.table import told
 from domindex.domain import NIL_UUID, Domain
-from domindex.events import DomainEvent
+from domindex.events import DomainEvent, events_of_change
 
 K = TypeVar("K")
 
@@ -84,7 +83,9 @@ class Snapshot(Mapping[int, Domain]):
         ended = [change for change in changes if change[1] is None]
         others = [change for change in changes if change[1] is not None]
         return tuple(
-            event for old, new in (*ended, *others) for event in told(old, new, self.generation)
+            event
+            for old, new in (*ended, *others)
+            for event in events_of_change(old, new, self.generation)
         )
 
 

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from domindex.core.nodes import Value
 from domindex.core.reconcile import Reconciler, name_path
+from domindex.core.scope import Scope
 from domindex.core.table import Change
 from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.ports import Row, Watch
@@ -45,11 +46,13 @@ class Watcher:
     ) -> list[Change]:
         """A list comes in; what is certain goes into the table and is returned."""
         self.now = self.now + 1 if now is None else now
-        self.reconciler.see(rows, now=self.now, scope=scope, unique_ids=ids)
+        self.reconciler.see(
+            rows, now=self.now, scope=Scope.ALL if scope is None else Scope(scope), unique_ids=ids
+        )
         return self.take()
 
     def take(self) -> list[Change]:
-        changes = self.reconciler.take()
+        changes = self.reconciler.certain_changes()
         for old, _ in changes:
             if old is not None:
                 assert self.held.pop(old.domid) == old
@@ -60,7 +63,7 @@ class Watcher:
         return changes
 
     def ask(self) -> tuple[list[Watch], list[Watch]]:
-        unwatch, watch = self.reconciler.ask()
+        unwatch, watch = self.reconciler.nodes.pending_watches()
         for old in unwatch:
             self.unwatched.append(old)
             if self.watches.get(old.path) == old:
@@ -70,12 +73,25 @@ class Watcher:
 
     def read(self, **names: Value) -> list[int]:
         """Answer what is unread, `d7=b"web"` for domid 7; those not given have no node."""
-        unread = self.reconciler.unread()
-        self.reconciler.heard([(domid, names.get(f"d{domid}")) for domid in unread])
-        return unread
+        unread = self.reconciler.nodes.unread()
+        self.reconciler.nodes.on_values((name, names.get(f"d{name.domid}")) for name in unread)
+        return [name.domid for name in unread]
 
-    def fire(self, *domids: int) -> set[int] | None:
-        return self.reconciler.fired([self.watches[name_path(domid)] for domid in domids])
+    def unread(self) -> list[int]:
+        """Domids whose names are to be read now."""
+        return [name.domid for name in self.reconciler.nodes.unread()]
+
+    def newborn(self) -> list[int]:
+        """Domids of lives of which nothing is known."""
+        return [life.domid for life in self.reconciler.newborn()]
+
+    def answer_newborn(self, name: bytes) -> None:
+        """The name of the only newborn life is read, before its watch is set."""
+        (life,) = self.reconciler.newborn()
+        self.reconciler.nodes.on_values([(life, name)])
+
+    def fire(self, *domids: int) -> Scope:
+        return self.reconciler.on_watch_events([self.watches[name_path(d)] for d in domids])
 
     def settle(
         self, *rows: Row, ids: Mapping[int, int | None] | None = None, **names: Value

@@ -7,6 +7,7 @@ from uuid import UUID
 import pytest
 
 from domindex.core.reconcile import name_path
+from domindex.core.scope import Scope
 from domindex.domain import NIL_UUID, Domain
 from domindex.ports import Row, Watch
 from tests.core.by_hand import Watcher, row
@@ -77,7 +78,7 @@ def test_a_name_read_in_doubt_is_read_again_under_a_new_handle(
     """P1, rule 4: as an audit reads all names; the same life either way, as nothing fired."""
     watcher.settle(row(7, 1), ids=ids, d7=b"a")
     old = watcher.held[7]
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     watcher.read(d7=b"a")
     assert watcher.see(row(7, 2), ids=ids) == []
     assert watcher.read(d7=b"a") == [7]
@@ -93,7 +94,7 @@ def test_a_name_that_nobody_doubts_goes_with_the_new_handle_at_once(
     watcher.settle(row(7, 1), ids=ids, d7=b"a")
     watcher.see(row(7, 2), ids=ids)
     assert pairs(watcher) == {(2, "a")}
-    assert watcher.reconciler.unread() == []
+    assert watcher.unread() == []
 
 
 def test_a_newborn_that_was_read_before_its_handle_was_set_is_newborn_again(
@@ -102,10 +103,10 @@ def test_a_newborn_that_was_read_before_its_handle_was_set_is_newborn_again(
     """P1, rule 4: before it is watched; it is told of once, with its uuid and its name."""
     nil = row(7)._replace(handle=NIL_UUID.bytes)
     watcher.see(nil)
-    watcher.reconciler.heard([(7, b"draft")])
+    watcher.answer_newborn(b"draft")
     assert watcher.see(row(7, 1), scope={7}) == []
-    assert watcher.reconciler.newborn() == [7]
-    watcher.reconciler.heard([(7, b"web")])
+    assert watcher.newborn() == [7]
+    watcher.answer_newborn(b"web")
     ((old, _),) = watcher.see(row(7, 1), scope={7})
     assert old is None
     assert pairs(watcher) == {(1, "web")}
@@ -130,7 +131,7 @@ def test_domain_0_goes_on_whatever_happens_to_it(watcher: Watcher) -> None:
     watcher.settle(row(0, 1, cpu_time=10**12), d0=b"Domain-0")
     old = watcher.held[0]
     watcher.fire(0)
-    watcher.reconciler.fired([RELEASE])
+    watcher.reconciler.on_watch_events([RELEASE])
     watcher.settle(row(0, 2), d0=b"host")
     assert watcher.held[0].life == old.life
     assert pairs(watcher) == {(2, "host")}
@@ -143,7 +144,7 @@ def test_a_name_that_is_another_without_an_event_proves_that_one_was_lost(
     """P3: so the watch was not silent, and another handle is another life."""
     watcher.settle(row(7, 1), d7=b"web")
     old = watcher.held[7]
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     watcher.read(d7=name)
     watcher.see(row(7, 2))
     watcher.ask()
@@ -231,7 +232,7 @@ def test_an_end_that_may_be_its_own_makes_another_handle_another_life(
     watcher: Watcher, calm: Domain, event: Watch, same: bool, scope: bool
 ) -> None:
     """P3: for toolstacks that never clear nodes; it never ran, so nothing else vouches for it."""
-    watcher.reconciler.fired([event])
+    watcher.reconciler.on_watch_events([event])
     assert (look(watcher, row(7, 2), scope=scope).life == calm.life) is same
 
 
@@ -240,7 +241,7 @@ def test_an_end_is_forgotten_with_the_next_look(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: that look saw what it was about."""
-    watcher.reconciler.fired([event])
+    watcher.reconciler.on_watch_events([event])
     assert look(watcher, row(7, 1), scope=False) is calm
     assert look(watcher, row(7, 2), scope=False).life == calm.life
 
@@ -250,7 +251,7 @@ def test_an_end_is_not_forgotten_with_a_look_at_others(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: it may have been about this one."""
-    watcher.reconciler.fired([event])
+    watcher.reconciler.on_watch_events([event])
     watcher.see(row(8), scope={8})
     assert look(watcher, row(7, 2), scope=True).life != calm.life
 
@@ -261,7 +262,9 @@ def test_an_event_after_the_list_counts_for_the_next_look(
     watcher: Watcher, calm: Domain, event: Watch, scope: bool
 ) -> None:
     """P3: what it tells of may have come after the list that is taken in now."""
-    assert watcher.reconciler.fired([event], late=True) == (None if event is RELEASE else {7})
+    assert watcher.reconciler.on_watch_events([event], after_list=True) == (
+        Scope.ALL if event is RELEASE else Scope({7})
+    )
     watcher.see(row(7, 1), *([] if scope else [row(8)]), scope={7} if scope else None)
     assert look(watcher, row(7, 2), scope=scope).life != calm.life
 
@@ -271,7 +274,7 @@ def test_an_event_after_the_list_counts_for_that_list_too(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: or before it."""
-    watcher.reconciler.fired([event], late=True)
+    watcher.reconciler.on_watch_events([event], after_list=True)
     assert look(watcher, row(7, 2), scope=False).life != calm.life
 
 
@@ -280,7 +283,7 @@ def test_an_event_after_the_list_counts_for_no_look_but_the_next(
     watcher: Watcher, calm: Domain, event: Watch
 ) -> None:
     """P3: two lists later it is seen, as any other."""
-    watcher.reconciler.fired([event], late=True)
+    watcher.reconciler.on_watch_events([event], after_list=True)
     for _ in range(2):
         watcher.see(row(7, 1), row(8))
     assert look(watcher, row(7, 2), scope=False).life == calm.life
@@ -288,7 +291,7 @@ def test_an_event_after_the_list_counts_for_no_look_but_the_next(
 
 def test_the_name_s_own_event_after_the_list_is_not_lost(watcher: Watcher, calm: Domain) -> None:
     """P2, P3: it breaks the silence for this list, and asks for the name."""
-    watcher.reconciler.fired([watcher.watches[name_path(7)]], late=True)
+    watcher.reconciler.on_watch_events([watcher.watches[name_path(7)]], after_list=True)
     assert look(watcher, row(7, 2), scope=False).life != calm.life
     assert pairs(watcher) == {(2, "web"), (108, "db")}
 
@@ -296,13 +299,13 @@ def test_the_name_s_own_event_after_the_list_is_not_lost(watcher: Watcher, calm:
 # -- the question that the watcher asks first ----------------------------------------------------
 
 
-@pytest.mark.parametrize("scope", [{7}, None])
+@pytest.mark.parametrize("scope", [Scope({7}), Scope.ALL])
 def test_a_followed_life_with_another_handle_asks_for_all_events_first(
-    watcher: Watcher, calm: Domain, scope: set[int] | None
+    watcher: Watcher, calm: Domain, scope: Scope
 ) -> None:
     """P3: they decide, and nothing else does; P11: nobody else costs a round trip."""
     shows = watcher.reconciler.shows_new_handle
-    eight = [] if scope else [row(8)]
+    eight = [row(8)] if scope is Scope.ALL else []
     assert shows([row(7, 2), *eight], scope)
     assert not shows([row(7, 1, cpu_time=5), *eight], scope)
     assert not shows([row(7, 2, dying=True), *eight], scope)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from domindex.core.lives import CLOCKS, Tracked, goes_on
+from domindex.core.lives import CLOCKS, Tracked, is_same_life
 from domindex.domain import NIL_UUID, OSType, ShutdownReason
 from domindex.ports import Row
 from tests.core.by_hand import row
@@ -102,10 +102,10 @@ def follow(known: Row, name: str | None) -> Tracked:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.why for case in CASES])
-def test_the_signs_tell_whether_a_life_goes_on(case: Case) -> None:
+def test_the_signs_tell_whether_a_life_is_same_life(case: Case) -> None:
     """P3: neither an end that never was, nor two lives joined."""
     tracked = follow(case.known, case.name)
-    assert goes_on(tracked, case.now, silent=case.silent, calm=case.calm) is case.same
+    assert is_same_life(tracked, case.now, silent=case.silent, calm=case.calm) is case.same
 
 
 ROWS = st.builds(
@@ -126,7 +126,7 @@ def test_domain_0_is_one_life_for_ever(
 ) -> None:
     """P3: xenopsd gives it a uuid at each start, and Xen never gives its number again."""
     tracked = follow(known._replace(domid=0), name)
-    assert goes_on(tracked, now._replace(domid=0), silent=silent, calm=calm)
+    assert is_same_life(tracked, now._replace(domid=0), silent=silent, calm=calm)
 
 
 @given(ROWS, ROWS, st.sampled_from((None, "web")))
@@ -136,7 +136,7 @@ def test_more_signs_of_the_same_life_never_make_it_another(
     """P3: what goes on though the watch fired, or the host was stirred, goes on without."""
     tracked, now = follow(known._replace(domid=7), name), now._replace(domid=7)
     said = {
-        (silent, calm): goes_on(tracked, now, silent=silent, calm=calm)
+        (silent, calm): is_same_life(tracked, now, silent=silent, calm=calm)
         for silent in (False, True)
         for calm in (False, True)
     }

@@ -13,6 +13,7 @@ from domindex.core.listed import LastList
 from domindex.core.lives import CLOCKS
 from domindex.core.nodes import Node
 from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.scope import Scope
 from domindex.domain import Life, OSType, ShutdownReason
 from domindex.ports import Row, Watch
 from tests.core.by_hand import Watcher, names, row
@@ -42,9 +43,9 @@ def test_a_newborn_may_be_read_before_it_is_watched(watcher: Watcher) -> None:
     """P1, P2: it is held once the list confirmed the read; what the read missed is read again."""
     watcher.settle(row(3), d3=b"db")
     watcher.see(row(3), row(7))
-    assert watcher.reconciler.newborn() == [7]
-    watcher.reconciler.heard([(7, b"draft")])
-    assert watcher.reconciler.newborn() == []
+    assert watcher.newborn() == [7]
+    watcher.answer_newborn(b"draft")
+    assert watcher.newborn() == []
     watcher.see(row(7), scope={7})
     assert names(watcher) == {3: "db", 7: "draft"}
     assert [watch.path for watch in watcher.ask()[1]] == [b"/local/domain/7/name"]
@@ -56,17 +57,17 @@ def test_a_newborn_may_be_read_before_it_is_watched(watcher: Watcher) -> None:
 def test_a_newborn_that_was_read_and_replaced_is_newborn_again(watcher: Watcher) -> None:
     """P1: what was read may be of either life."""
     watcher.see(row(7, 1))
-    watcher.reconciler.heard([(7, b"old")])
+    watcher.answer_newborn(b"old")
     watcher.see(row(7, 2), scope={7})
     assert watcher.held == {}
-    assert watcher.reconciler.newborn() == [7]
+    assert watcher.newborn() == [7]
 
 
 def test_nobody_is_newborn_for_a_new_line(watcher: Watcher) -> None:
     """They are all known; what is to be set anew is their watches."""
     watcher.settle(row(7), d7=b"web")
     watcher.reconciler.new_line()
-    assert watcher.reconciler.newborn() == []
+    assert watcher.newborn() == []
     assert len(watcher.ask()[1]) == 1
 
 
@@ -128,7 +129,7 @@ def test_dom0_is_a_domain_like_any_other(watcher: Watcher) -> None:
 def test_a_name_event_asks_for_the_name_again(watcher: Watcher) -> None:
     """A rename: the event, the read, the confirming look at that domain alone."""
     watcher.settle(row(7), row(8), d7=b"web", d8=b"db")
-    assert watcher.fire(7) == {7}
+    assert watcher.fire(7) == Scope({7})
     assert watcher.read(d7=b"www") == [7]
     ((old, new),) = watcher.see(row(7), scope={7})
     assert old is not None
@@ -142,9 +143,9 @@ def test_a_read_sent_before_an_event_came_never_answers_it(watcher: Watcher) -> 
     """Rule 2: the event arrives while the read is under way, so the name is asked again."""
     watcher.settle(row(7), d7=b"a")
     watcher.fire(7)
-    (asked,) = watcher.reconciler.unread()  # the read is sent ...
+    (asked,) = watcher.reconciler.nodes.unread()  # the read is sent ...
     watcher.fire(7)  # ... the event comes ...
-    watcher.reconciler.heard([(asked, b"b")])  # ... and then the answer
+    watcher.reconciler.nodes.on_values([(asked, b"b")])  # ... and then the answer
     watcher.see(row(7), scope={7})
     assert watcher.read(d7=b"c") == [7]
     watcher.see(row(7), scope={7})
@@ -179,14 +180,14 @@ def test_each_question_is_asked_once(watcher: Watcher) -> None:
     watcher.see(row(7), row(8))
     assert len(watcher.ask()[1]) == 2
     assert watcher.ask() == ([], [])
-    assert watcher.reconciler.unread() == [7, 8]
-    assert watcher.reconciler.unread() == []
+    assert watcher.unread() == [7, 8]
+    assert watcher.unread() == []
 
 
 def test_doubt_asks_for_every_name_again(watcher: Watcher) -> None:
     """P2: an audit or refresh(names=True) finds what an event was lost for."""
     watcher.settle(row(7), row(8), d7=b"web", d8=b"db")
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     assert watcher.read(d7=b"web", d8=b"sql") == [7, 8]
     watcher.see(row(7), row(8))
     assert names(watcher) == {7: "web", 8: "sql"}
@@ -209,7 +210,7 @@ def test_a_life_that_ends_before_it_was_watched_is_not_unwatched(watcher: Watche
     watcher.see(row(7))
     watcher.see()
     assert watcher.ask() == ([], [])
-    assert watcher.reconciler.unread() == []
+    assert watcher.unread() == []
 
 
 @pytest.mark.parametrize("unique_ids", [False, True])
@@ -262,7 +263,7 @@ def test_another_handle_under_a_silent_watch_is_a_change_of_the_same_life(watche
     assert after is not None
     assert (after.life, after.name, after.uuid) == (old.life, "web", UUID(int=2))
     assert watcher.ask() == ([], [])
-    assert watcher.reconciler.unread() == []
+    assert watcher.unread() == []
 
 
 @pytest.mark.parametrize(
@@ -439,7 +440,7 @@ def test_a_special_event_without_a_domid_asks_for_the_whole_list(
     watcher: Watcher, event: Watch
 ) -> None:
     """Up to Xen 4.21 it says only that something happened."""
-    assert watcher.reconciler.fired([event]) is None
+    assert watcher.reconciler.on_watch_events([event]) is Scope.ALL
 
 
 def test_a_special_event_with_a_domid_asks_for_that_domain(watcher: Watcher) -> None:
@@ -450,14 +451,14 @@ def test_a_special_event_with_a_domid_asks_for_that_domain(watcher: Watcher) -> 
         Watch(b"@releaseDomain/4", b"release"),
         watcher.watches[name_path(7)],
     ]
-    assert watcher.reconciler.fired(events) == {3, 4, 7}
-    assert watcher.reconciler.fired([*events, RELEASE]) is None
+    assert watcher.reconciler.on_watch_events(events) == Scope({3, 4, 7})
+    assert watcher.reconciler.on_watch_events([*events, RELEASE]) is Scope.ALL
 
 
 def test_with_a_whole_list_to_come_name_events_still_count(watcher: Watcher) -> None:
     """The list tells nothing of names."""
     watcher.settle(row(7))
-    assert watcher.reconciler.fired([RELEASE, watcher.watches[name_path(7)]]) is None
+    assert watcher.reconciler.on_watch_events([RELEASE, watcher.watches[name_path(7)]]) is Scope.ALL
     assert watcher.read(d7=b"web") == [7]
 
 
@@ -471,13 +472,14 @@ def test_with_a_whole_list_to_come_name_events_still_count(watcher: Watcher) -> 
 )
 def test_a_depth_that_makes_no_sense_asks_for_the_whole_list(watcher: Watcher, path: bytes) -> None:
     """P12: bytes from xenstore are untrusted; when in doubt, look at everything."""
-    assert watcher.reconciler.fired([Watch(path, b"release")]) is None
+    assert watcher.reconciler.on_watch_events([Watch(path, b"release")]) is Scope.ALL
 
 
 @pytest.mark.parametrize("domid", [0x7FF0, 0x7FFF, 65535, 65536, 99999])
 def test_a_domid_that_no_domain_can_have_is_not_looked_at(watcher: Watcher, domid: int) -> None:
     """P12: the hypervisor port refuses such a domid with an error that is none of the host's."""
-    assert watcher.reconciler.fired([Watch(b"@releaseDomain/%d" % domid, b"release")]) is None
+    event = Watch(b"@releaseDomain/%d" % domid, b"release")
+    assert watcher.reconciler.on_watch_events([event]) is Scope.ALL
 
 
 def test_events_of_dead_lives_and_of_nobody_are_passed_over(watcher: Watcher) -> None:
@@ -486,10 +488,10 @@ def test_events_of_dead_lives_and_of_nobody_are_passed_over(watcher: Watcher) ->
     dead = watcher.watches[name_path(7)]
     watcher.fire(7)
     watcher.settle(row(7, 2), d7=b"new")
-    assert watcher.reconciler.fired([dead]) == set()
-    assert watcher.reconciler.fired([Watch(b"/local/domain/7/name", b"else")]) == set()
-    assert watcher.reconciler.unread() == []
-    assert watcher.fire(7) == {7}
+    assert watcher.reconciler.on_watch_events([dead]) == Scope()
+    assert watcher.reconciler.on_watch_events([Watch(b"/local/domain/7/name", b"else")]) == Scope()
+    assert watcher.unread() == []
+    assert watcher.fire(7) == Scope({7})
 
 
 def test_no_token_is_ever_given_twice(watcher: Watcher) -> None:
@@ -514,7 +516,7 @@ def test_a_new_line_watches_and_reads_everything_again(watcher: Watcher) -> None
     unwatch, watch = watcher.ask()
     assert unwatch == []
     assert [w.path for w in watch] == [name_path(7), name_path(8)]
-    assert watcher.reconciler.fired(before.values()) == set()
+    assert watcher.reconciler.on_watch_events(before.values()) == Scope()
     assert watcher.read(d7=b"web", d8=b"sql") == [7, 8]
     watcher.see(row(7), row(8))
     assert names(watcher) == {7: "web", 8: "sql"}
@@ -547,7 +549,7 @@ def test_questions_the_old_line_never_answered_are_asked_on_the_new_one(watcher:
     watcher.settle(row(7), d7=b"web")
     watcher.see(row(7), row(8))
     watcher.ask()
-    watcher.reconciler.unread()
+    watcher.unread()
     watcher.reconciler.new_line()
     assert [w.path for w in watcher.ask()[1]] == [name_path(7), name_path(8)]
     assert watcher.read(d7=b"web", d8=b"db") == [7, 8]
@@ -739,10 +741,10 @@ def test_a_row_that_comes_again_confirms_what_was_read_of_other_nodes(watcher: W
     reconciler, node = watcher.reconciler, Node(7, b"/local/domain/7/memory/target")
     assert reconciler.follow(watcher.held[7].life, node)
     watcher.ask()
-    reconciler.heard((), [(asked, b"1024") for asked in reconciler.nodes.unread()])
-    assert reconciler.nodes.take() == []
+    reconciler.nodes.on_values([(asked, b"1024") for asked in reconciler.nodes.unread()])
+    assert reconciler.nodes.certain_values() == []
     watcher.see(zero, seven)
-    assert reconciler.nodes.take() == [(node, b"1024")]
+    assert reconciler.nodes.certain_values() == [(node, b"1024")]
 
 
 def test_a_node_that_is_not_read_yet_tells_nothing(watcher: Watcher) -> None:
@@ -753,9 +755,10 @@ def test_a_node_that_is_not_read_yet_tells_nothing(watcher: Watcher) -> None:
     for node in nodes:
         reconciler.follow(watcher.held[7].life, node)
     watcher.ask()
-    assert reconciler.nodes.unread() == nodes
+    asked = reconciler.nodes.unread()
+    assert [followed.path for followed in asked] == [node.path for node in nodes]
     watcher.fire(7)
     watcher.read(d7=b"web")
-    reconciler.heard((), [(nodes[1], b"1024")])
+    reconciler.nodes.on_values([(asked[1], b"1024")])
     watcher.see(row(7))
-    assert reconciler.nodes.take() == [(nodes[1], b"1024")]
+    assert reconciler.nodes.certain_values() == [(nodes[1], b"1024")]

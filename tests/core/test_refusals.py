@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 
 import pytest
 
-from domindex.core.nodes import Node
+from domindex.core.nodes import Node, Nodes
 from domindex.core.reconcile import name_path
+from domindex.core.scope import Scope
 from domindex.errors import StoreError
 from domindex.ports import Watch
 from tests.core.by_hand import Watcher, names, row
@@ -54,7 +56,7 @@ def test_a_name_that_is_read_again_is_readable(watcher: Watcher, answer: bytes |
     watcher.fire(7)
     watcher.read(d7=CORRUPT)
     watcher.see(row(7))
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     assert watcher.read(d7=answer) == [7]
     watcher.see(row(7))
     assert names(watcher) == {7: None if answer is None else "www"}
@@ -72,13 +74,19 @@ def test_a_name_that_may_not_be_read_is_no_sign_of_another_life(watcher: Watcher
     """P3: its watch is silent, so a changed handle is told of the same life."""
     watcher.settle(row(7, 1), d7=b"web")
     old = watcher.held[7]
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     watcher.read(d7=CORRUPT)
     watcher.see(row(7, 2))
     assert watcher.read(d7=CORRUPT) == [7]
     watcher.see(row(7, 2))
     assert (watcher.held[7].life, watcher.held[7].name) == (old.life, "web")
     assert watcher.held[7].uuid != old.uuid
+
+
+def unwatchable_domids(watcher: Watcher) -> dict[int, StoreError]:
+    """The domids of what may not be watched, and why."""
+    unwatchable = watcher.reconciler.nodes.unwatchable
+    return {followed.domid: error for followed, error in unwatchable.items()}
 
 
 # -- a watch -----------------------------------------------------------------------------------
@@ -89,7 +97,7 @@ def unwatchable(watcher: Watcher) -> Watch:
     watcher.see(row(7, 1), row(8))
     (refused, _) = watcher.ask()[1]
     assert refused.path == name_path(7)
-    watcher.reconciler.refused(refused, FULL)
+    watcher.reconciler.nodes.refused(refused, FULL)
     watcher.read(d7=b"web", d8=b"db")
     watcher.see(row(7, 1), row(8))
     assert names(watcher) == {7: "web", 8: "db"}
@@ -99,10 +107,10 @@ def unwatchable(watcher: Watcher) -> Watch:
 def test_a_name_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) -> None:
     """P9, P2: it alone, and no watch is set or dropped for it."""
     refused = unwatchable(watcher)
-    assert watcher.reconciler.unwatchable == {7: FULL}
-    assert watcher.reconciler.fired([refused]) == set()
+    assert unwatchable_domids(watcher) == {7: FULL}
+    assert watcher.reconciler.on_watch_events([refused]) == Scope()
     for name in ("www", "wiki"):
-        assert watcher.reconciler.unread() == []
+        assert watcher.unread() == []
         watcher.reconciler.doubt_unwatched()
         assert watcher.read(d7=name.encode()) == [7]
         watcher.see(row(7, 1), row(8))
@@ -110,7 +118,7 @@ def test_a_name_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) 
     assert watcher.ask() == ([], [])
     watcher.see(row(8))
     assert watcher.ask() == ([], [])
-    assert watcher.reconciler.unwatchable == {}
+    assert unwatchable_domids(watcher) == {}
 
 
 def test_a_name_that_may_not_be_watched_is_asked_for_again_with_all_names(
@@ -118,16 +126,16 @@ def test_a_name_that_may_not_be_watched_is_asked_for_again_with_all_names(
 ) -> None:
     """P9: at an audit; once it is set, it is a watch as any other, and no probe reads it."""
     refused = unwatchable(watcher)
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     ((again,), unwatch) = reversed(watcher.ask())
     assert unwatch == []
     assert (again.path, again.token != refused.token) == (name_path(7), True)
-    assert watcher.reconciler.unwatchable == {}
+    assert unwatchable_domids(watcher) == {}
     assert watcher.read(d7=b"web", d8=b"db") == [7, 8]
     watcher.see(row(7, 1), row(8))
     watcher.reconciler.doubt_unwatched()
-    assert watcher.reconciler.unread() == []
-    assert watcher.fire(7) == {7}
+    assert watcher.unread() == []
+    assert watcher.fire(7) == Scope({7})
     watcher.see(row(8))
     assert watcher.ask() == ([again], [])
 
@@ -135,13 +143,13 @@ def test_a_name_that_may_not_be_watched_is_asked_for_again_with_all_names(
 def test_a_watch_refused_twice_is_still_read_at_each_probe(watcher: Watcher) -> None:
     """P9: nothing gets better by being asked."""
     unwatchable(watcher)
-    watcher.reconciler.doubt_names()
+    watcher.reconciler.nodes.doubt()
     (again,) = watcher.ask()[1]
-    watcher.reconciler.refused(again, FULL)
+    watcher.reconciler.nodes.refused(again, FULL)
     watcher.read(d7=b"web", d8=b"db")
     watcher.see(row(7, 1), row(8))
     watcher.reconciler.doubt_unwatched()
-    assert watcher.reconciler.unread() == [7]
+    assert watcher.unread() == [7]
 
 
 def test_a_watch_that_is_not_set_is_not_silent(watcher: Watcher) -> None:
@@ -159,7 +167,7 @@ def test_a_new_line_asks_for_a_refused_watch_once(watcher: Watcher) -> None:
     """P9: as for all others."""
     unwatchable(watcher)
     watcher.reconciler.new_line()
-    assert watcher.reconciler.unwatchable == {}
+    assert unwatchable_domids(watcher) == {}
     assert [watch.path for watch in watcher.ask()[1]] == [name_path(7), name_path(8)]
 
 
@@ -175,56 +183,56 @@ def follow(watcher: Watcher) -> Watch:
 
 
 def hear(watcher: Watcher, value: bytes | StoreError) -> list[Node]:
-    """Answer what is unread of other nodes, and have it confirmed."""
+    """Answer what is unread, and have it confirmed."""
     unread = watcher.reconciler.nodes.unread()
-    watcher.reconciler.heard((), [(node, value) for node in unread])
+    watcher.reconciler.nodes.on_values([(node, value) for node in unread])
     watcher.see(row(7))
-    return unread
+    return [Node(followed.domid, followed.path) for followed in unread]
 
 
 def test_a_node_that_may_not_be_read_is_told_as_that(watcher: Watcher) -> None:
     """P9: to its watcher, in its turn; the name and the next value come as ever."""
     watch = follow(watcher)
     assert hear(watcher, CORRUPT) == [TARGET]
-    assert watcher.reconciler.nodes.take() == [(TARGET, CORRUPT)]
+    assert watcher.reconciler.nodes.certain_values() == [(TARGET, CORRUPT)]
     assert watcher.reconciler.unreadable == {}
-    assert watcher.reconciler.fired([watch]) == {7}
+    assert watcher.reconciler.on_watch_events([watch]) == Scope({7})
     hear(watcher, b"1024")
-    assert watcher.reconciler.nodes.take() == [(TARGET, b"1024")]
+    assert watcher.reconciler.nodes.certain_values() == [(TARGET, b"1024")]
 
 
 def test_a_node_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) -> None:
     """P9, P2: without a watch, until its watcher has enough of it."""
     watch = follow(watcher)
-    watcher.reconciler.refused(watch, FULL)
-    assert watcher.reconciler.unwatchable == {}
+    watcher.reconciler.nodes.refused(watch, FULL)
+    assert unwatchable_domids(watcher) == {7: FULL}
     assert hear(watcher, b"1024") == [TARGET]
-    assert watcher.reconciler.fired([watch]) == set()
-    assert not watcher.reconciler.reads
+    assert watcher.reconciler.on_watch_events([watch]) == Scope()
+    assert not watcher.reconciler.nodes.dirty
     watcher.reconciler.doubt_unwatched()
     assert watcher.ask() == ([], [])
     assert hear(watcher, b"2048") == [TARGET]
-    assert watcher.reconciler.nodes.take() == [(TARGET, b"1024"), (TARGET, b"2048")]
+    assert watcher.reconciler.nodes.certain_values() == [(TARGET, b"1024"), (TARGET, b"2048")]
     watcher.reconciler.nodes.drop(TARGET)
     assert watcher.ask() == ([], [])
     watcher.reconciler.doubt_unwatched()
     assert watcher.reconciler.nodes.unread() == []
 
 
-@pytest.mark.parametrize("anew", ["doubt_names", "new_line"])
+@pytest.mark.parametrize("anew", [Nodes.doubt, Nodes.new_line])
 def test_a_node_that_may_not_be_watched_is_asked_for_again_with_all(
-    watcher: Watcher, anew: str
+    watcher: Watcher, anew: Callable[[Nodes], None]
 ) -> None:
     """P9: at an audit and on a new line; once its watch is set, no probe reads it."""
     refused = follow(watcher)
-    watcher.reconciler.refused(refused, FULL)
+    watcher.reconciler.nodes.refused(refused, FULL)
     hear(watcher, b"1024")
-    getattr(watcher.reconciler, anew)()
+    anew(watcher.reconciler.nodes)
     (again,) = [watch for watch in watcher.ask()[1] if watch.path == TARGET.path]
     assert again.token != refused.token
-    assert hear(watcher, b"2048") == [TARGET]
+    assert TARGET in hear(watcher, b"2048")
     watcher.reconciler.doubt_unwatched()
     assert watcher.reconciler.nodes.unread() == []
-    assert watcher.reconciler.fired([again]) == {7}
+    assert watcher.reconciler.on_watch_events([again]) == Scope({7})
     watcher.reconciler.nodes.drop(TARGET)
     assert watcher.ask()[0] == [again]

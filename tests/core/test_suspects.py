@@ -29,25 +29,25 @@ def follow(watcher: Watcher) -> Watch:
     (watch,) = watcher.ask()[1]
     hear(watcher, b"1")
     watcher.see(row(7, 1), row(8, 2), ids={7: 71})
-    assert watcher.reconciler.nodes.take() == [(NODE, b"1")]
+    assert watcher.reconciler.nodes.certain_values() == [(NODE, b"1")]
     return watch
 
 
 def hear(watcher: Watcher, value: bytes) -> None:
     """The followed node is read."""
     unread = watcher.reconciler.nodes.unread()
-    watcher.reconciler.heard((), [(node, value) for node in unread])
+    watcher.reconciler.nodes.on_values([(node, value) for node in unread])
 
 
 def test_a_followed_node_that_was_heard_makes_its_domain_a_suspect(watcher: Watcher) -> None:
     """P1: die, be made again with the same uuid, write: the value is the next life's."""
     watch = follow(watcher)
     assert suspects(watcher, row(7, 1), row(8, 2)) == []
-    watcher.reconciler.fired([watch])
+    watcher.reconciler.on_watch_events([watch])
     hear(watcher, b"2")
     assert suspects(watcher, row(7, 1), row(8, 2)) == [7]
     watcher.see(row(7, 1), row(8, 2), ids={7: 72})
-    assert watcher.reconciler.nodes.take() == []
+    assert watcher.reconciler.nodes.certain_values() == []
 
 
 def test_what_was_heard_of_a_node_is_confirmed_once(watcher: Watcher) -> None:
@@ -80,7 +80,7 @@ def test_a_life_without_a_name_is_always_a_suspect(watcher: Watcher) -> None:
 
 def test_an_event_that_names_a_domid_makes_it_a_suspect(watcher: Watcher) -> None:
     """P3: an end or a birth, whatever the row says."""
-    watcher.reconciler.fired([Watch(b"@releaseDomain/8", b"release")])
+    watcher.reconciler.on_watch_events([Watch(b"@releaseDomain/8", b"release")])
     assert suspects(watcher, row(7, 1), row(8, 2)) == [8]
     watcher.see(row(7, 1), scope={7})  # a look at another one
     assert suspects(watcher, row(7, 1), row(8, 2)) == [8]

@@ -11,7 +11,8 @@ from uuid import UUID
 
 import pytest
 
-from domindex.core.table import Change, DomainTable, View
+from domindex.core.key import View
+from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
 from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
 

@@ -160,7 +160,7 @@ def test_a_reader_finds_what_it_asks_for_whatever_is_hidden_and_shown() -> None:
 
     def closer(name: str) -> Domain:
         with lock:
-            return table.names.held[name]
+            return table.names.unique[name]
 
     table = DomainTable(lambda _: A, closer, lambda _: A)
     table.apply([(None, A)])

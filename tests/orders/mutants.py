@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
-from domindex.core.lives import UNREAD, Tracked
-from domindex.core.nodes import Node, Nodes
-from domindex.core.reconcile import Reconciler
+from domindex.core.lives import Tracked
+from domindex.core.nodes import UNREAD, Followed, Nodes, Value
+from domindex.core.reconcile import NAMES, Reconciler
+from domindex.core.scope import Scope
 from domindex.core.table import Change
-from domindex.ports import Row, Store
-from domindex.watcher import Watcher
+from domindex.following import Following
+from domindex.ports import Row
 
 
 class Mutant(NamedTuple):
@@ -27,28 +28,29 @@ class Mutant(NamedTuple):
     kind: str
 
 
-heard, take, confirm = Reconciler.heard, Reconciler.take, Reconciler._confirm
-read, events = Watcher._read, Watcher._events
-born, node_heard = Tracked.__init__, Nodes.heard
+certain, confirm = Reconciler.certain_changes, Reconciler._confirm
+read, events = Following._read, Following._events
+born, on_values = Tracked.__init__, Nodes.on_values
 
 
-def believed_without_a_look(self: Reconciler, names: Iterable[Any], nodes: Any = ()) -> None:
-    asked = [*names]
-    heard(self, asked, nodes)
-    for domid, _ in asked:
-        self._believe(domid, self._lives[domid])
+def believed_without_a_look(self: Following, nodes: Sequence[Followed]) -> None:
+    read(self, nodes)
+    for name in nodes:
+        if isinstance(name, Tracked):
+            self._reconciler._believe(name.domid, name)
 
 
-def told_without_a_look(self: Nodes, node: Node, value: Any) -> None:
-    node_heard(self, node, value)
-    self.confirm(node.domid)
+def published_without_a_look(self: Nodes, values: Iterable[tuple[Followed, Value]]) -> None:
+    answers = [*values]
+    on_values(self, answers)
+    for followed, _ in answers:
+        if not isinstance(followed, Tracked):
+            self.confirm(followed.domid)
 
 
-def answered_before_it_fired(
-    self: Watcher, store: Store, names: Sequence[int], nodes: Sequence[Node]
-) -> None:
-    read(self, store, names, nodes)
-    store.events()  # what has come since the read was sent
+def answered_before_it_fired(self: Following, nodes: Sequence[Followed]) -> None:
+    read(self, nodes)
+    self._store.events()  # what has come since the read was sent
 
 
 def fit_from_birth(self: Tracked, row: Row, unique_id: int | None, first_seen: float) -> None:
@@ -59,19 +61,17 @@ def fit_from_birth(self: Tracked, row: Row, unique_id: int | None, first_seen: f
 def old_one_first(self: Reconciler) -> list[Change]:
     gone: list[Change] = []
     for domid in self._touched:
-        old, tracked = self._held.get(domid), self._lives.get(domid)
+        old, tracked = self._records.get(domid), self._lives.get(domid)
         if old and tracked and not tracked.believed and not tracked.is_of(old.life):
             gone.append((old, None))
-    return gone + take(self)
+    return gone + certain(self)
 
 
-def forgets_what_fires_meanwhile(
-    self: Watcher, store: Store, names: Sequence[int], nodes: Sequence[Node]
-) -> None:
-    """Of a newborn, read before its watch is set."""
-    if not nodes and all(self._reconciler._lives[domid].token is None for domid in names):
-        store.events()
-    read(self, store, names, nodes)
+def forgets_what_fires_meanwhile(self: Following, nodes: Sequence[Followed]) -> None:
+    """Before a read of names that have no watch of their own: yet, or as one stands for all."""
+    if all(node.token in (None, NAMES.token) for node in nodes):
+        self._store.events()
+    read(self, nodes)
 
 
 def suspects(without: str) -> Callable[..., list[int]]:
@@ -83,9 +83,9 @@ def suspects(without: str) -> Callable[..., list[int]]:
             if known is None or thorough:
                 return True
             reasons = {
-                "event": row.domid in self._dirty or row.domid in self._told_of,
-                "name read": known.heard is not UNREAD,
-                "node read": known.heard is UNREAD and row.domid in self._unconfirmed,
+                "event": known in self.nodes.dirty or row.domid in self._announced.named,
+                "name read": known.answer is not UNREAD,
+                "node read": known.answer is UNREAD and row.domid in self.nodes.unconfirmed,
                 "stopped": row.shutdown is not known.row.shutdown,
                 "nameless": known.name is None,
                 "handle": row.handle != known.row.handle,
@@ -102,10 +102,10 @@ def no_barrier(self: Reconciler, rows: Sequence[Row], scope: Any) -> bool:
 
 
 def events_of_the_barrier_lost(
-    self: Watcher, store: Store, *, arrived: bool = False, late: bool = False
-) -> set[int] | None:
-    scope = events(self, store, arrived=arrived, late=late)
-    return set() if late else scope
+    self: Following, *, arrived: bool = False, after_list: bool = False
+) -> Scope:
+    scope = events(self, arrived=arrived, after_list=after_list)
+    return Scope() if after_list else scope
 
 
 def name_stays_heard(self: Reconciler, tracked: Tracked, row: Row) -> None:
@@ -125,40 +125,41 @@ def never_silent(self: Reconciler, tracked: Tracked, row: Row, ids: Any) -> bool
     return always_silent(self, tracked, row, ids) and row.handle == tracked.row.handle
 
 
-def gone_if_unlisted(self: Watcher) -> Sequence[Row]:
+def gone_if_unlisted(self: Following) -> Sequence[Row]:
     return self._hypervisor.list()
 
 
-def refreshed_already(self: Watcher, store: Store) -> None:
-    self._picture.refreshed = self._asked
+def refreshed_already(self: Following) -> None:
+    self._picture.refreshed = self._requests.refresh
     self._picture.commit(())
 
 
-def only_a_sign_of_life(self: Watcher, store: Store) -> None:
-    store.barrier()
+def only_a_sign_of_life(self: Following) -> None:
+    self._store.barrier()
+    self._probed = self._picture.got_on
 
 
 MUTANTS = {
     "rule 1: a name is believed at once": Mutant(
-        Reconciler, "heard", believed_without_a_look, "reused after a release", "plain"
+        Following, "_read", believed_without_a_look, "reused after a release", "plain"
     ),
     "rule 1: a node is believed at once": Mutant(
-        Nodes, "heard", told_without_a_look, "a node of the next life", "plain"
+        Nodes, "on_values", published_without_a_look, "a node of the next life", "plain"
     ),
     "rule 2: an answer comes before its event": Mutant(
-        Watcher, "_read", answered_before_it_fired, "renames", "plain"
+        Following, "_read", answered_before_it_fired, "renames", "plain"
     ),
     "rule 3: a life comes without its name": Mutant(
         Tracked, "__init__", fit_from_birth, "reused twice", "plain"
     ),
     "rule 3: the old life goes first": Mutant(
-        Reconciler, "take", old_one_first, "reused by XAPI", "ids"
+        Reconciler, "certain_changes", old_one_first, "reused by XAPI", "ids"
     ),
     "rule 4: a name outlives a handle": Mutant(
         Reconciler, "_confirm", name_stays_heard, "names about a handle", "ids"
     ),
-    "a newborn's events are lost": Mutant(
-        Watcher, "_read", forgets_what_fires_meanwhile, "names swapped", "depth"
+    "events before a read are lost": Mutant(
+        Following, "_read", forgets_what_fires_meanwhile, "names swapped", "depth"
     ),
     **{
         f"suspects: {reason}": Mutant(Reconciler, "suspects", suspects(reason), script, "ids")
@@ -173,7 +174,7 @@ MUTANTS = {
         Reconciler, "shows_new_handle", no_barrier, "names about two handles", "plain"
     ),
     "a silent watch: events of the barrier are lost": Mutant(
-        Watcher,
+        Following,
         "_events",
         events_of_the_barrier_lost,
         "refresh of a handle, another beside",
@@ -186,12 +187,12 @@ MUTANTS = {
         Reconciler, "_same", never_silent, "a handle", "plain"
     ),
     "P2: a probe does not list": Mutant(
-        Watcher, "_probe", only_a_sign_of_life, "a silent birth", "plain"
+        Following, "_probe", only_a_sign_of_life, "a silent birth", "plain"
     ),
     "P4: half a list is a whole one": Mutant(
-        Watcher, "_list", gone_if_unlisted, "a list cut in half", "plain"
+        Following, "_list", gone_if_unlisted, "a list cut in half", "plain"
     ),
     "P6: a refresh looks at nothing": Mutant(
-        Watcher, "_refresh", refreshed_already, "refresh of what is silent", "plain"
+        Following, "_refresh", refreshed_already, "refresh of what is silent", "plain"
     ),
 }

@@ -29,6 +29,7 @@ from typing import Any, Final, NamedTuple
 from unittest.mock import patch
 from uuid import UUID
 
+import domindex.following
 import domindex.picture
 import domindex.watcher
 from domindex.core.nodes import Node, Value
@@ -210,13 +211,14 @@ class Play:
         """To the end. Raises Broken, or what the watcher failed with."""
         with (
             patch.object(domindex.watcher, "time", self.clock),
+            patch.object(domindex.following, "time", self.clock),
             patch.object(domindex.picture, "time", self.clock),
         ):
             while True:
                 try:
-                    self.watcher._follow()
+                    self.watcher._follow_line()
                 except HostError as error:
-                    self.watcher._lose(error)
+                    self.watcher._went_down(error)
                 except Done:
                     return
 

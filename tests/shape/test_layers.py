@@ -40,7 +40,7 @@ ALLOWED_ONLY_IN = {
     "listening.wanted": {"contextlib", "logging"},
     "listening.waiting": {"contextlib", "functools", "threading", "time"},
     "listening.watch": {"contextlib", "logging", "sys", "threading"},
-    "core.past": {"time"},
+    "core.ended": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "answers": {"abc", "contextlib", "fnmatch", "threading"},
 }
@@ -50,7 +50,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors",),
     ("keys",),
     ("events", "ports"),  # shapes
-    ("core.grouping", "core.listed", "core.lives", "core.nodes", "core.past"),  # pure core
+    (
+        "core.grouping",
+        "core.listed",
+        "core.lives",
+        "core.nodes",
+        "core.ended",
+        "core.key",
+        "core.scope",
+    ),  # pure core
     ("core.table",),
     ("core.snapshot", "core.reconcile"),
     ("listening.callbacks", "listening.reboots", "listening.waiting"),
@@ -63,6 +71,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.packets", "xen.polling"),
     ("xen.listing", "xen.readers"),
     ("xen.hypercall", "xen.xenstore"),  # the outside
+    ("complaints", "picture"),
+    ("following",),
     ("watcher",),  # the thread
     ("waits",),
     ("index",),

@@ -285,4 +285,4 @@ def test_watches_are_as_many_as_domains(
     (line,) = meddler.lines
     of_names = 0 if index.capabilities.one_watch else len(index)
     assert len(line.watched) == 2 + (of_names or 1)
-    assert len(index._body.watcher._reconciler._tokens) == of_names
+    assert len(index._body.watcher._reconciler.nodes._tokens) == of_names

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from domindex.core.past import KEPT
+from domindex.core.ended import KEPT
 from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.errors import Closed, InvalidKey, NotLive
 from domindex.index import Index

@@ -81,7 +81,7 @@ def test_an_end_that_was_long_ago_is_inferred(
     web = index.by_id(domid)
     host.destroy(domid)
     index.refresh()
-    monkeypatch.setattr("domindex.core.past.KEPT_FOR", -1.0)
+    monkeypatch.setattr("domindex.core.ended.KEPT_FOR", -1.0)
     assert index.recent() == ()
     ended = index.wait_gone(web, 0)
     assert (ended.domain, ended.reason, ended.inferred) == (web, None, True)

@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.scope import Scope
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import StoreError
 from domindex.index import Index
@@ -164,6 +165,7 @@ class Canned:
         # Under valgrind all takes long: nothing is due, and nobody is held up.
         self.index = Index(self, Timing(probe=math.inf, audit=math.inf))
         self._watcher = self.index._body.watcher
+        self._line = self._watcher._line(self.store)
 
     def open_hypervisor(self) -> Hypervisor:
         return self._hypervisor
@@ -175,14 +177,15 @@ class Canned:
         """What the watcher does first on every line."""
         self._watcher._reconciler.new_line()
         self.store.watch(SPECIAL)
-        self._watcher._pass(self.store, None, thorough=True, inferred=True)
-        self._watcher._gain()
+        self._line._pass(Scope.ALL, thorough=True, inferred=True)
+        self._watcher._went_up()
+        self._line._begin_to_follow()
         self.look()
 
     def look(self) -> None:
         """Take up what has fired, as the watcher does each time it wakes."""
-        if (scope := self._watcher._events(self.store)) != set():
-            self._watcher._pass(self.store, scope)
+        if scope := self._line._events():
+            self._line._pass(scope)
 
     def shut_down(self, domid: int) -> None:
         """It crashes, or runs again if it had; the event that tells of it."""
@@ -206,7 +209,8 @@ class Canned:
         """To another name each time."""
         path = name_path(domid)
         self.store.names[path] = b"x" if self.store.names[path] != b"x" else b"y"
-        (token,) = (t for t, d in self._watcher._reconciler._tokens.items() if d == domid)
+        tokens = self._watcher._reconciler.nodes._tokens
+        (token,) = (t for t, name in tokens.items() if name.domid == domid)
         self.store.queue.append(Watch(path, token))
 
     @property

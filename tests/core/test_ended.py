@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from domindex.core.past import KEPT, KEPT_FOR, LastNames, Past
+from domindex.core.ended import KEPT, KEPT_FOR, EndedLives, LastNames
 from domindex.domain import Domain
 from domindex.events import Added, Changed, Removed
 from tests.core.lives import life
@@ -19,7 +19,7 @@ class Clock:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 5000.0
-        monkeypatch.setattr("domindex.core.past.time", SimpleNamespace(monotonic=lambda: self.now))
+        monkeypatch.setattr("domindex.core.ended.time", SimpleNamespace(monotonic=lambda: self.now))
 
 
 def anybody(_: Domain) -> bool:
@@ -28,7 +28,7 @@ def anybody(_: Domain) -> bool:
 
 def test_only_ends_are_remembered_the_latest_first() -> None:
     """As they were told."""
-    past = Past()
+    past = EndedLives()
     one, two = Removed(life(1, "a")), Removed(life(2, "b"))
     past.add([Added(life(3)), one])
     past.add([two])
@@ -39,7 +39,7 @@ def test_only_ends_are_remembered_the_latest_first() -> None:
 
 def test_a_life_is_found_under_every_uuid_that_it_had() -> None:
     """C: xenopsd changes the handle before a domain ends; a late log line has the old one."""
-    past = Past()
+    past = EndedLives()
     first = life(1, "web", uuid=7)
     second, third = (replace(first, uuid=UUID(int=number)) for number in (8, 9))
     past.add([Changed(first, second, ("uuid",)), Changed(second, third, ("uuid",))])
@@ -77,7 +77,7 @@ def test_a_name_is_that_of_its_life_alone() -> None:
 
 def test_each_life_of_a_domid_has_its_own_end() -> None:
     """P3: whose it was is told by the life."""
-    past = Past()
+    past = EndedLives()
     first, second = Removed(life(1, "a", number=1)), Removed(life(1, "a", number=2))
     past.add([first, second])
     assert past.end_of(first.domain.life) is first
@@ -87,7 +87,7 @@ def test_each_life_of_a_domid_has_its_own_end() -> None:
 
 def test_no_more_are_kept_than_promised() -> None:
     """The oldest go."""
-    past = Past()
+    past = EndedLives()
     past.add(Removed(life(1, number=number)) for number in range(KEPT + 5))
     found = past.find(anybody)
     assert len(found) == KEPT
@@ -96,7 +96,7 @@ def test_no_more_are_kept_than_promised() -> None:
 
 def test_none_is_kept_longer_than_promised(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whether or not others end meanwhile; then it needs no room either."""
-    clock, past = Clock(monkeypatch), Past()
+    clock, past = Clock(monkeypatch), EndedLives()
     old, young = Removed(life(1)), Removed(life(2))
     past.add([old])
     clock.now += KEPT_FOR

@@ -1,9 +1,11 @@
-"""What there was: the last names of lives, and the lives that ended lately. No I/O.
+"""What has ended: the last names of lives, and the lives that ended a short time ago. No I/O.
 
-libxl takes a domain's name away before it ends the domain, so the last record is often nameless.
-Nobody who hears of the end, or asks for the past, means that: what counts is the last name that it
-had. `LastNames` knows it, for the table, which makes the events. `Past` is for log lines that come
-late: it says whose they were.
+Read after lives.py; next reconcile.py.
+
+libxl removes a domain's name before it ends the domain, so the last record often has no name.
+The reader of a `Removed`, or of `Index.recent`, wants the last name that the domain had.
+`LastNames` keeps it for the table, which makes the events. `EndedLives` answers later, as for
+the line of a log that names a domid which is gone or in use again.
 """
 
 from __future__ import annotations
@@ -26,15 +28,15 @@ KEPT: Final = 1000
 
 
 class LastNames:
-    """What those were called last that are called nothing now: no more than there are lives."""
+    """The last names of running lives that have none now: at most one for each life."""
 
     def __init__(self) -> None:
         self._names: dict[Life, str] = {}
 
     def change(self, old: Domain, new: Domain | None) -> Domain:
-        """Take a change of `old` in; `old` as it is to be told, if this is its end.
+        """Take a change of `old` in. Returns `old`, under its last name if this is its end.
 
-        Called for each change whose one side has no name; the others are as they are.
+        To be called for each change where one side has no name. The others need nothing.
         """
         if new is not None and old.life == new.life:
             if new.name is not None:
@@ -50,8 +52,8 @@ class LastNames:
         self._names.clear()
 
 
-class Past:
-    """How each life ended, for a time and up to a number."""
+class EndedLives:
+    """How each life ended: the last `KEPT` of them, for `KEPT_FOR` seconds."""
 
     def __init__(self) -> None:
         self._ended: deque[tuple[float, Removed, frozenset[UUID]]] = deque(maxlen=KEPT)

@@ -1,0 +1,32 @@
+"""What has been logged already, so that what is refused again and again is logged once.
+
+Used by following.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from typing import Final
+
+log = logging.getLogger("domindex")
+
+_KEPT: Final = 256
+"""Complaints that are remembered. A host that refuses more is logged again: memory has a bound."""
+
+
+class Complaints:
+    """Warnings about what a host refuses. Outlives the lines."""
+
+    def __init__(self) -> None:
+        self._logged: dict[object, int | None] = {}  # by what it is about: the errno
+
+    def log(self, about: object, errno: int | None, sentence: str) -> None:
+        """Log it, unless the same was logged before. Never fails."""
+        if about in self._logged and self._logged[about] == errno:
+            return
+        if len(self._logged) > _KEPT:
+            self._logged.clear()
+        self._logged[about] = errno
+        with contextlib.suppress(Exception):
+            log.warning("%s", sentence)
