@@ -2,30 +2,29 @@
 
 Read after core/reconcile.py and picture.py; next watcher.py, which opens one line after another.
 
-A line begins with the watches that stand for all domains and a pass over everything. Then it does
-what is due, the first of these:
+A line begins with the watches that stand for all domains, and a pass over everything. Then the
+thread does what is due, the first of these:
 
     audit     every name and node is read again, in case an event was lost
     refresh   a program wants every change taken in that was complete before it asked
     probe     the domains are listed, as not every change fires an event
-    events    of watches: a pass over the domains that they name
+    events    watches have fired: a pass over the domains that they name
     (wait)
 
-They stand in this order so that none can put off the ones before it for ever: guests may write,
-and programs may ask, without end. An audit is a matter of minutes, a probe of seconds; both are
-bounds on how old the picture may be. Refreshes stand above the probe, as each lists as it does.
+They stand in this order so that none can put off the ones before it for ever: guests may write, and
+programs may ask, without end. A refresh comes before a probe, as a caller waits for it.
 
-A *pass* looks at the domains of a *scope* until nothing is open. A *round* of it is: list, compare,
-publish what has become certain, set watches, take in events, read. What was read is believed in the
-next round, after its list. So a birth takes two rounds, and with its first event three.
+A *pass* looks at the domains of a *scope* until nothing is open, in *rounds*: list, compare,
+publish what has become certain, set watches, take in events, read. What a round reads is believed
+in the next one, after its list. So a rename takes two rounds.
 
-What a refresh waits for: a barrier, which returns when all events that xenstored had sent are in
-the queue here; a list of all, made after it; and the reads that these lead to. So each change that
-was complete before the request is in the picture when its ticket is done, whether an event told of
-it or not. Tickets are numbers, and one refresh is for all that have asked before it began.
+What a refresh waits for: a barrier, after which all events that xenstored had sent are in the queue
+here; a list of all, made after it; and the reads that these lead to. So each change that was
+complete before the request is in the picture, whether an event reported it or not. One refresh is
+for all that have asked before it began.
 
 When a line is renewed: at an audit, if its server may be restarted behind it and forget its watches
-(`Store.forgets`). Then only the watches of a new line are known to be there.
+(`Store.forgets`). Only the watches of a new line are known to be there.
 """
 
 from __future__ import annotations
@@ -33,21 +32,19 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from domindex.complaints import Complaints
-from domindex.core.nodes import Followed, Node
+from domindex.core.nodes import Followed
 from domindex.core.reconcile import NAMES, SPECIAL, Reconciler
 from domindex.core.scope import Scope
 from domindex.core.table import Change
-from domindex.domain import Life
 from domindex.errors import HostError, HypercallFailed, StoreError
 from domindex.options import Timing
 from domindex.picture import Down, Picture
 from domindex.ports import Hypervisor, Row, Store
+from domindex.requests import Requests
 from domindex.stats import Counters
 
 log = logging.getLogger("domindex")
@@ -63,22 +60,6 @@ _FEW: Final = 16
 
 _AT_ONCE: Final = 256
 """Nodes watched or read before the thread shows that it gets on: a slow host took 5 s for them."""
-
-_LEAST_PATIENCE: Final = 1.0
-"""Seconds for which a busy machine may leave the thread alone, however short the times are set."""
-
-
-@dataclass(slots=True)
-class Requests:
-    """What other threads ask of the one that follows the host. The watcher writes it."""
-
-    closing: bool = False
-    refresh: int = 0
-    """The last ticket that was given out."""
-    names: int = 0
-    """The last ticket for which every name is to be read again."""
-    nodes: deque[tuple[Life | None, Node]] = field(default_factory=deque)
-    """Nodes to follow, for that life; None: no longer."""
 
 
 class Following:
@@ -107,7 +88,6 @@ class Following:
         self._timing = timing
         self._counters = counters
         self._complaints = complaints
-        self._patience = max(timing.probe + timing.request, _LEAST_PATIENCE)
         self.names_domids = False
         """The special watches name the domain that came or went."""
         self.one_watch = False
@@ -217,7 +197,7 @@ class Following:
         # A reader of the picture has noticed: events may have been missed since then. Without
         # one, twice the time: a machine that is only busy is no reason to start over.
         noticed = self._live and isinstance(self._picture.state, Down)
-        if noticed or still > 2 * self._patience:
+        if noticed or still > 2 * self._picture.patience:
             raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
         return now
 

@@ -16,7 +16,7 @@ from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Event, Removed
-from domindex.keys import as_domid, as_name, as_uuid
+from domindex.keys import as_domid
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
@@ -102,9 +102,7 @@ class Index(LookUps[Stale]):
             `refresh`, and a contradiction up to three, each with as many hypercalls after it.
         """
         if verify or stale is not None:
-            return self._carefully(
-                "name", self._body.picture.table.names, name, as_name, verify, stale
-            )
+            return self._carefully(self._body.picture.table.names, name, verify, stale)
         try:
             return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
         except TypeError as error:
@@ -122,9 +120,7 @@ class Index(LookUps[Stale]):
             stale: as for `by_name`.
         """
         if verify or stale is not None or isinstance(uuid, bytearray):
-            return self._carefully(
-                "uuid", self._body.picture.table.uuids, uuid, as_uuid, verify, stale
-            )
+            return self._carefully(self._body.picture.table.uuids, uuid, verify, stale)
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
@@ -139,9 +135,7 @@ class Index(LookUps[Stale]):
             stale: as for `by_name`.
         """
         if verify or stale is not None:
-            return self._carefully(
-                "domid", self._body.picture.table.domids, domid, as_domid, verify, stale
-            )
+            return self._carefully(self._body.picture.table.domids, domid, verify, stale)
         return self.domids[domid if type(domid) is int else as_domid(domid)]
 
     def os_type(self, domid: int, verify: bool = False, stale: Stale | None = None) -> OSType:
@@ -150,24 +144,22 @@ class Index(LookUps[Stale]):
 
     def _carefully(
         self,
-        what: str,
         index: KeyIndex[K],
         key: Any,
-        spelled: Callable[[object], K],
         verify: bool,
         stale: Stale | None,
     ) -> Domain:
         """A look-up that has to do more than look into a dict."""
         if not verify:
-            return self._look_closer(what, index, key, stale)
+            return self._look_closer(index, key, stale)
         if stale is not None or self._stale != "serve":
-            self._refuse_stale(index, spelled(key), stale)
+            self._refuse_stale(index, index.key_of(key), stale)
         try:
             domain = index.unique.get(key)
-        except TypeError:  # it has no hash: `spelled` makes it a key or says what is wrong
+        except TypeError:  # it has no hash: `key_of` makes it a key or says what is wrong
             domain = None
         if domain is None:
-            domain = index.unique.get(key := spelled(key))
+            domain = index.unique.get(key := index.key_of(key))
         if domain is not None and self._confirms(domain):
             return domain
         return self._body.verified_anew(index, key)

@@ -29,11 +29,6 @@ K = TypeVar("K", bound=Any)
 S = TypeVar("S", bound=Stale)
 """What `stale=` may be: a coat whose look-ups must not wait leaves "wait" out."""
 
-_KEY_OF: Final[Mapping[str, Callable[[Any], Any]]] = {
-    "name": as_name,
-    "uuid": as_uuid,
-    "domid": as_domid,
-}
 _SPECIAL_IN_GLOB: Final = re.compile(r"[*?\[]")
 
 
@@ -84,7 +79,7 @@ class LookUps(Generic[S]):
             One dict look-up.
         """
         if stale is not None:
-            return self._look_closer("name", self._table.names, name, stale)
+            return self._look_closer(self._table.names, name, stale)
         try:
             return self.names[name]  # type: ignore[index]  # bytes come back by __missing__
         except TypeError as error:
@@ -99,7 +94,7 @@ class LookUps(Generic[S]):
             stale: as for `by_name`.
         """
         if stale is not None:
-            return self._look_closer("uuid", self._table.uuids, uuid, stale)
+            return self._look_closer(self._table.uuids, uuid, stale)
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
@@ -115,7 +110,7 @@ class LookUps(Generic[S]):
             stale: as for `by_name`.
         """
         if stale is not None:
-            return self._look_closer("domid", self._table.domids, domid, stale)
+            return self._look_closer(self._table.domids, domid, stale)
         return self.domids[domid if type(domid) is int else as_domid(domid)]
 
     def os_type(self, domid: int, *, stale: S | None = None) -> OSType:
@@ -427,18 +422,16 @@ class LookUps(Generic[S]):
 
     # -- within ------------------------------------------------------------------------------
 
-    def _look_closer(
-        self, what: str, index: KeyIndex[K], key: Any, stale: Stale | None = None
-    ) -> Domain:
+    def _look_closer(self, index: KeyIndex[K], key: Any, stale: Stale | None = None) -> Domain:
         """A key that its view does not hold, or a look-up with `stale=`: the slow path of all."""
         wanted = self._stale if stale is None else self._checked(stale)
-        key = _KEY_OF[what](key)
+        key = index.key_of(key)
         with self._picture.lock:
             self._check(wanted)
             holders = index.holders(key)  # it was spelled otherwise, or is held by now
-            if what == "name":
+            if index is self._table.names:
                 self._check_names(holders, wanted)
-            return self._only(what, key, holders)
+            return self._only(index.what, key, holders)
 
     def _only(self, what: str, key: object, holders: dict[int, Domain]) -> Domain:
         """The only one of them; raises what there is to say of none and of several (P5)."""

@@ -14,13 +14,13 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from domindex import forking
 from domindex.core.ended import EndedLives
-from domindex.core.key import KeyIndex
+from domindex.core.key import KeyIndex, Missing
 from domindex.core.nodes import Node, Value
 from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
@@ -51,8 +51,6 @@ class Ended:
 
 
 State: TypeAlias = Live | Down | Ended
-LookCloser: TypeAlias = Callable[[str, KeyIndex[Any], Any], Domain]
-"""Answers for a key that is in no view: by raising, or with a domain."""
 
 
 class Picture:
@@ -65,12 +63,8 @@ class Picture:
 
     def __init__(self, *, patience: float, serves_old: bool) -> None:
         self.lock = forking.rlock()  # held to change anything here, or to see it whole
-        self.look_closer: LookCloser = _refuse
-        self.table = DomainTable(
-            lambda domid: self.look_closer("domid", self.table.domids, domid),
-            lambda name: self.look_closer("name", self.table.names, name),
-            lambda uuid: self.look_closer("uuid", self.table.uuids, uuid),
-        )
+        self.look_closer: Missing = _refuse  # until look-ups set theirs
+        self.table = DomainTable(lambda index, key: self.look_closer(index, key))
         self.ended_lives = EndedLives()
         self.changed = ChangeSignal(self.lock)
         self.hub = Hub(self)
@@ -84,7 +78,7 @@ class Picture:
         """Domids whose name xenstored does not give, and why. Replaced, never changed."""
         self.refreshed = 0
         """The last refresh that is done; `conditions.refreshed` waits for it."""
-        self._patience = patience
+        self.patience = patience
         self._untold: BaseException | None = None  # the cause of a loss that is still to be told
 
     # -- for the watcher ---------------------------------------------------------------------
@@ -171,7 +165,7 @@ class Picture:
         if not isinstance(self.state, Live) or self._untold is not None:
             return False
         silent = time.monotonic() - self.got_on
-        if silent <= self._patience:
+        if silent <= self.patience:
             return True
         self.down(HostError(f"the thread that follows the host is held up for {silent:.1f} s"))
         return False
@@ -228,5 +222,5 @@ class Picture:
         return held
 
 
-def _refuse(what: str, _index: KeyIndex[Any], key: Any) -> Domain:
-    raise NoSuchDomain(what, key)
+def _refuse(index: KeyIndex[Any], key: Any) -> Domain:
+    raise NoSuchDomain(index.what, key)

@@ -26,10 +26,11 @@ from domindex.core.nodes import Node
 from domindex.core.reconcile import Reconciler
 from domindex.domain import Life
 from domindex.errors import AccessDenied, HostError
-from domindex.following import Following, Requests
+from domindex.following import Following
 from domindex.options import Timing
 from domindex.picture import Live, Picture
 from domindex.ports import Host, Hypervisor, Store
+from domindex.requests import Requests
 from domindex.stats import Counters
 
 log = logging.getLogger("domindex")

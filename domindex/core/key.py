@@ -6,7 +6,8 @@ Read after domain.py; next table.py, which joins three of these.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, ValuesView
-from typing import Any, Generic, NoReturn, TypeVar
+from functools import partial
+from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from domindex.domain import Domain
 
@@ -78,16 +79,20 @@ class View(dict[K, Domain]):
 class KeyIndex(Generic[K]):
     """All domains by one key: those that carry it alone, and those that share it.
 
+    what: the name of the key, for errors. key_of: makes such a key of what a caller gives, or
+        raises InvalidKey.
     view: what readers see without a lock.
     unique: the keys that one domain carries, and that domain. The very same dict as the view,
         unless that is hidden.
     shared: the keys that several domains carry, and these by domid.
     """
 
-    __slots__ = ("shared", "unique", "view")
+    __slots__ = ("key_of", "shared", "unique", "view", "what")
 
-    def __init__(self, missing: Callable[[K], Domain]) -> None:
-        self.view: View[K] = View(missing)
+    def __init__(self, what: str, key_of: Callable[[Any], K], missing: Missing) -> None:
+        self.what = what
+        self.key_of = key_of
+        self.view: View[K] = View(partial(missing, self))
         self.unique: dict[K, Domain] = self.view
         self.shared: dict[K, dict[int, Domain]] = {}
 
@@ -160,6 +165,10 @@ class KeyIndex(Generic[K]):
         self.shared.clear()
         dict.clear(self.unique)
         self.show()
+
+
+Missing: TypeAlias = Callable[[KeyIndex[Any], Any], Domain]
+"""Answers for a key that the view of an index does not hold: by raising, or with a domain."""
 
 
 def ordered(holders: dict[int, Domain]) -> tuple[Domain, ...]:

@@ -22,7 +22,7 @@ from sortedcontainers import SortedList
 
 from domindex.core.ended import LastNames
 from domindex.core.grouping import Grouping
-from domindex.core.key import KeyIndex
+from domindex.core.key import KeyIndex, Missing
 from domindex.domain import Domain
 from domindex.events import (
     Added,
@@ -31,6 +31,7 @@ from domindex.events import (
     DuplicateUuid,
     events_of_change,
 )
+from domindex.keys import as_domid, as_name, as_uuid
 
 Change = tuple[Domain | None, Domain | None]
 """What a life was and what it is: (None, new) began, (old, None) ended, both: it changed."""
@@ -43,18 +44,13 @@ def _indexed_uuid(domain: Domain) -> UUID | None:
 class DomainTable:
     """All running domains under their domid, name and uuid.
 
-    `missing_*` answer for a key that the view does not hold: by raising, or with a domain.
+    missing: is asked for a key that its view does not hold.
     """
 
-    def __init__(
-        self,
-        missing_domid: Callable[[int], Domain],
-        missing_name: Callable[[str], Domain],
-        missing_uuid: Callable[[UUID], Domain],
-    ) -> None:
-        self.domids: KeyIndex[int] = KeyIndex(missing_domid)
-        self.names: KeyIndex[str] = KeyIndex(missing_name)
-        self.uuids: KeyIndex[UUID] = KeyIndex(missing_uuid)
+    def __init__(self, missing: Missing) -> None:
+        self.domids: KeyIndex[int] = KeyIndex("domid", as_domid, missing)
+        self.names: KeyIndex[str] = KeyIndex("name", as_name, missing)
+        self.uuids: KeyIndex[UUID] = KeyIndex("uuid", as_uuid, missing)
         self.generation = 0
         self._by_domid: SortedList[int] = SortedList()
         self._by_name: SortedList[tuple[str, int]] = SortedList()

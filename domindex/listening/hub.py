@@ -48,7 +48,7 @@ class Source(Protocol):
         """Raises Closed if it is."""
 
     def first_events(self, *, replay: bool) -> Sequence[Event]:
-        """What a new listener is told: what is present, if it is to be, `Synced`, and `Lost`
+        """What a new listener gets first: what is present (with `replay`), `Synced`, and `Lost`
         while the picture is not live. The lock is held."""
 
     def resync_events(self) -> Sequence[Event]:
@@ -259,7 +259,7 @@ class Hub:
             self._dispatcher.close()
 
     def after_fork(self) -> None:
-        """In a child: every listener is closed, and the watcher is not told of it."""
+        """In a child: every listener is closed. The watcher, which does not exist, is not asked."""
         self._nodes.clear()
         for mailbox in self._all_mailboxes():
             mailbox.abandon()

@@ -7,10 +7,10 @@ The queue between them is a `collections.deque`, whose `extend` and `popleft` ar
 under the interpreter's lock. So the taker needs no lock for an ordinary item, and a listener that
 is slow or stuck never holds the index up.
 
-If more items come than may wait, the backlog is dropped, all of it: half a backlog would be a
-change told by half. What stands for it (for events one `Resync`) is made only when the listener
-asks for the next item, under the index's lock, so that it is of that moment, and so that a
-listener which is stuck costs the index nothing. Until then further items are counted and dropped.
+If more items come than may wait, the whole backlog is dropped: without some of its items, a
+listener would see one part of a change. What stands for it (for events one `Resync`) is made only
+when the listener asks for the next item, under the index's lock: so it is of that moment, and a
+listener that is stuck costs the index nothing. Until then further items are counted and dropped.
 
 Two counters serve `drained`. `_put` counts what the index has put in so far; only the writer
 changes it. `_handled` counts what the listener has handled; only the taker changes it. An item
@@ -124,15 +124,16 @@ class Mailbox(Generic[T]):
     def take(self) -> T | None:
         """The next item; None if there is none now. The one before it has been handled."""
         while not self.closed:
-            # `pop` and ask forgiveness: to look first would be two steps, and a signal's handler
-            # or another thread may close the mailbox between them.
+            # IndexError is how an empty queue is seen: a look before `popleft` would be a step of
+            # its own, and between the two a thread or a signal's handler may close the mailbox.
             try:
                 if self._ready:
                     return self._ready.popleft()
                 if self._in_hand:
                     self._handled += self._in_hand
                     self._in_hand = 0
-                    if self._waiting:  # a condition for each event would halve the rate
+                    # Not for each event: it takes 0.3 us with this look, 0.9 us with `progress`.
+                    if self._waiting:
                         self.progress()
                 at, item = self._queue.popleft()
             except IndexError:

@@ -1,4 +1,4 @@
-"""Which events a listener asked for, and what of them it is told.
+"""Which events a listener asked for, and what of each event it gets.
 
 Read after events.py; next subscription.py and stream.py, which ask it for each event.
 """

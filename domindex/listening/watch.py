@@ -34,7 +34,7 @@ class Follower(Protocol):
     """Follows nodes on the host: the watcher. From any thread; it does not wait."""
 
     def follow(self, life: Life, node: Node) -> None:
-        """Follow a node as long as this life lasts: tell its value now and at each change."""
+        """Follow a node as long as this life lasts, and give its value now and at each change."""
 
     def drop(self, node: Node) -> None:
         """Follow it no longer."""
@@ -176,7 +176,7 @@ class NodeWatches:
                 watch.closed = True
 
     def clear(self) -> None:
-        """The index is closed, or belongs to the parent process. The watcher is not told."""
+        """The index is closed, or belongs to the parent process: the watcher need not know."""
         for watches in self._watches.values():
             for watch in watches:
                 watch.closed = True

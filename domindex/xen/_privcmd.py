@@ -1,6 +1,9 @@
-"""The way to the hypervisor: devices, memory that Xen can reach, the ioctl. No meaning.
+"""The way to the hypervisor: devices, memory that Xen can reach, the ioctl.
 
-The only file that imports cffi. It is used in ABI mode: no compiler, no Xen library.
+What a call means is the subject of calls.py. This is the only file that imports cffi, in ABI mode:
+it needs no compiler and no Xen library.
+
+Read first of the files about the hypervisor; next layouts.py, calls.py.
 
 Sources: include/uapi/xen/privcmd.h and drivers/xen/privcmd*.c of Linux;
 xen/include/public/{sysctl,domctl}.h. The outer structs are the same in every release
@@ -54,7 +57,7 @@ assert ffi.sizeof("struct domctl") == 144
 
 
 class Libc(Protocol):
-    """What we call of it, so that a type checker can follow."""
+    """What is called of the C library, for the type checker."""
 
     def ioctl(self, fd: int, request: int, argument: CData, /) -> int: ...
     def mmap(
@@ -74,14 +77,25 @@ ABSENT: Final = (errno.ENOENT, errno.ENXIO, errno.ENODEV)
 _MAP_LOCKED: Final = 0x2000
 _MADV_DONTFORK, _MADV_DOFORK = 10, 11
 _SPURIOUS: Final = 4
-"""More tries of a call whose plain memory the kernel may be moving: Xen then answers EFAULT."""
+"""More tries of a call that failed with EFAULT. Memory that did not come from /dev/xen/hypercall is
+locked, but the kernel may still move its pages, and Xen does not find it for that moment."""
 
 
 class Memory:
     """Zeroed memory that is resident and never copied on write, so that Xen can use it.
 
-    Given back when nothing refers to it any more, and not before: a call that is under way in
-    another thread while the device is closed still has where to look. Not there in a child.
+    Xen writes to the pages themselves, past the page tables of this process. So they must not be
+    swapped out, and not be shared with a forked child: a child does not have this memory at all.
+
+    It is given back when nothing refers to it any more, not when the device is closed: another
+    thread may be in a hypercall that uses it.
+
+    Args:
+        buffers: The descriptor of /dev/xen/hypercall, or None to lock plain memory instead.
+        length: Bytes; rounded up to pages.
+
+    Attributes:
+        at: Its address as a C pointer. view: its bytes.
     """
 
     def __init__(self, buffers: int | None, length: int) -> None:
@@ -101,7 +115,7 @@ class Memory:
         length, owner = self.length, os.getpid()
 
         def free(at: CData) -> None:
-            if os.getpid() == owner:  # in a child these addresses are somebody else's
+            if os.getpid() == owner:  # in a child other memory may be at this address
                 libc.madvise(at, length, _MADV_DOFORK)
                 libc.munmap(at, length)
 
@@ -109,10 +123,11 @@ class Memory:
         self.view: CData = ffi.buffer(self.at, length)
         libc.madvise(at, length, _MADV_DONTFORK)
         if buffers is None:
-            self.view[:] = bytes(length)  # writing breaks copy-on-write
+            self.view[:] = bytes(length)  # a page is there for certain once it is written to
 
     @property
     def address(self) -> int:
+        """As a number, which is what Xen is given."""
         return int(ffi.cast("uintptr_t", self.at))
 
 
@@ -131,7 +146,7 @@ class Privcmd:
         forking.register(self.close)
 
     def memory(self, length: int) -> Memory:
-        """Memory for one caller at a time."""
+        """Memory for one caller at a time. Raises Closed, HypercallFailed."""
         self.check_open()
         try:
             return Memory(self._buffers, length)
@@ -144,21 +159,25 @@ class Privcmd:
         return self._fd < 0
 
     def check_open(self) -> None:
-        """Raises Closed. To be asked before memory is touched: in a child it is not there."""
+        """Raises Closed. To be called before memory is touched: a child does not have it."""
         if self._fd < 0:
             raise Closed("this hypervisor handle is closed, or belongs to the parent process")
 
     def prepare(self, op: int, *arguments: int) -> CData:
-        """A call to be made as often as one likes: hypercall `op` with these arguments."""
+        """Hypercall number `op` with these arguments, for any number of `call`."""
         return ffi.new("struct privcmd_hypercall *", {"op": op, "arg": list(arguments)})
 
     def call(self, prepared: CData) -> int:
-        """Make the hypercall: its result, or minus the errno, Xen's or the driver's."""
+        """Make the hypercall.
+
+        Returns:
+            Its result, or minus the errno, which is Xen's or that of the driver.
+        """
         result = self._ioctl(self._fd, IOCTL_HYPERCALL, prepared)
         return result if result >= 0 else self._again(prepared)
 
     def _again(self, prepared: CData) -> int:
-        """Of a call that failed: what it gives when made again, where that can help."""
+        """The result of a call that failed, after more tries where they can help."""
         error = ffi.errno
         self.check_open()
         for _ in range(_SPURIOUS):

@@ -1,7 +1,9 @@
-"""What is taken of pyxs: connections, operation numbers and the names of errors.
+"""What is used of pyxs: connections, operation numbers and the names of errors.
 
-The only file that imports it. A connection is opened here, with a time limit; what goes over it
-is xenstore.py's.
+The only file that imports pyxs. A connection is opened here, with a time limit; what goes over it
+is the subject of line.py. Its client is not used: when xenstored ends, its calls never return.
+
+Read first of the files about xenstore; next packets.py.
 """
 
 from __future__ import annotations
@@ -13,7 +15,6 @@ import socket
 import stat
 import struct
 import warnings
-from collections.abc import Iterator
 from typing import Any, Protocol
 
 from domindex import forking
@@ -29,7 +30,10 @@ with warnings.catch_warnings():
 
 
 class Connection(Protocol):
-    """What we use of a pyxs connection, and `write`: as much as goes, without a signal."""
+    """What is used of a connection.
+
+    write: sends as many bytes as the connection takes now, and returns their number.
+    """
 
     path: str
 
@@ -39,17 +43,20 @@ class Connection(Protocol):
 
 
 class _TimedSocket:
-    """pyxs's transport connects without a time limit; xenstored's backlog is one."""
+    """A transport for pyxs that connects within a time limit.
+
+    That of pyxs has none, and xenstored has a backlog of one connection, so connecting may wait.
+    """
 
     def __init__(self, path: str, timeout: float) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        forking.register(self.close)  # now: a child may be forked while this connects
+        forking.register(self.close)  # before connecting: another thread may fork meanwhile
         whole = int(timeout)
         limit = struct.pack("ll", whole, int((timeout - whole) * 1e6) or 1)
         try:
             self.sock.settimeout(None)  # whatever socket.setdefaulttimeout was given
-            # With this a blocking connect to a full backlog fails after a time; a
-            # non-blocking one fails at once.
+            # With a send timeout, connecting to a full backlog waits so long for a place. A socket
+            # that does not block, as settimeout() makes it, would fail at once with EAGAIN.
             self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
             self.sock.connect(path)
         except BaseException:
@@ -70,7 +77,8 @@ class _TimedUnixSocketConnection(UnixSocketConnection):  # type: ignore[misc]  #
         return _TimedSocket(self.path, self.timeout)
 
     def write(self, data: bytes | bytearray, /) -> int:
-        # Else SIGPIPE, where it has its default action, ends the program with xenstored.
+        # Without the flag, a write after the end of xenstored raises SIGPIPE. Python ignores that
+        # signal, but a program may have restored its default action, which ends the process.
         return int(self.transport.sock.send(data, socket.MSG_NOSIGNAL))
 
 
@@ -86,33 +94,36 @@ class _BusConnection(XenBusConnection):  # type: ignore[misc]
         hang_up(self)
 
 
-@contextlib.contextmanager
-def opened(path: str, timeout: float) -> Iterator[Connection]:
-    """A connection by socket for the length of a block."""
-    connection, _ = connect("socket", path, timeout)
-    try:
-        yield connection
-    finally:
-        hang_up(connection)
-
-
 def hang_up(connection: Connection) -> None:
-    """Close it, whatever state it is in."""
+    """Close a connection, whatever state it is in. May be called twice."""
     with contextlib.suppress(OSError, PyxsConnectionError):
         connection.close()
 
 
 def number_of(error: bytes) -> int | None:
-    """The errno of an error that xenstored names. Unknown names (oxenstored's EQUOTA) have none."""
+    """The errno of this name; None for a name that is not known, as EQUOTA of oxenstored."""
     return (pyxs_error(error).args[0] or None) if error.isascii() else None
 
 
 def connect(transport: str | None, path: str | None, timeout: float) -> tuple[Connection, bool]:
-    """An open connection, and whether it is the xenbus. Raises StoreLost, AccessDenied.
+    """Open a connection; nothing is asked yet.
 
-    Without `transport` it is the socket, or the xenbus where the socket is not there or nobody
-    serves it, as with libxenstore; a `path` that was given says which one it is. Nothing is
-    asked yet: the xenbus may be there, and nobody answer through it.
+    As with libxenstore, the default is the socket, and the xenbus where there is no socket or no
+    xenstored serves it. The device of the xenbus may be there without a xenstored behind it.
+
+    Args:
+        transport: "socket", "xenbus", or None for the default.
+        path: Of the socket or the device. If it is given and `transport` is not, only this path is
+            tried, and its kind decides.
+        timeout: Seconds to wait for a place in the backlog of the socket.
+
+    Returns:
+        The connection, and whether it is the xenbus.
+
+    Raises:
+        StoreLost: xenstored cannot be reached.
+        AccessDenied: This process may not open it.
+        InvalidKey: There is no such transport.
     """
     if transport not in (None, "socket", "xenbus"):
         raise InvalidKey(f"transport is 'socket', 'xenbus' or None, not {transport!r}")
@@ -137,6 +148,7 @@ def connect(transport: str | None, path: str | None, timeout: float) -> tuple[Co
 
 
 _UNSERVED = (errno.ENOENT, errno.ENOTDIR, errno.ECONNREFUSED, errno.ENOTSOCK, errno.EPROTOTYPE)
+"""Errors that mean: no xenstored is at that path. Others, such as a full backlog, mean it is."""
 
 
 def socket_path() -> str:
@@ -166,7 +178,7 @@ def _mode(path: str) -> int:
 
 def _unreachable(path: str, error: Exception, hint: str) -> StoreLost | AccessDenied:
     number = error.errno if isinstance(error, OSError) else None
-    if number is None:  # pyxs wraps what the system said: the sentence ends with (number, text)
+    if number is None:  # pyxs raises an error of its own, whose sentence ends with (number, text)
         number = next((code for code in errno.errorcode if f"({code}," in str(error)), None)
     if number in (errno.EACCES, errno.EPERM):
         return AccessDenied(f"xenstore at {path} may not be opened; run as root", number)

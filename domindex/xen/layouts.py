@@ -1,8 +1,10 @@
 """What one entry of the hypervisor's domain list looks like in each Xen: data, no I/O.
 
-Xen lays the entries out by its *domctl* version, yet checks only the *sysctl* version of
-the call that lists them; sysctl 0x10 has gone with two different sizes. So a release is
-known here by both numbers together.
+The layout of an entry belongs to Xen's *domctl* version, but the call that lists them checks only
+the *sysctl* version, and sysctl 0x10 was used with two different sizes. So a release is identified
+by both numbers together.
+
+Read after _privcmd.py; next calls.py.
 
 Sources: struct xen_domctl_getdomaininfo and XEN_DOMINF_* in xen/include/public/domctl.h,
 XEN_*_INTERFACE_VERSION there and in sysctl.h, XEN_X86_EMU_* in arch-x86/xen.h, of each
@@ -26,31 +28,33 @@ PAUSED: Final = 0x8
 BLOCKED: Final = 0x10
 RUNNING: Final = 0x20
 PVH_GUEST: Final = 0x80
-"""PVHv1, from 4.4 to 4.8. Later releases use the bit for something else."""
+"""PVHv1, from 4.4 to 4.8. Later releases use the bit for other things."""
 REASON_SHIFT: Final = 16
-"""Eight bits from here say why; they count only where SHUTDOWN is set."""
+"""Eight bits from here are the reason; they are valid only where SHUTDOWN is set."""
 
 DEVICE_MODEL: Final = 0x6C
 """PM timer, RTC, PIC and VGA: an HVM guest has all four emulated, a PVH guest none."""
 
 
 class Emulation(enum.Enum):
-    """How an HVM guest is told from a PVH guest."""
+    """How an HVM guest is distinguished from a PVH guest."""
 
     NONE = "up to 4.3 there was no PVH"
     PVH_FLAG = "4.4 to 4.6 have a flag for PVHv1"
-    HALF_SILENT = "4.7 and 4.8 have the flag, and PVHv2 too, of which they say nothing"
-    SILENT = "4.9 to 4.10.0 have PVHv2 alone, and say nothing of it"
+    HALF_SILENT = "4.7 and 4.8 have the flag, and PVHv2 too, which they do not mark"
+    SILENT = "4.9 to 4.10.0 have PVHv2 alone, and do not mark it"
     LISTED = "from 4.10.1 on the entry lists the emulated devices"
     ARM = "on arm64 there is one kind, which libxl calls PVH"
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Offsets in bytes of what is read of an entry; `size` is the distance between two.
+    """Offsets in bytes of what is read of an entry; `size` is the distance between two entries.
 
-    tot_pages is at 8 and max_pages at 16, flags at 4 and domain at 0 in all of them.
-    emulation: the x86 emulation flags, None where the entry does not have them.
+    In all layouts domain is at 0, flags at 4, tot_pages at 8 and max_pages at 16.
+    emulation: of the x86 emulation flags; None where the entry does not have them.
+
+    `row`, `identity` and `info` unpack an entry: each skips what its caller does not need.
     """
 
     name: str
@@ -102,7 +106,7 @@ ARM120 = Layout("arm gdi120", 120, frame=48, cpu_time=56, vcpus=64, handle=76)
 
 @dataclass(frozen=True, slots=True)
 class Release:
-    """A pair of interface versions, and the releases that speak it."""
+    """A pair of interface versions, and the releases that have it."""
 
     names: str
     domctl: int
@@ -112,15 +116,15 @@ class Release:
     emulation: Emulation
 
     def covers(self, major: int, minor: int) -> bool:
-        """Whether Xen major.minor is among `names`: the likeliest, not the only, candidate."""
+        """Whether Xen major.minor is among `names`. That makes it likely, not certain."""
         return f"{major}.{minor}" in (name.split("-")[0] for name in self.names.split())
 
     def layout(self, machine: str) -> Layout | None:
-        """Of `platform.machine()`; None where that release does not run on it."""
+        """For this `platform.machine()`; None where the release does not run on it."""
         return {"x86_64": self.x86_64, "aarch64": self.arm64}.get(machine)
 
     def kind(self, machine: str) -> Emulation:
-        """How types are told on that machine."""
+        """How types are distinguished on that machine."""
         return Emulation.ARM if machine == "aarch64" else self.emulation
 
 
@@ -157,7 +161,7 @@ RELEASES: Final = (
 
 
 def os_type(kind: Emulation) -> Callable[[int, int], OSType]:
-    """How a release tells types: a function of an entry's flags and emulation flags."""
+    """How types are distinguished: a function of the flags and the emulation flags of an entry."""
 
     def listed(flags: int, emulation: int) -> OSType:
         if not flags & HVM_GUEST:
@@ -192,5 +196,5 @@ def os_type(kind: Emulation) -> Callable[[int, int], OSType]:
 
 
 def shutdown_reason(flags: int) -> ShutdownReason | None:
-    """Why the guest stopped; None while it has not."""
+    """Why the guest stopped; None while it runs."""
     return ShutdownReason(flags >> REASON_SHIFT & 0xFF) if flags & SHUTDOWN else None

@@ -1,8 +1,14 @@
-"""Rows from the bytes of a whole list, without decoding again what is as it was. No I/O.
+"""Rows from the bytes of a whole list; what has not changed is not decoded again. No I/O.
 
-A list is compared with the one before in pieces, each of the entries of some domids, so that a
-domain that comes or goes changes its own piece and no other. Up to there every piece lies where
-it lay, and nothing of a piece whose bytes are the same is looked at; most domains come last.
+A list is compared with the last one in pieces. A piece has the entries of 32 domids, not 32
+entries, so that a domain that comes or goes changes its own piece and moves the later ones. A piece
+with the same bytes keeps its rows, and is not looked into. New domains mostly have the highest
+domids, so mostly nothing moves.
+
+A domain that has not changed has the same row object in both lists. That makes comparing lists of
+rows cheap too, see core/listed.py: Python compares two objects only if they are not the same one.
+
+Read after layouts.py; next hypercall.py.
 """
 
 from __future__ import annotations
@@ -24,7 +30,9 @@ _PIECE: Final = 32
 class Listing:
     """The last list, as bytes and as rows. One caller at a time.
 
-    entry: of one domain, the domid first. decode: makes a row of what `entry` unpacks.
+    Args:
+        entry: Unpacks the entry of one domain, the domid first.
+        decode: Makes a row of what `entry` unpacked.
     """
 
     def __init__(self, entry: struct.Struct, decode: Callable[[tuple[Any, ...]], Row]) -> None:
@@ -34,9 +42,9 @@ class Listing:
         self._rows: list[Row] = []  # of all pieces
 
     def rows(self, raw: bytes) -> list[Row]:
-        """The rows of these entries; the very same ones where nothing has changed.
+        """The rows of these entries; the same objects as last time where nothing has changed.
 
-        Raises HypercallFailed if the domids do not follow each other.
+        Raises HypercallFailed if the domids do not ascend.
         """
         at = 0
         for number, before in enumerate(self._pieces):
@@ -53,11 +61,12 @@ class Listing:
             if at == len(raw):
                 return self._rows.copy()
             number = len(self._pieces)
-        self._cut(raw, max(0, number - 1))  # the piece before may have room for what comes now
+        # From the piece before on: a new domid may belong to it.
+        self._cut(raw, max(0, number - 1))
         return self._rows.copy()
 
     def _cut(self, raw: bytes, number: int) -> None:
-        """Make pieces and rows anew from that piece on, of the old ones where they are there."""
+        """Make the pieces from this one on again; old ones that are unchanged keep their rows."""
         at = sum(map(len, self._pieces[:number]))
         size = self._entry.size
         known, rows = self._pieces[number:], self._rows[at // size :]
@@ -70,7 +79,7 @@ class Listing:
         domids = _in_order(last, memoryview(raw)[at:].cast("H")[:: size // 2].tolist())
         first = 0
         while first < len(domids):
-            # dom0, which has always changed as it is the one that asks, is apart.
+            # Domid 0 has a piece of its own: dom0 makes this call, so its times always change.
             domid = domids[first]
             end = bisect.bisect_left(domids, (domid + _PIECE - 1) // _PIECE * _PIECE + 1)
             piece = raw[at + first * size : at + end * size]
@@ -89,7 +98,7 @@ class Listing:
 
 def _in_order(last: int, domids: list[int]) -> list[int]:
     if domids == sorted({*domids}) and domids[:1] > [last] and domids[-1] < FIRST_RESERVED_DOMID:
-        return domids  # nearly always, and found out without a line of Python for each
+        return domids  # nearly always, and without Python code for each domid
     for before, domid in itertools.pairwise((last, *domids)):
         if not before < domid < FIRST_RESERVED_DOMID:
             raise HypercallFailed(f"domid {domid} is listed after {before}")

@@ -1,6 +1,8 @@
-"""Waiting for descriptors: `select.poll`, or what little of it is used here where it is gone.
+"""Waiting for descriptors: `select.poll`, or a substitute where the program has none.
 
-eventlet, when it patches a program, takes `poll` out of `select`.
+eventlet removes `poll` from the module `select` when it patches a program.
+
+Read after watches.py; next line.py.
 """
 
 from __future__ import annotations
@@ -15,28 +17,25 @@ IN, OUT = 1, 4
 
 
 class Poll(Protocol):
-    """What we use of a `select.poll` object."""
+    """What is used of a `select.poll` object."""
 
     def register(self, fd: int, events: int, /) -> None: ...
-    def modify(self, fd: int, events: int, /) -> None: ...
     def poll(self, milliseconds: float, /) -> list[tuple[int, int]]: ...
 
 
 def new_poll() -> Poll:
-    """One that waits for nothing yet."""
+    """One without descriptors yet. No system call is made, so it is cheap to make one each time."""
     return select.poll() if hasattr(select, "poll") else _BySelect()
 
 
 class _BySelect:
-    """In place of it. Reaches descriptors up to 1023 only, as select() does."""
+    """The substitute. As select() it works with descriptors up to 1023 only."""
 
     def __init__(self) -> None:
         self._events: dict[int, int] = {}
 
     def register(self, fd: int, events: int, /) -> None:
         self._events[fd] = events
-
-    modify = register
 
     def poll(self, milliseconds: float, /) -> list[tuple[int, int]]:
         wanted = {event: [fd for fd, e in self._events.items() if e & event] for event in (IN, OUT)}

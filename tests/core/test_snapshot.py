@@ -144,7 +144,7 @@ def test_a_difference_is_what_a_listener_heard(
         raise KeyError(key)
 
     old, new = made(before), made(after)
-    table = DomainTable(absent, absent, absent)
+    table = DomainTable(lambda _, key: absent(key))
     table.apply([(None, domain) for domain in old.values()])
     changes: list[Change] = [(old.get(d), new.get(d)) for d in sorted(old.keys() | new.keys())]
     heard = [

@@ -25,7 +25,7 @@ def table_of(*domains: Domain) -> DomainTable:
     def absent(key: object) -> Domain:
         raise Absent(key)
 
-    table = DomainTable(absent, absent, absent)
+    table = DomainTable(lambda _, key: absent(key))
     table.apply([(None, domain) for domain in domains])
     return table
 

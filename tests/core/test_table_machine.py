@@ -45,7 +45,7 @@ class TableMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.table = DomainTable(absent, absent, absent)
+        self.table = DomainTable(lambda _, key: absent(key))
         self.model: dict[int, Domain] = {}  # the simplest thing that is right
         self.listener = Believer()  # what a listener would believe
         self.lives = 0

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
+from domindex.core.key import KeyIndex
 from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
 from domindex.events import DomainEvent, DuplicateName, DuplicateUuid
@@ -158,11 +160,12 @@ def test_a_reader_finds_what_it_asks_for_whatever_is_hidden_and_shown() -> None:
     writer; never a wrong one, never none."""
     lock = threading.Lock()
 
-    def closer(name: str) -> Domain:
+    def closer(index: KeyIndex[Any], key: Any) -> Domain:
         with lock:
-            return table.names.unique[name]
+            found: Domain = index.unique[key]
+            return found
 
-    table = DomainTable(lambda _: A, closer, lambda _: A)
+    table = DomainTable(closer)
     table.apply([(None, A)])
     wrong: list[object] = []
     over = threading.Event()

@@ -235,7 +235,8 @@ def test_attempts_back_off_with_jitter() -> None:
         opened = meddler.opened[1:9]  # the first was before the loss
         pauses = [later - earlier for earlier, later in pairwise(opened)]
         for n, pause in enumerate(pauses):
-            assert pause >= 0.5 * min(timing.retry * 2 ** (n + 1), timing.retry_most)
+            # The first attempt is made at once if the line had worked for longer than `retry`.
+            assert pause >= 0.5 * min(timing.retry * 2**n, timing.retry_most)
         assert len(set(pauses[3:])) > 1
     opened_by_then = len(meddler.opened)
     assert opened_by_then < 100
@@ -274,7 +275,7 @@ def test_half_a_list_removes_nobody(
     sharp.refresh()
     assert told(sharp) == before
     assert ear.count(Removed) == ear.count(Added) == 0
-    ear.until(lambda: ear.count(Lost) == ear.count(Recovered))
+    ear.until(lambda: ear.count(Lost) == ear.count(Recovered) >= (2 <= how_often <= 3))
     assert all(isinstance(e.cause, HypercallFailed) for e in ear.events if isinstance(e, Lost))
     assert ear.count(Lost) == (how_often > 1) or how_often > 3
 

@@ -24,7 +24,7 @@ from uuid import UUID
 
 import pytest
 
-import domindex.xen.hypercall
+import domindex.xen.probe
 from domindex.domain import Domain, DomainInfo, Life, OSType, ShutdownReason
 from domindex.errors import (
     AccessDenied,
@@ -468,7 +468,7 @@ def refusal(xen: FakeXen, machine: str | None = None) -> DomindexError:
 def control(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool | None:
     """What /proc/xen/capabilities says."""
     found: bool | None = request.param
-    monkeypatch.setattr(domindex.xen.hypercall, "_is_control_domain", lambda: found)
+    monkeypatch.setattr(domindex.xen.probe, "_is_control_domain", lambda: found)
     return found
 
 

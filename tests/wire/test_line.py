@@ -1,17 +1,24 @@
-"""Many names at once: over connections beside the line, or on the line where there are none."""
+"""Several lines driven together: many names at once, and the line alone where no other can be had.
+
+What one line does is in test_xenstore.py.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 
 import pytest
 
-import domindex.xen._pyxs
 import domindex.xen.xenstore
 from domindex.errors import StoreError, StoreLost
 from domindex.ports import Watch
+from domindex.xen._pyxs import connect
+from domindex.xen.line import _WINDOW, Driver, Line
+from domindex.xen.packets import Request
 from domindex.xen.xenstore import XenStore
 
 from .conftest import OpenStore
@@ -40,6 +47,31 @@ def test_the_values_come_in_order(xenstored: FakeXenstored, store: XenStore) -> 
     xenstored.wait_until(lambda: len(xenstored.clients) == 1)
     assert store.read(PATHS[:5]) == values[:5]
     assert store.read(PATHS) == values
+
+
+def test_each_line_has_a_window_of_its_own(xenstored: FakeXenstored) -> None:
+    """And its share of the requests: two lines have two windows under way."""
+    hold = Hold(xenstored)
+    xenstored.rule(hold, op=Op.READ)
+    count = 2 * _WINDOW + 100
+    requests = [Request(Op.READ, b"/n/%d" % number) for number in range(count)]
+    with ExitStack() as closing:
+        driver = Driver(10.0)
+        closing.callback(driver.close)
+        lines = []
+        for _ in range(2):
+            connection, _ = connect("socket", xenstored.path, 10.0)
+            lines.append(Line(connection, driver))
+            closing.callback(lines[-1].close)
+        pool = closing.enter_context(ThreadPoolExecutor())
+        exchange = pool.submit(driver.exchange, lines, requests)
+        xenstored.wait_until(lambda: hold.seen == 2 * _WINDOW)
+        shares = Counter(id(request.client) for request, _ in hold.held)
+        assert [*shares.values()] == [_WINDOW, _WINDOW]
+        xenstored.obey()
+        hold.let_go()
+        exchange.result(10)
+    assert {request.error for request in requests} == {b"ENOENT"}
 
 
 def test_few_are_read_on_the_line(xenstored: FakeXenstored, store: XenStore) -> None:
@@ -164,7 +196,7 @@ def test_where_no_more_can_be_opened_the_line_is_used(
         tried.append(str(path))
         raise domindex.AccessDenied("it may not be opened")
 
-    monkeypatch.setattr(domindex.xen._pyxs, "connect", refused)
+    monkeypatch.setattr(domindex.xen.xenstore, "connect", refused)
     assert store.read(PATHS) == values
     assert store.read(PATHS) == values
     assert tried == [xenstored.path]
