@@ -149,6 +149,30 @@ def test_hook_of_a_hostile_name(
     assert "a\\x00b (domain 2): embedded null byte" in caplog.text
 
 
+def test_hook_after_a_rename(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It runs as a domain gets the name, also if it was ready before; not twice, not if it stopped."""
+    monkeypatch.syspath_prepend(EXAMPLES)
+    kind = importlib.import_module("hook").Hook
+    out = tmp_path / "out"
+    runs = kind(["sh", "-c", f'echo "$DOMAIN_NAME" >> {out}'], "w*", 10.0)
+    with SimulatedHost() as host, host.connect() as index:
+        first, second = host.create("db"), host.create("dc")
+        host.crash(second)
+        for name in ("web", "db", "www"):
+            index.refresh()
+            old = index.by_id(first), index.by_id(second)
+            host.rename(first, name)
+            host.rename(second, name)
+            index.refresh()
+            for record in old:
+                runs.on_event(domindex.Renamed(record, index.by_id(record.domid)))
+        assert out.read_text().split() == ["web"]
+        gone = index.by_id(first)
+        host.destroy(first)
+        runs.on_event(domindex.Removed(gone))
+        assert not runs.done
+
+
 def test_hook_after_dropped_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A Resync runs it for those that are ready and had no turn, and forgets what is gone."""
     monkeypatch.syspath_prepend(EXAMPLES)
@@ -163,11 +187,9 @@ def test_hook_after_dropped_events(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         index.refresh()
         runs.on_event(domindex.Resync(tuple(index)))
         host.destroy(first)
-        old = index.by_id(third)
         host.rename(third, "web")
         index.refresh()
         runs.on_event(domindex.Resync(tuple(index)))
-        runs.on_event(domindex.Renamed(old, index.by_id(third)))
         assert out.read_text().split() == [str(first), str(fourth), str(third)]
         assert runs.done == {index.by_id(third).life, index.by_id(fourth).life}
 
