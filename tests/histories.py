@@ -17,7 +17,17 @@ from uuid import UUID
 from hypothesis import strategies as st
 
 from domindex.domain import Domain
-from domindex.events import Added, Changed, Event, Lost, Recovered, Removed, Renamed, ShutDown
+from domindex.events import (
+    Added,
+    Changed,
+    Event,
+    Lost,
+    Recovered,
+    Removed,
+    Renamed,
+    Resync,
+    ShutDown,
+)
 from domindex.testing import SimulatedHost
 
 
@@ -58,6 +68,9 @@ class Believer:
                     held = replace(held, name=domain.name)
                 assert held == domain, f"{event} is not held so"
                 assert reason == domain.shutdown, f"{event} gives another reason"
+            case Resync(domains):
+                self.domains = {domain.domid: domain for domain in domains}
+                self.live = True  # unless Lost comes next
             case Lost():
                 assert self.live or not self._strict, "Lost told twice"
                 self.live = False

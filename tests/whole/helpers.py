@@ -15,6 +15,7 @@ from domindex.index import Index
 from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
+from tests.delivery_log import DeliveryLog
 from tests.histories import Believer
 
 LIMIT: Final = 5.0
@@ -40,16 +41,21 @@ def eventually(condition: Callable[[], object], timeout: float = LIMIT) -> None:
 
 
 class Ear:
-    """A handler that keeps what it hears, holds it to P8, and can be waited on."""
+    """A handler that keeps what it hears, holds it to P8, and can be waited on.
+
+    log: all that came, which is checked once more at the end of the test, as a whole.
+    """
 
     def __init__(self, index: Index | None = None, *, strict: bool = True) -> None:
         self.events: list[Event] = []
+        self.log = DeliveryLog(index)
         self.believer = Believer(strict=strict)
         self._wrong: list[str] = []
         self._changed = threading.Condition()
         self._index = index
 
     def __call__(self, event: Event) -> None:
+        self.log(event)
         if isinstance(event, (Synced, DuplicateName, DuplicateUuid)):
             return  # they change nothing of what one believes
         with self._changed:
@@ -86,7 +92,7 @@ class Ear:
         self.until(lambda: self.believer.domains == expected)
 
 
-def told(index: Index) -> list[tuple[object, ...]]:
+def told(index: Iterable[Domain]) -> list[tuple[object, ...]]:
     """What the index says of every domain, without what only the index knows."""
     return [(d.domid, d.uuid, d.name, d.type, d.shutdown) for d in index]
 

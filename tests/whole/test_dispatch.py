@@ -247,6 +247,20 @@ def test_deaths_whose_time_is_up_together_are_all_told(host: SimulatedHost, inde
     assert [type(event) for event in heard] == [Synced, *(Removed,) * 5]
 
 
+def test_a_program_may_end_while_a_death_is_held_back(host: SimulatedHost, index: Index) -> None:
+    """P9: no thread of ours, the timer's among them, keeps a program that is done."""
+    web = host.create("web")
+    index.refresh()
+    index.subscribe(lambda _: None, threaded=False, reboot_grace=60.0)
+    run(index)
+    host.destroy(web, order="at once")
+    index.refresh()
+    run(index)
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("domindex")]
+    assert "domindex-timer" in {thread.name for thread in ours}
+    assert all(thread.daemon for thread in ours)
+
+
 def test_a_reboot_in_time_is_told_as_one(host: SimulatedHost, index: Index) -> None:
     """And then there is nothing left to wait for."""
     heard: list[Event] = []
@@ -344,3 +358,35 @@ def test_a_descriptor_beyond_1024_is_good_enough(host: SimulatedHost) -> None:
         for fd in held:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_fork_while_the_loop_is_woken_does_not_hang_the_child(
+    host: SimulatedHost, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: whichever thread held a lock of the loop then is no more in the child."""
+    subscription = index.subscribe(lambda _: None, threaded=False)
+    run(index)
+    woken, go, write = threading.Event(), threading.Event(), os.eventfd_write
+
+    def slow(fd: int, value: int) -> None:
+        woken.set()
+        assert go.wait(LIMIT)
+        write(fd, value)
+
+    def child() -> str:
+        monkeypatch.undo()
+        subscription.close()
+        index.close()
+        with pytest.raises(Closed):
+            index.dispatch()
+        return "closed"
+
+    monkeypatch.setattr(os, "eventfd_write", slow)
+    host.create("web")
+    assert woken.wait(LIMIT)
+    try:
+        assert in_a_child(child) == "closed"
+    finally:
+        go.set()
+    assert readable(index)
+    assert run(index) == 1

@@ -7,6 +7,7 @@ import logging
 import math
 import os
 import queue
+import select
 import signal
 import subprocess
 import sys
@@ -765,9 +766,13 @@ def in_a_child(run: Callable[[], str]) -> str:
         os._exit(0)
     os.close(forth)
     with os.fdopen(back) as pipe:
+        # It may hang before its alarm is set: in what is done first of all in a child.
+        came = select.select([pipe], [], [], 2 * LIMIT)[0]
+        if not came:
+            os.kill(child, signal.SIGKILL)
         text = pipe.read()
     os.waitpid(child, 0)
-    return text
+    return text if came else "hung"
 
 
 @contextmanager

@@ -1207,7 +1207,7 @@ def test_without_a_device_it_is_said(
     assert str(unserved) in str(caught.value)
     assert f"there is no {directory}/nothing" in str(caught.value)
     if unserved.is_socket():
-        assert "nobody serves" in str(caught.value)
+        assert "no process serves" in str(caught.value)
 
 
 def test_a_path_that_is_given_is_not_left(device: Path, unserved: Path) -> None:
