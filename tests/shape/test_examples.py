@@ -150,7 +150,7 @@ def test_hook_of_a_hostile_name(
 
 
 def test_hook_after_a_rename(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """It runs as a domain gets the name, also if it was ready before; not twice, not if it stopped."""
+    """It runs as a domain gets the name, though it was ready before: once, and if it runs."""
     monkeypatch.syspath_prepend(EXAMPLES)
     kind = importlib.import_module("hook").Hook
     out = tmp_path / "out"
