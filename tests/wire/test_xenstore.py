@@ -99,10 +99,10 @@ FATAL: dict[str, Rule] = {
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail if it takes longer; a busy machine is granted a second."""
+    """Fail if it takes longer; a busy machine is granted five seconds."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < seconds + 1.0
+    assert time.monotonic() - began < seconds + 5.0
 
 
 def assert_unusable(store: XenStore) -> None:
