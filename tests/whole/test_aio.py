@@ -388,6 +388,31 @@ async def test_info_is_asked_aside(host: SimulatedHost) -> None:
 
 
 @in_loop
+async def test_facts_of_all_and_what_is_still_to_be_freed(host: SimulatedHost) -> None:
+    """As in threads: one hypercall for all, a record's own life, memory that is still held."""
+    host.create("web", domid=7)
+    async with domindex.aio.connect(host, timing=CALM) as index:
+        web = index.by_id(7)
+        calls = host.hypercalls
+        assert [*await index.infos()] == [*index.domids]
+        assert host.hypercalls == calls + 1
+        assert (await index.info(web)).uuid == web.uuid
+        let_go = await asyncio.to_thread(host.zombie, 7)
+        assert (await index.wait_gone(web, LIMIT)).domain.life == web.life
+        assert [info.domid for info in await index.dying()] == [7]
+        assert 7 in await index.infos(dying=True)
+        with pytest.raises(NoSuchDomain):
+            await index.info(web)
+        with pytest.raises(TimedOut, match="holds memory"):
+            await index.wait_gone(web, 0.05, freed=True)
+        waiting = asyncio.create_task(index.wait_gone(web, LIMIT, freed=True))
+        await asyncio.sleep(0)
+        let_go()
+        assert (await waiting).domain.life == web.life
+        assert await index.dying() == ()
+
+
+@in_loop
 async def test_after_a_refresh_everything_is_held(host: SimulatedHost) -> None:
     """P6: events or none; the generation is given; many at once share what is done."""
     async with opened(host) as index:
