@@ -36,17 +36,26 @@ from domindex.domain import (
     OSType,
     ShutdownReason,
 )
-from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
+from domindex.errors import (
+    HostError,
+    HypercallFailed,
+    InvalidKey,
+    NoSuchDomain,
+    StoreError,
+    StoreLost,
+)
 from domindex.index import Index
 from domindex.keys import as_domid, as_uuid
-from domindex.opening import connect
+from domindex.opening import XenHost, connect
 from domindex.options import Stale, Timing
-from domindex.ports import Hypervisor, Row, Store, Watch
+from domindex.ports import Host, Hypervisor, Row, Store, Watch
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
 """Short intervals, a hundredth of those for a real host, for tests of failures. A silent line is
 noticed after about a second."""
 
+_TRIAL: Final = 5.0
+"""Seconds in which xenstored must answer, or `host_or_simulate` takes a simulated host."""
 _PAGE = 4096
 _MEMORY: Final = 512 << 20
 _GAP = 0.25
@@ -761,6 +770,54 @@ class SimulatedHost:
         if error is None and not _WHOLE_PATH.fullmatch(path):
             error = "EINVAL"
         return None if error is None else _refused(operation, path, error)
+
+
+def host_or_simulate(make: Callable[[SimulatedHost], object] | None = None) -> Host:
+    """This host if it can be used, else a simulated one. For examples and demonstrations.
+
+    It prints a line that says so, and why, if the host is simulated.
+
+    Args:
+        make: Called with the simulated host before this returns, to make its guests. For guests
+            that live on it starts a thread. Not called on a real host.
+
+    Returns:
+        The host, for `domindex.connect`, `domindex.aio.connect` and `domindex.direct.open`.
+
+    Cost:
+        The host is opened once, and closed again: the hypercalls of `domindex.XenHost`, and one
+        connection to xenstored.
+    """
+    host = XenHost()
+    try:
+        host.open_hypervisor().close()
+        host.open_store(_TRIAL).close()
+    except HostError as error:
+        print(f"No Xen host can be used here ({error}). This is a simulated one.", flush=True)
+    else:
+        return host
+    simulated = SimulatedHost()
+    if make is not None:
+        make(simulated)
+    return simulated
+
+
+def connect_or_simulate(make: Callable[[SimulatedHost], object] | None = None) -> Index:
+    """The index of `host_or_simulate`, so that an example runs on any machine.
+
+    Args:
+        make: As for `host_or_simulate`.
+
+    Returns:
+        The index, live and with every domain. Close it, or use it in a `with`.
+
+    Raises:
+        HostError, TimedOut: As `domindex.connect`, if the host can be opened but not be followed.
+
+    Cost:
+        That of `host_or_simulate`, and of `domindex.connect`.
+    """
+    return connect(host_or_simulate(make))
 
 
 class _SimulatedHypervisor:

@@ -5,18 +5,30 @@ from __future__ import annotations
 import errno
 import math
 import threading
+from typing import Self, TypeVar
 from uuid import UUID
 
 import pytest
 
+from domindex import testing
 from domindex.core.reconcile import SPECIAL, name_path
-from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError
+from domindex.errors import (
+    AccessDenied,
+    HypercallFailed,
+    InvalidKey,
+    NoSuchDomain,
+    NotControlDomain,
+    StoreError,
+    StoreLost,
+)
 from domindex.events import Added, Event, Removed, Renamed
 from domindex.index import Index
 from domindex.options import Timing
-from domindex.ports import Store, Watch
+from domindex.ports import Hypervisor, Store, Watch
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear
+
+P = TypeVar("P", Hypervisor, Store)
 
 NAMES = Watch(b"/local/domain", b"names")
 
@@ -323,3 +335,78 @@ def test_a_wait_may_be_for_ever(host: SimulatedHost, seconds: float) -> None:
         host.create("web", uuid=UUID(int=1))
         ear.until(lambda: ear.events, LIMIT)
         assert index.stats.reconnects == 0
+
+
+# -- this host or a simulated one ------------------------------------------------------------
+
+
+class Opened:
+    """A host, or one that fails as it is opened, which counts what is open."""
+
+    def __init__(self, hypervisor: Exception | None = None, store: Exception | None = None) -> None:
+        self.simulated = SimulatedHost()
+        self.errors = hypervisor, store
+        self.open = 0
+
+    def __call__(self) -> Self:
+        return self  # in place of XenHost
+
+    def open_hypervisor(self) -> Hypervisor:
+        return self._counted(self.simulated.open_hypervisor(), self.errors[0])
+
+    def open_store(self, timeout: float) -> Store:
+        return self._counted(self.simulated.open_store(timeout), self.errors[1])
+
+    def _counted(self, port: P, error: Exception | None) -> P:
+        if error is not None:
+            raise error
+        self.open += 1
+        close = port.close
+
+        def closed() -> None:
+            self.open -= 1
+            close()
+
+        port.close = closed  # type: ignore[method-assign]
+        return port
+
+
+def test_this_host_if_it_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is made or said, and what was opened for the test is closed."""
+    host = Opened()
+    monkeypatch.setattr(testing, "XenHost", host)
+    assert testing.host_or_simulate(lambda _: pytest.fail("it is no simulated one")) is host
+    assert host.open == 0
+    with testing.connect_or_simulate() as index:
+        assert [domain.domid for domain in index] == [0]
+    assert host.open == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        Opened(NotControlDomain("this is a guest")),
+        Opened(AccessDenied("this is a guest")),
+        Opened(store=StoreLost("this is a guest")),
+    ],
+)
+def test_a_simulated_host_else(
+    host: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why, and the guests are there when the index is."""
+    monkeypatch.setattr(testing, "XenHost", host)
+    with testing.connect_or_simulate(lambda host: host.create("web")) as index:
+        assert index.by_name("web").domid == 1
+    assert host.open == 0
+    said = "No Xen host can be used here (this is a guest). This is a simulated one."
+    assert capsys.readouterr().out.splitlines() == [said]
+
+
+def test_a_mistake_in_making_the_guests_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the caller's."""
+    monkeypatch.setattr(testing, "XenHost", Opened(NotControlDomain("this is a guest")))
+    with pytest.raises(NoSuchDomain):
+        testing.connect_or_simulate(lambda host: host.crash(7))

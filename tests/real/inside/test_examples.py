@@ -47,8 +47,24 @@ def test_wait_for_domain() -> None:
         domid = xl.create("web", "pvh", uuid=uuid)
         program.until(f"web is domain {domid}: pvh, {uuid}")
         xl.destroy(domid)
-        program.until("web is gone: destroyed while it ran")
+        program.until("web is gone: no reason was seen")
         assert program.end() == 0
+
+
+def test_hook(toolstack: RealHost) -> None:
+    """A program runs once for each life of a guest that is renamed meanwhile."""
+    command = ("sh", "-c", 'echo "ran for $DOMAIN_NAME $DOMAIN_ID"')
+    with Program("hook.py", "w*", "--", *command) as program:
+        domid = toolstack.create("web")
+        program.until(f"ran for web {domid}")
+        toolstack.rename(domid, "www")
+        toolstack.destroy(domid)
+        again = toolstack.create("web")
+        program.until(f"ran for web {again}")
+        assert program.interrupt() == 0
+        assert "ran for www" not in program.text
+        assert "simulated" not in program.text
+        assert "Traceback" not in program.text
 
 
 def test_asyncio_events(toolstack: RealHost) -> None:
@@ -58,7 +74,7 @@ def test_asyncio_events(toolstack: RealHost) -> None:
         domid = toolstack.create("web")
         program.until(f"web is here: domid {domid}, 32 KiB")
         toolstack.destroy(domid)
-        program.until("web is gone: destroyed")
+        program.until("web is gone: no reason was seen")
         assert "Traceback" not in program.text
 
 
