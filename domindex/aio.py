@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
@@ -194,13 +195,28 @@ class AsyncIndex(LookUps[Prompt]):
         self._refuse_stale(index, key)
         return await _in_executor(self._body.verified, index, key)
 
-    async def info(self, domid: int, *, max_age: float = 0.0) -> DomainInfo:
+    async def info(self, domain: int | Domain, *, max_age: float = 0.0) -> DomainInfo:
         """As `Index.info`, in a thread of the loop's executor: Xen's locks may hold it up."""
-        return await _in_executor(self._body.facts.info, domid, max_age)
+        return await _in_executor(self._body.facts.info, domain, max_age)
+
+    async def infos(self, *, max_age: float = 0.0, dying: bool = False) -> dict[int, DomainInfo]:
+        """As `Index.infos`, in a thread of the loop's executor."""
+        return await _in_executor(self._body.facts.infos, max_age, dying=dying)
+
+    async def dying(self) -> tuple[DomainInfo, ...]:
+        """As `Index.dying`, in a thread of the loop's executor."""
+        return await _in_executor(self._body.facts.dying)
 
     async def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
         return await self._wait(self._body.refreshing(timeout, names=names), timeout)
+
+    async def read(
+        self, domain: Domain, *paths: str, timeout: float = 5.0
+    ) -> dict[str, bytes | None]:
+        """As `Index.read`: the values of nodes, of that life and no other. It takes no thread."""
+        with self._body.reading(domain, paths, timeout) as condition:
+            return await self._wait(condition, timeout)
 
     # -- waiting -----------------------------------------------------------------------------
 
@@ -228,9 +244,17 @@ class AsyncIndex(LookUps[Prompt]):
         )
         return await self._wait(condition, timeout)
 
-    async def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
-        """As `Index.wait_gone`."""
-        return await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
+    async def wait_gone(
+        self, domain: Domain, timeout: float = 30.0, *, freed: bool = False
+    ) -> Removed:
+        """As `Index.wait_gone`; hypercalls are made in a thread of the loop's executor."""
+        deadline = time.monotonic() + timeout
+        removed = await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
+        for pause in conditions.looks(domain, deadline) if freed else ():
+            if await _in_executor(self._body.facts.is_freed, domain):
+                break
+            await self._wait(conditions.never(self._body.picture), pause)
+        return removed
 
     async def wait_stopped(self, domain: Domain, timeout: float = 30.0) -> ShutdownReason:
         """As `Index.wait_stopped`."""
@@ -297,7 +321,13 @@ class AsyncIndex(LookUps[Prompt]):
         return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(
-        self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        *,
+        every: bool = False,
+        on_error: Refusal | None = None,
     ) -> NodeWatch:
         """As `Index.watch`; `handler(domain, value)` is called in the loop, and so must be quick.
 
@@ -326,6 +356,7 @@ class AsyncIndex(LookUps[Prompt]):
             domain,
             path,
             functools.partial(take, handler),
+            every=every,
             threaded=True,
             on_error=functools.partial(take, on_error or nothing),
         )

@@ -8,7 +8,9 @@ Read after picture.py; next index.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
 from uuid import UUID
 
 from domindex.domain import Domain, ShutdownReason
@@ -29,8 +31,11 @@ from domindex.keys import as_domid, as_name, as_record, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.listening.signal import Condition
 from domindex.picture import Down, Ended, Picture
+from domindex.requests import Reading
 
 _NO_SECOND_TRY = (AccessDenied, NotControlDomain, UnknownXen)
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 1.0
 
 
 def found(
@@ -139,6 +144,32 @@ def stopped(picture: Picture, domain: Domain, timeout: float) -> Condition[Shutd
     return condition
 
 
+def looks(domain: Domain, deadline: float) -> Iterator[float]:
+    """Seconds to wait after each look at whether Xen has freed that domain. No event tells of it.
+
+    Usually it takes milliseconds; where a page of it is still mapped it takes as long as that.
+
+    Raises:
+        TimedOut: After the look that was made at the deadline.
+    """
+    pause = _FIRST_PAUSE
+    while (left := deadline - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    yield 0.0
+    raise TimedOut(f"domain {domain.domid} ({domain.printable}) has ended, but still holds memory")
+
+
+def never(picture: Picture) -> Condition[bool]:
+    """Nothing: to let time pass, unless the index is closed."""
+
+    def condition(last: bool) -> bool | None:
+        picture.check_open()
+        return last or None
+
+    return condition
+
+
 def live(picture: Picture) -> Condition[bool]:
     """The picture is up to date."""
 
@@ -173,6 +204,20 @@ def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
             return picture.table.generation
         if last:
             raise _too_late(picture, "the refresh was not done", timeout)
+        return None
+
+    return condition
+
+
+def read(picture: Picture, reading: Reading, timeout: float) -> Condition[dict[str, bytes | None]]:
+    """Nodes were read once (`Watcher.request_reading`)."""
+
+    def condition(last: bool) -> dict[str, bytes | None] | None:
+        picture.check_open()
+        if reading.values is not None:
+            return reading.result()
+        if last:
+            raise _too_late(picture, "the nodes were not read", timeout)
         return None
 
     return condition

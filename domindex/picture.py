@@ -21,7 +21,7 @@ from typing import Any, TypeAlias
 from domindex import forking
 from domindex.core.ended import EndedLives
 from domindex.core.key import KeyIndex, Missing
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import NodeValue
 from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
 from domindex.errors import Closed, HostError, NoSuchDomain, NotLive, StoreError
@@ -101,7 +101,7 @@ class Picture:
                     self.hub.ended(event.domain.domid)
             self._tell(events)
 
-    def node_values(self, values: Sequence[tuple[Node, Value]]) -> None:
+    def node_values(self, values: Sequence[NodeValue]) -> None:
         """Tell the watches of these nodes what they hold now."""
         with self.lock:
             if not isinstance(self.state, Ended):

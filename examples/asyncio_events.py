@@ -14,24 +14,20 @@ from collections.abc import Coroutine
 import domindex
 import domindex.aio
 from domindex.cli import event_line
-from domindex.testing import SimulatedHost
+from domindex.testing import SimulatedHost, host_or_simulate
 
 LISTEN = 10.0
 """Seconds for which to follow a real host. This program changes nothing there."""
 
 
 async def main() -> int:
-    try:
-        index = await domindex.aio.connect()
-    except domindex.HostError as error:
-        print(f"No Xen host can be used here ({error}). This is a simulated one.")
-        with SimulatedHost() as host:
-            async with domindex.aio.connect(host) as index:
-                await follow(index, live_through(host, index))
-        return 0
-    async with index:
-        print(f"Events of the next {LISTEN:.0f} s; create a domain called 'web' now.")
-        await follow(index, asyncio.sleep(LISTEN))
+    host = host_or_simulate()
+    async with domindex.aio.connect(host) as index:
+        if isinstance(host, SimulatedHost):
+            await follow(index, live_through(host, index))
+        else:
+            print(f"Events of the next {LISTEN:.0f} s; create a domain called 'web' now.")
+            await follow(index, asyncio.sleep(LISTEN))
     return 0
 
 
@@ -60,10 +56,9 @@ async def wait_for(index: domindex.aio.AsyncIndex, name: str) -> None:
         info = await index.info(domain.domid)
         print(f"{name} is here: domid {domain.domid}, {info.memory >> 10} KiB", flush=True)
         gone = await index.wait_gone(domain, timeout=60)
-        print(
-            f"{name} is gone: {'destroyed' if gone.reason is None else gone.reason.name}",
-            flush=True,
-        )
+        # No reason: it was destroyed, or it stopped and was gone before the index looked again.
+        why = "no reason was seen" if gone.reason is None else gone.reason.name.lower()
+        print(f"{name} is gone: {why}", flush=True)
 
 
 async def live_through(host: SimulatedHost, index: domindex.aio.AsyncIndex) -> None:

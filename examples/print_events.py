@@ -24,9 +24,9 @@ from domindex import (
     Renamed,
     ShutDown,
     Synced,
-    printable,
 )
-from domindex.testing import SimulatedHost
+from domindex.domain import fit_for_terminal
+from domindex.testing import SimulatedHost, connect_or_simulate
 
 SHOWN = (Added, Ready, Renamed, ShutDown, Rebooted, Removed, Synced, Lost, Recovered)
 
@@ -48,10 +48,12 @@ def show(event: domindex.Event) -> None:
         case Rebooted(old, new):
             line = f"{new.printable} rebooted: domain {old.domid} is {new.domid} now"
         case Removed(domain, reason):
-            why = "destroyed while it ran" if reason is None else reason.name.lower()
+            # No reason: it was destroyed, or it stopped and was gone before the index looked again.
+            why = "no reason was seen" if reason is None else reason.name.lower()
             line = f"{domain.printable} is gone: {why}"
         case Lost(cause):
-            line = f"-- the connection to the host is down: {printable(str(cause))}"
+            # The names in the text of an error are escaped already.
+            line = f"-- the connection to the host is down: {fit_for_terminal(str(cause))}"
         case Recovered(downtime):
             line = f"-- it is back after {downtime:.1f} s; the changes meanwhile are above"
         case _:
@@ -66,12 +68,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, help="end after so many seconds")
     args = parser.parse_args()
-    try:
-        index = domindex.connect()
-    except domindex.HostError as error:
-        print(f"No Xen host can be used here ({error}). This is a simulated one.")
-        index = simulated()
-    with index, contextlib.suppress(KeyboardInterrupt):
+    with connect_or_simulate(simulate) as index, contextlib.suppress(KeyboardInterrupt):
         index.subscribe(
             show,  # called in a thread of its own
             events=SHOWN,
@@ -81,9 +78,8 @@ def main() -> None:
         threading.Event().wait(args.seconds)  # the other work of your program
 
 
-def simulated() -> domindex.Index:
-    """A simulated host on which a guest starts, is renamed, reboots, crashes and ends."""
-    host = SimulatedHost()
+def simulate(host: SimulatedHost) -> None:
+    """On a simulated host a guest starts, is renamed, reboots, crashes and ends, for ever."""
 
     def live() -> None:
         for number in itertools.count(1):
@@ -98,7 +94,6 @@ def simulated() -> domindex.Index:
             host.destroy(guest)
 
     threading.Thread(target=live, daemon=True).start()
-    return host.connect()
 
 
 if __name__ == "__main__":

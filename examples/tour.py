@@ -16,31 +16,31 @@ from collections.abc import Callable
 import domindex
 from domindex.cli import event_line, print_table
 from domindex.domain import Domain
-from domindex.testing import SimulatedHost
+from domindex.testing import SimulatedHost, host_or_simulate
 
 LISTEN = 10.0
 """Seconds for which to show the events of a real host. This program changes nothing there."""
 
 
 def main() -> int:
-    try:
-        index = domindex.connect()
-    except domindex.HostError as error:
-        print(f"No Xen host can be used here ({error}). This is a simulated one.")
-        with SimulatedHost() as host:
-            for name, type_ in (("web", "pvh"), ("db", "pvh"), ("router", "pv"), ("win", "hvm")):
-                host.create(name, type=type_)
-            with host.connect() as index:
-                show(index)
-                print("\nA guest is created, renamed, rebooted, crashes and is destroyed:")
-                follow(index, lambda: live_through(host, index))
-        return 0
-    with index:
-        print(f"This is a Xen control domain: {index.capabilities.xen}.")
-        show(index)
-        print(f"\nEvents of the next {LISTEN:.0f} s: create, rename or destroy a domain now.")
-        follow(index, lambda: time.sleep(LISTEN))
+    host = host_or_simulate(simulate)
+    with domindex.connect(host) as index:
+        if isinstance(host, SimulatedHost):
+            show(index)
+            print("\nA guest is created, renamed, rebooted, crashes and is destroyed:")
+            follow(index, lambda: live_through(host, index))
+        else:
+            print(f"This is a Xen control domain: {index.capabilities.xen}.")
+            show(index)
+            print(f"\nEvents of the next {LISTEN:.0f} s: create, rename or destroy a domain now.")
+            follow(index, lambda: time.sleep(LISTEN))
     return 0
+
+
+def simulate(host: SimulatedHost) -> None:
+    """The guests of the simulated host."""
+    for name, type_ in (("web", "pvh"), ("db", "pvh"), ("router", "pv"), ("win", "hvm")):
+        host.create(name, type=type_)
 
 
 def show(index: domindex.Index) -> None:

@@ -9,6 +9,7 @@ the end of that very domain. Another one with the same name or domid does not co
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import sys
@@ -16,7 +17,7 @@ import threading
 import time
 
 import domindex
-from domindex.testing import SimulatedHost
+from domindex.testing import SimulatedHost, connect_or_simulate
 
 
 def main() -> int:
@@ -27,12 +28,7 @@ def main() -> int:
     )
     args = parser.parse_args()
     name = os.fsencode(args.name)  # as bytes: the locale may not be UTF-8
-    try:
-        index = domindex.connect()
-    except domindex.HostError as error:
-        print(f"No Xen host can be used here ({error}). This is a simulated one.")
-        index = simulated(name)
-    with index:
+    with connect_or_simulate(functools.partial(simulate, name)) as index:
         try:
             domain = index.wait_for(name=name, ready=True, timeout=args.seconds)
             print(f"{domain.printable} is domain {domain.domid}: {domain.type}, {domain.uuid}")
@@ -48,14 +44,16 @@ def main() -> int:
 
 
 def why(gone: domindex.Removed) -> str:
-    if gone.reason is not None:
-        return gone.reason.name.lower()
-    return "reason unknown" if gone.inferred else "destroyed while it ran"
+    """Why it ended, as far as the index knows.
+
+    There is no reason if the domain was destroyed while it ran. There is none either if it stopped
+    and was gone before the index looked again, or while the connection was down (`inferred`).
+    """
+    return "no reason was seen" if gone.reason is None else gone.reason.name.lower()
 
 
-def simulated(name: bytes) -> domindex.Index:
-    """A simulated host, where a guest with that name migrates in, runs and powers off."""
-    host = SimulatedHost()
+def simulate(name: bytes, host: SimulatedHost) -> None:
+    """On a simulated host a guest with that name migrates in, runs and powers off."""
 
     def live() -> None:
         time.sleep(0.5)
@@ -68,7 +66,6 @@ def simulated(name: bytes) -> domindex.Index:
         host.destroy(guest)
 
     threading.Thread(target=live, daemon=True).start()
-    return host.connect()
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from domindex.domain import Domain
 from domindex.events import Added, Changed, Event, Lost, Recovered, Removed, Renamed, ShutDown
 from domindex.ports import Host, Hypervisor, Store
 from domindex.testing import SimulatedHost
+from tests.delivery_log import DeliveryLog
 
 IN_DOM0 = bool(os.environ.get("DOMINDEX_DOM0"))
 PATIENCE = 60.0 if IN_DOM0 else 10.0
@@ -77,9 +78,13 @@ class Heard:
 
     events: list[Event] = field(default_factory=list)
     subscription: domindex.Subscription | None = None
+    log: DeliveryLog | None = None
+    """Keeps all that came, if it is to be checked as a whole."""
     _queue: queue.Queue[Event] = field(default_factory=queue.Queue)
 
     def __call__(self, event: Event) -> None:
+        if self.log is not None:
+            self.log(event)
         self._queue.put(event)
 
     def until(self, kind: type[E] | tuple[type[E], ...], **wanted: object) -> E:
@@ -187,14 +192,19 @@ class Stage:
     def index(
         self, timing: domindex.Timing | None = None
     ) -> Iterator[tuple[domindex.Index, Heard]]:
-        """The live index, and a listener that has heard of all that was there before."""
+        """The live index, and a listener that has heard of all that was there before.
+
+        At the end all that it received is held to what is promised of deliveries.
+        """
         with domindex.connect(self._eyelid, timing=timing, timeout=PATIENCE) as index:
-            heard = Heard()
+            log = DeliveryLog(index, duplicates=False)
+            heard = Heard(log=log)
             present = len(index)
             with index.subscribe(heard, events=LIVES) as heard.subscription:
                 for _ in range(present):
                     heard.until(Added)
                 yield index, heard
+                log.check_whole(heard.subscription, PATIENCE)
 
 
 KINDS: Final = {

@@ -430,3 +430,15 @@ def test_a_copy_of_a_view_is_what_was_held_at_one_moment() -> None:
     finally:
         SlowKey.hook = None
     assert taken in ({0, 1, 2, 3, 4}, {1, 2, 3, 4, 5})
+
+
+def test_a_table_that_was_cleared_knows_no_last_name() -> None:
+    """P1: what begins anew begins with nothing."""
+    web = domain(1, "web")
+    nameless = replace(web, name=None)
+    table = table_of(web)
+    table.apply([(web, nameless)])
+    table.clear()
+    table.apply([(None, nameless)])
+    (removed,) = table.apply([(nameless, None)])
+    assert removed == Removed(nameless)

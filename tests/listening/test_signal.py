@@ -177,3 +177,9 @@ def test_a_call_that_fails_harms_nobody(tower: Tower) -> None:
     tower.signal.on_change(lambda: rung.append(1))
     tower.ring()
     assert rung == [1]
+
+
+def test_a_last_look_that_says_nothing_is_too_late(tower: Tower) -> None:
+    """A look should raise why it found nothing; if it does not, it is no answer all the same."""
+    with pytest.raises(TimedOut):
+        tower.signal.wait_for(lambda _: None, 0.0)

@@ -20,7 +20,9 @@ from tests.bench.questions import BY_NAME
 
 PROJECT = Path(__file__).resolve().parents[2]
 README = (PROJECT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w+(?: before)?)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BLOCKS = BLOCK.findall(README)
+PAGES = sorted((PROJECT / "docs").rglob("*.md"))
 MODULES = [
     "domindex",
     *(
@@ -31,11 +33,14 @@ MODULES = [
 ]
 
 
-def run_doctest(text: str, name: str) -> None:
-    """Run the examples of `text`, which are to give what they say."""
+def run_doctest(text: str, name: str, names: dict[str, object] | None = None) -> None:
+    """Run the examples of `text`, which are to give what they say. What they name is kept."""
     parser, runner = doctest.DocTestParser(), doctest.DocTestRunner(verbose=False)
     said: list[str] = []
-    runner.run(parser.get_doctest(text, {}, name, name, 0), out=said.append)
+    test = parser.get_doctest(text, {}, name, name, 0)
+    if names is not None:
+        test.globs = names  # get_doctest makes a copy
+    runner.run(test, out=said.append, clear_globs=False)
     assert not runner.failures, "".join(said)
 
 
@@ -56,6 +61,43 @@ def test_each_block_of_the_readme_runs(number: int, monkeypatch: pytest.MonkeyPa
         host.create("web")
         monkeypatch.setattr(domindex, "connect", host.connect)
         exec(compile(block, f"README block {number}", "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_each_page_of_docs_runs(
+    page: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From its top to its end, as one program. What other programs do today is only compiled.
+
+    `domindex.connect()` opens a simulated host, unless a block has its own.
+    """
+    names: dict[str, object] = {}
+    with SimulatedHost() as host:
+        host.create("web")
+        monkeypatch.setattr(domindex, "connect", host.connect)
+        for kind, block in BLOCK.findall(page.read_text(encoding="utf-8")):
+            if kind == "sh":
+                continue
+            assert kind in ("python", "python before")
+            if kind == "python" and ">>>" in block:
+                run_doctest(block, page.name, names)
+                continue
+            code = compile(block, page.name, "exec")
+            if kind == "python":
+                exec(code, names)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_what_the_pages_of_docs_point_to_is_there(page: Path) -> None:
+    """Files and other pages; each page of the recipes is in their table."""
+    text = page.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\(([^):#]+)\)", text):
+        assert (page.parent / target).exists(), target
+    for path in re.findall(r"`((?:examples|docs|tests)/[\w/.]+)`", text):
+        assert (PROJECT / path).exists(), path
+    if page.name == "README.md":
+        named = set(re.findall(r"\]\((\w+\.md)\)", text))
+        assert named == {path.name for path in page.parent.glob("*.md")} - {"README.md"}
 
 
 @pytest.mark.parametrize("module", MODULES)

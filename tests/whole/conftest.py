@@ -9,6 +9,7 @@ import pytest
 
 from domindex.index import Index
 from domindex.testing import SimulatedHost
+from tests.delivery_log import all_checked
 from tests.whole.helpers import CALM, eventually, our_threads
 
 Depth = bool | Literal["paths"]
@@ -46,3 +47,10 @@ def _no_thread_is_left() -> Iterator[None]:
     before = len(our_threads())
     yield
     eventually(lambda: len(our_threads()) <= before)
+
+
+@pytest.fixture(autouse=True)
+def _every_log_holds() -> Iterator[None]:
+    """P8: whatever a test does, what its listeners received is what the index promises."""
+    with all_checked():
+        yield

@@ -15,7 +15,8 @@ from domindex.index import Index
 from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
-from tests.histories import Believer
+from tests.believer import Believer
+from tests.delivery_log import DeliveryLog
 
 LIMIT: Final = 5.0
 """Seconds after which what should have happened has failed to."""
@@ -40,16 +41,21 @@ def eventually(condition: Callable[[], object], timeout: float = LIMIT) -> None:
 
 
 class Ear:
-    """A handler that keeps what it hears, holds it to P8, and can be waited on."""
+    """A handler that keeps what it hears, holds it to P8, and can be waited on.
+
+    log: all that came, which is checked once more at the end of the test, as a whole.
+    """
 
     def __init__(self, index: Index | None = None, *, strict: bool = True) -> None:
         self.events: list[Event] = []
+        self.log = DeliveryLog(index)
         self.believer = Believer(strict=strict)
         self._wrong: list[str] = []
         self._changed = threading.Condition()
         self._index = index
 
     def __call__(self, event: Event) -> None:
+        self.log(event)
         if isinstance(event, (Synced, DuplicateName, DuplicateUuid)):
             return  # they change nothing of what one believes
         with self._changed:
@@ -90,7 +96,7 @@ class Ear:
         self.until(lambda: self.believer.domains == expected and ready <= self.believer.was_ready)
 
 
-def told(index: Index) -> list[tuple[object, ...]]:
+def told(index: Iterable[Domain]) -> list[tuple[object, ...]]:
     """What the index says of every domain, without what only the index knows."""
     return [(d.domid, d.uuid, d.name, d.type, d.shutdown) for d in index]
 
@@ -171,6 +177,9 @@ class _Hypervisor:
 
     def info(self, domid: int) -> DomainInfo | None:
         return self._behind.info(domid)
+
+    def infos(self) -> Sequence[DomainInfo]:
+        return self._behind.infos()
 
     def close(self) -> None:
         self.closed += 1

@@ -247,6 +247,20 @@ def test_deaths_whose_time_is_up_together_are_all_told(host: SimulatedHost, inde
     assert [type(event) for event in heard] == [Synced, *(Removed,) * 5]
 
 
+def test_a_program_may_end_while_a_death_is_held_back(host: SimulatedHost, index: Index) -> None:
+    """P9: no thread of ours, the timer's among them, keeps a program that is done."""
+    web = host.create("web")
+    index.refresh()
+    index.subscribe(lambda _: None, threaded=False, reboot_grace=60.0)
+    run(index)
+    host.destroy(web, order="at once")
+    index.refresh()
+    run(index)
+    ours = [thread for thread in threading.enumerate() if thread.name.startswith("domindex")]
+    assert "domindex-timer" in {thread.name for thread in ours}
+    assert all(thread.daemon for thread in ours)
+
+
 def test_a_reboot_in_time_is_told_as_one(host: SimulatedHost, index: Index) -> None:
     """And then there is nothing left to wait for."""
     heard: list[Event] = []
@@ -347,3 +361,97 @@ def test_a_descriptor_beyond_1024_is_good_enough(host: SimulatedHost) -> None:
         for fd in held:
             os.close(fd)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_fork_while_the_loop_is_woken_does_not_hang_the_child(
+    host: SimulatedHost, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P9: whichever thread held a lock of the loop then is no more in the child."""
+    subscription = index.subscribe(lambda _: None, threaded=False)
+    run(index)
+    woken, go, write = threading.Event(), threading.Event(), os.eventfd_write
+
+    def slow(fd: int, value: int) -> None:
+        woken.set()
+        assert go.wait(LIMIT)
+        write(fd, value)
+
+    def child() -> str:
+        monkeypatch.undo()
+        subscription.close()
+        index.close()
+        with pytest.raises(Closed):
+            index.dispatch()
+        return "closed"
+
+    monkeypatch.setattr(os, "eventfd_write", slow)
+    host.create("web")
+    assert woken.wait(LIMIT)
+    try:
+        assert in_a_child(child) == "closed"
+    finally:
+        go.set()
+    assert readable(index)
+    assert run(index) == 1
+
+
+def test_events_come_before_values(host: SimulatedHost, index: Index) -> None:
+    """P8: in one dispatch, whichever was listened to first; and an end before no value at all."""
+    web, db = host.create("web"), host.create("db")
+    index.refresh()
+    order: list[object] = []
+    for domid in (web, db):
+        index.watch(index.by_id(domid), "data", lambda *told: order.append(told[1]), threaded=False)
+    index.subscribe(lambda event: order.append(type(event)), replay=False, threaded=False)
+    run(index)
+    index.refresh()
+    run(index)
+    order.clear()
+    host.write(web, "data", b"1")
+    index.refresh()
+    host.write(db, "data", b"2")
+    host.create("new")
+    index.refresh()
+    host.destroy(db, order="at once")
+    index.refresh()
+    assert readable(index)
+    assert index.dispatch() == 4  # the watch of the domain that has ended among them
+    assert order == [Added, Removed, b"1"]
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another node"])
+def test_no_value_comes_before_its_added(host: SimulatedHost, index: Index, others: bool) -> None:
+    """P8: not even if all of that happens while a dispatch is under way."""
+    order: list[object] = []
+    busy = True
+
+    def other_thread() -> None:
+        domid = host.create("web")
+        record = index.wait_for(name="web", timeout=LIMIT)
+        assert record.domid == domid
+        index.watch(record, "data", lambda domain, _: order.append(domain), threaded=False)
+        index.refresh()
+
+    def on_event(event: Event) -> None:
+        order.append(event.domain if isinstance(event, Added) else type(event))
+
+    def meanwhile(_: Event) -> None:
+        nonlocal busy
+        if busy:
+            busy = False
+            thread = threading.Thread(target=other_thread)
+            thread.start()
+            thread.join(LIMIT)
+
+    index.watch(index.by_id(0), "data", lambda *_: None, threaded=False)
+    if others:
+        index.refresh()
+        assert readable(index)
+    else:
+        run(index)
+    index.subscribe(on_event, replay=False, threaded=False)
+    index.subscribe(meanwhile, replay=False, threaded=False)  # after the other had its share
+    run(index)
+    web = index.by_name("web")
+    assert order == [Synced, web, web]
+    assert not readable(index, 0)

@@ -132,3 +132,16 @@ def test_while_the_line_is_down_a_miss_cannot_tell(host: SimulatedHost) -> None:
         for text in ("nobody", "id:9", "name:nobody"):
             with pytest.raises(NotLive):
                 index.resolve(text)
+
+
+@pytest.mark.parametrize("form", ["{}", "id:{}"])
+def test_a_domid_has_five_digits_at_most(host: SimulatedHost, index: Index, form: str) -> None:
+    """P5: all five count; what has six is no domid, whatever number it would be."""
+    far, near = host.create("far", domid=30_001), host.create("near", domid=7)
+    index.refresh()
+    assert index.resolve(form.format("30001")).domid == far
+    assert index.resolve(form.format("00007")).domid == near
+    with pytest.raises((NoSuchDomain, InvalidKey)):
+        index.resolve(form.format("000007"))
+    with pytest.raises((NoSuchDomain, InvalidKey)):
+        index.resolve(form.format("030001"))

@@ -5,18 +5,30 @@ from __future__ import annotations
 import errno
 import math
 import threading
+from typing import Self, TypeVar
 from uuid import UUID
 
 import pytest
 
+from domindex import testing
 from domindex.core.reconcile import SPECIAL, name_path
-from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError
+from domindex.errors import (
+    AccessDenied,
+    HypercallFailed,
+    InvalidKey,
+    NoSuchDomain,
+    NotControlDomain,
+    StoreError,
+    StoreLost,
+)
 from domindex.events import Added, Event, Removed, Renamed
 from domindex.index import Index
 from domindex.options import Timing
-from domindex.ports import Store, Watch
+from domindex.ports import Hypervisor, Store, Watch
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear
+
+P = TypeVar("P", Hypervisor, Store)
 
 NAMES = Watch(b"/local/domain", b"names")
 
@@ -268,10 +280,50 @@ def test_a_wrong_domid_or_value_is_an_error(host: SimulatedHost) -> None:
         host.rename(99, "x")
     with pytest.raises(ValueError, match="order"):
         host.destroy(web, order="qemu")
+    setters = (host.set_memory, host.set_max_memory, host.set_vcpus, host.spend, host.shutdown)
+    for setter in setters:
+        with pytest.raises(NoSuchDomain):
+            setter(99, 1)
+        for none in ("1", 1.5, None, True):
+            with pytest.raises(TypeError, match="is an int, not"):
+                setter(web, none)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="must not be below 0"):
+            setter(web, -1)
+    for what in ("memory", "max_memory", "vcpus"):
+        with pytest.raises(TypeError, match=f"{what} is an int"):
+            host.create("db", **{what: "1"})  # type: ignore[arg-type]
+    for fault in (host.lose_events, host.double_events, host.halve_lists):
+        with pytest.raises(TypeError, match="count is an int"):
+            fault("1")  # type: ignore[arg-type]
+    assert host.domids() == [web]
     with pytest.raises(ValueError, match="operations"):
         host.refuse_node(web, operations=("RM",))
     with pytest.raises(ValueError, match="watch_depth"):
         SimulatedHost(watch_depth="all")  # type: ignore[arg-type]
+
+
+def test_guests_have_memory_and_processors(host: SimulatedHost) -> None:
+    """512 MiB and one, or what is asked for; they change without an event, and stay at a reboot."""
+    web, db = host.create("web"), host.create("db", memory=1 << 30, max_memory=2 << 30, vcpus=4)
+
+    def has(domid: int) -> tuple[int, int, int]:
+        info = host.open_hypervisor().info(domid)
+        assert info is not None
+        return info.memory, info.max_memory, info.vcpus
+
+    assert has(web) == (512 << 20, 512 << 20, 1)
+    assert has(db) == (1 << 30, 2 << 30, 4)
+    requests = host.requests
+    host.set_memory(web, 1 << 29)
+    host.set_max_memory(web, 1 << 31)
+    host.set_vcpus(web, 2)
+    assert has(web) == (1 << 29, 1 << 31, 2)
+    assert host.requests == requests
+    assert has(host.reboot(db)) == (1 << 30, 2 << 30, 4)
+    host.zombie(web)
+    assert has(web)[0] == 4096
+    host.set_memory(web, 1 << 28)
+    assert has(web)[0] == 1 << 28
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e10])
@@ -283,3 +335,78 @@ def test_a_wait_may_be_for_ever(host: SimulatedHost, seconds: float) -> None:
         host.create("web", uuid=UUID(int=1))
         ear.until(lambda: ear.events, LIMIT)
         assert index.stats.reconnects == 0
+
+
+# -- this host or a simulated one ------------------------------------------------------------
+
+
+class Opened:
+    """A host, or one that fails as it is opened, which counts what is open."""
+
+    def __init__(self, hypervisor: Exception | None = None, store: Exception | None = None) -> None:
+        self.simulated = SimulatedHost()
+        self.errors = hypervisor, store
+        self.open = 0
+
+    def __call__(self) -> Self:
+        return self  # in place of XenHost
+
+    def open_hypervisor(self) -> Hypervisor:
+        return self._counted(self.simulated.open_hypervisor(), self.errors[0])
+
+    def open_store(self, timeout: float) -> Store:
+        return self._counted(self.simulated.open_store(timeout), self.errors[1])
+
+    def _counted(self, port: P, error: Exception | None) -> P:
+        if error is not None:
+            raise error
+        self.open += 1
+        close = port.close
+
+        def closed() -> None:
+            self.open -= 1
+            close()
+
+        port.close = closed  # type: ignore[method-assign]
+        return port
+
+
+def test_this_host_if_it_can_be_used(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nothing is made or said, and what was opened for the test is closed."""
+    host = Opened()
+    monkeypatch.setattr(testing, "XenHost", host)
+    assert testing.host_or_simulate(lambda _: pytest.fail("it is no simulated one")) is host
+    assert host.open == 0
+    with testing.connect_or_simulate() as index:
+        assert [domain.domid for domain in index] == [0]
+    assert host.open == 0
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        Opened(NotControlDomain("this is a guest")),
+        Opened(AccessDenied("this is a guest")),
+        Opened(store=StoreLost("this is a guest")),
+    ],
+)
+def test_a_simulated_host_else(
+    host: Opened, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It says why, and the guests are there when the index is."""
+    monkeypatch.setattr(testing, "XenHost", host)
+    with testing.connect_or_simulate(lambda host: host.create("web")) as index:
+        assert index.by_name("web").domid == 1
+    assert host.open == 0
+    said = "No Xen host can be used here (this is a guest). This is a simulated one."
+    assert capsys.readouterr().out.splitlines() == [said]
+
+
+def test_a_mistake_in_making_the_guests_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is the caller's."""
+    monkeypatch.setattr(testing, "XenHost", Opened(NotControlDomain("this is a guest")))
+    with pytest.raises(NoSuchDomain):
+        testing.connect_or_simulate(lambda host: host.crash(7))

@@ -11,7 +11,8 @@ from domindex.domain import Domain
 from domindex.events import Added, Event, Lost, Ready, Recovered, Removed, Resync, Synced
 from domindex.index import Index
 from domindex.testing import SimulatedHost
-from tests.histories import Believer
+from tests.believer import Believer
+from tests.delivery_log import DeliveryLog
 from tests.whole.helpers import LIMIT, SHARP, Ear, eventually
 
 
@@ -28,16 +29,14 @@ class Slow:
         self.began, self.go = threading.Event(), threading.Event()
         self.events: list[Event] = []
         self.believer = Believer()
+        self.log = DeliveryLog()
 
     def __call__(self, event: Event) -> None:
         self.began.set()
         assert self.go.wait(LIMIT)
         self.events.append(event)
-        if isinstance(event, Resync):
-            self.believer.domains = {domain.domid: domain for domain in event.domains}
-            self.believer.live = True  # unless Lost comes next
-        else:
-            self.believer.hear(event)
+        self.log(event)
+        self.believer.hear(event)
 
     def count(self, kind: type[Event]) -> int:
         return sum(isinstance(event, kind) for event in self.events)

@@ -288,3 +288,16 @@ def test_what_is_no_way_to_answer_is_refused(host: SimulatedHost, stale: Any) ->
         if stale:
             with pytest.raises(ValueError, match="stale"):
                 index.by_name("web", stale=stale)
+
+
+@pytest.mark.parametrize("look_up", list(KEYED))
+def test_an_index_that_refuses_refuses_verified_look_ups_too(
+    host: SimulatedHost, refusing: Index, look_up: str
+) -> None:
+    """P7: what was said at `connect` holds for them as what a call says; a call may say more."""
+    found = KEYED[look_up](refusing)
+    assert KEYED[look_up](refusing, verify=True) == found
+    lose(host, refusing)
+    with pytest.raises(NotLive):
+        KEYED[look_up](refusing, verify=True)
+    assert KEYED[look_up](refusing, verify=True, stale="serve") == found

@@ -32,13 +32,19 @@ SOON = Timing(request=0.5, probe=0.05, audit=600.0, retry=0.005, retry_most=0.05
 
 
 @contextmanager
-def held_up() -> Iterator[tuple[Index, Ear, threading.Event]]:
-    """An index whose watcher waits for a hypercall until the event is set."""
+def held_up(*, after_a_loss: bool = False) -> Iterator[tuple[Index, Ear, threading.Event]]:
+    """An index whose watcher waits for a hypercall until the event is set.
+
+    after_a_loss: its line was cut before that, and is whole again.
+    """
     host = SimulatedHost()
     meddler, go = Meddler(host), threading.Event()
     with connect(meddler, timing=SOON) as index:
         ear = Ear(index)
         index.subscribe(ear)
+        if after_a_loss:
+            host.cut_line()
+            ear.until(lambda: ear.count(Recovered))
         reached = threading.Event()
 
         def wait() -> None:
@@ -70,6 +76,39 @@ def test_a_watcher_that_is_held_up_is_noticed_by_whoever_asks() -> None:
         ear.until(lambda: ear.count(Recovered))
         assert [ear.count(kind) for kind in (Lost, Recovered)] == [1, 1]
         ear.believes(index)
+
+
+def test_what_is_said_is_the_present_cause() -> None:
+    """P5: not that of a loss which is over."""
+    with held_up(after_a_loss=True) as (index, ear, _):
+        eventually(lambda: not index.live)
+        with pytest.raises(NotLive, match="held up"):
+            index.by_name("unseen")
+        ear.until(lambda: ear.count(Lost) == 2)
+        causes = [str(event.cause) for event in ear.events if isinstance(event, Lost)]
+        assert ["held up" in cause for cause in causes] == [False, True]
+
+
+def test_the_lag_is_the_time_from_an_event_to_the_change() -> None:
+    """It counts what the host and the watcher take for it: here a look that takes long."""
+    host = SimulatedHost()
+    meddler, began, go = Meddler(host), threading.Event(), threading.Event()
+    with connect(meddler, timing=CALM) as index:
+        assert 0.0 <= index.stats.lag < 0.05
+
+        def wait() -> None:
+            began.set()
+            assert go.wait(LIMIT)
+
+        before = time.monotonic()
+        meddler.meddle["before look"] = wait
+        host.create("web")
+        assert began.wait(LIMIT)
+        reached = time.monotonic()
+        eventually(lambda: time.monotonic() > reached + 0.05)
+        go.set()
+        index.wait_for(name="web")
+        assert 0.05 <= index.stats.lag <= time.monotonic() - before
 
 
 def test_a_watcher_that_was_held_up_unnoticed_tells_so_itself() -> None:

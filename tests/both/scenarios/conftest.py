@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.delivery_log import all_checked
 from tests.stage import IN_DOM0, KINDS, Stage
 from tests.stage import stage as stage_of_this_machine
 
@@ -14,3 +15,10 @@ from tests.stage import stage as stage_of_this_machine
 def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     with stage_of_this_machine(kind=request.param) as made:
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _every_log_holds() -> Iterator[None]:
+    """P8: whatever a scenario does, what its listeners received is what the index promises."""
+    with all_checked():
+        yield

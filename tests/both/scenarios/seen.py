@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import domindex
+from tests.delivery_log import DeliveryLog
 from tests.stage import PATIENCE, Heard, Stage
 
 
@@ -25,7 +26,7 @@ def ended(stage: Stage, *domids: int) -> None:
 
 def hears(index: domindex.Index, **wanted: Any) -> Heard:
     """A listener with these wishes, that has heard of what there was."""
-    heard = Heard()
+    heard = Heard(log=None if wanted else DeliveryLog(index))
     heard.subscription = index.subscribe(heard, **wanted)
     assert heard.subscription.wait_synced(PATIENCE)
     return heard

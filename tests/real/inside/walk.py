@@ -18,6 +18,7 @@ import domindex
 from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.events import Changed, Event, Lost, Recovered, Renamed
 from domindex.ports import Host
+from tests.delivery_log import DeliveryLog
 from tests.stage import PATIENCE, Heard, Toolstack, believed, eventually
 
 MOST = 12
@@ -243,11 +244,12 @@ class Reckoning:
 
     def __init__(self, walk: Walk, index: domindex.Index, look_at: Host) -> None:
         self._walk, self._index, self._look_at = walk, index, look_at
-        self._heard = Heard()
+        self._log = DeliveryLog(index)
+        self._heard = Heard(log=self._log)
         self._believed: dict[int, Domain] = {}
         self._live = True
         self._lost = 0
-        index.subscribe(self._heard)
+        self._subscription = index.subscribe(self._heard)
 
     def reckon(self) -> None:
         """After a refresh the index holds what was done, and what a direct look finds."""
@@ -267,6 +269,8 @@ class Reckoning:
             lambda: self._hear() == expected and self._live,
             "the listener believes what the index holds, and that it is live",
         )
+        made = self._log.check_whole(self._subscription, PATIENCE)
+        self._log.forget(domindex.Snapshot(dict(made[max(made)]), max(made)))  # it may be long
         assert self._lost <= self._walk.cuts
         assert self._index.stats.listener_errors == 0
 
