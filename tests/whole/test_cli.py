@@ -176,7 +176,7 @@ def test_watch_prints_what_is_there_and_ends_in_time(cli: Any) -> None:
     assert lines[12].split() == ["DuplicateName", "-", "twin", "(domains", "2,", "3)"]
     assert lines[13] == "Synced"
     assert lines[2].split() == ["Added", "1", "web", "(crash)"]
-    assert [line.split() for line in lines[8:10]] == [
+    assert [line.split() for line in lines[9:11]] == [
         [word, "5", r"\x1b[2J\udcff\n\u202e"] for word in ("Added", "Ready")
     ]
 
