@@ -76,4 +76,5 @@ from domindex.opening import XenHost as XenHost
 from domindex.opening import connect as connect
 from domindex.options import Timing as Timing
 from domindex.stats import Capabilities as Capabilities
+from domindex.stats import ListenerStats as ListenerStats
 from domindex.stats import Stats as Stats

@@ -282,12 +282,13 @@ class AsyncIndex(LookUps[Prompt]):
         replay: bool = True,
         queue: int = QUEUE,
         reboot_grace: float = 0.0,
+        name: str | None = None,
     ) -> AsyncEventStream:
         """The events of `Index.events`, for `async for`. It listens from this call on.
 
         `where` is called in the loop, and so must be quick.
         """
-        options = MailboxOptions(replay, queue, reboot_grace)
+        options = MailboxOptions(replay, queue, reboot_grace, name)
         return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(

@@ -132,9 +132,9 @@ class Body:
     @property
     def stats(self) -> Stats:
         """See `Index.stats`."""
+        self.hub.warn_of_late()
         picture, table = self.picture, self.picture.table
         with picture.lock:
-            queues = self.hub.queues
             return Stats(
                 domains=len(table),
                 names=len(table.names.unique),
@@ -144,9 +144,7 @@ class Body:
                 age=picture.age,
                 unreadable=tuple(sorted(picture.unreadable)),
                 deaf=self.watcher.deaf,
-                listeners=len(queues),
-                pending=sum(queues),
-                queues=queues,
+                listeners=self.hub.listeners,
                 overflows=self.hub.overflows,
                 listener_errors=self.hub.errors,
                 **dataclasses.asdict(self.watcher.counters),

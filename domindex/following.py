@@ -184,6 +184,7 @@ class Following:
                 self._counters.drift += len(changes)
         if self._born:
             self._check_special_watches()
+        self._picture.hub.warn_of_late()
         self._probed = self._picture.confirmed = time.monotonic()
 
     def _events_that_report(self) -> int:

@@ -298,6 +298,7 @@ class Index(LookUps[Stale]):
         reboot_grace: float = 0.0,
         on_error: ErrorHook | None = None,
         threaded: bool = True,
+        name: str | None = None,
     ) -> Subscription:
         """Call `handler(event)` for every event from now on, in order, in a thread of its own.
 
@@ -319,9 +320,13 @@ class Index(LookUps[Stale]):
                 its name, starts in that time, `Rebooted` comes in place of both events.
             on_error: called with the event and the exception when the handler has raised.
             threaded: False leaves the calls to `dispatch`, in the thread that calls it.
+            name: what to call the listener in log lines, in `stats.listeners`, in metrics and in
+                the name of its thread (`domindex-NAME`). A listener for which an event waits for
+                more than 10 s is logged, once until it has caught up; this is looked at in each
+                probe and by `stats`.
 
         Raises:
-            ValueError: `events`, `queue` or `reboot_grace` is out of its range.
+            ValueError: `events`, `queue`, `reboot_grace` or `name` is out of its range.
             TypeError: a function cannot be called, or is `async def`.
             Closed: the index was closed.
 
@@ -331,7 +336,7 @@ class Index(LookUps[Stale]):
         return self._body.hub.subscribe(
             handler,
             Wanted(events, where),
-            MailboxOptions(replay, queue, reboot_grace),
+            MailboxOptions(replay, queue, reboot_grace, name),
             on_error=on_error,
             threaded=threaded,
         )
@@ -344,6 +349,7 @@ class Index(LookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         reboot_grace: float = 0.0,
+        name: str | None = None,
     ) -> EventStream:
         """The events of `subscribe`, to iterate over. Arguments and errors are the same. Close it.
 
@@ -354,7 +360,7 @@ class Index(LookUps[Stale]):
         ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
         ['Synced', 'Added']
         """
-        options = MailboxOptions(replay, queue, reboot_grace)
+        options = MailboxOptions(replay, queue, reboot_grace, name)
         return self._body.hub.stream(Wanted(events, where), options)
 
     def fileno(self) -> int:

@@ -621,7 +621,7 @@ async def test_a_stream_that_is_let_go_is_closed(host: SimulatedHost) -> None:
             assert isinstance(event, Added)
             break
         gc.collect()
-        await soon(lambda: index.stats.listeners == 0)
+        await soon(lambda: len(index.stats.listeners) == 0)
 
 
 @in_loop
