@@ -18,7 +18,7 @@ from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
 from domindex.listening.signal import Condition
-from domindex.options import Stale, Timing
+from domindex.options import Stale, Timing, most_age
 from domindex.picture import Ended, Picture
 from domindex.ports import Host, Hypervisor
 from domindex.stats import Capabilities, Stats
@@ -35,11 +35,13 @@ _LEAST_PATIENCE: Final = 1.0
 class Body:
     """One index of `host`. Opening the hypervisor may raise what `connect` raises."""
 
-    def __init__(self, host: Host, timing: Timing | None, stale: Stale) -> None:
+    def __init__(
+        self, host: Host, timing: Timing | None, stale: Stale, max_stale: float | None
+    ) -> None:
         self.timing = timing = timing or Timing()
         self.picture = Picture(
             patience=max(timing.probe + timing.request, _LEAST_PATIENCE),
-            serves_old=stale == "serve",
+            max_age=most_age(stale, max_stale),
         )
         self.hub = self.picture.hub
         self.hypervisor: Hypervisor = host.open_hypervisor()

@@ -67,7 +67,7 @@ def found(
     def condition(last: bool) -> Domain | None:
         with picture.lock:
             picture.check_open()
-            if not (picture.serves_old or picture.live):
+            if picture.too_old():
                 if last:
                     raise picture.not_live()
                 return None

@@ -198,6 +198,8 @@ class Following:
         # A reader of the picture has noticed: events may have been missed since then. Without
         # one, twice the time: a machine that is only busy is no reason to start over.
         noticed = self._live and isinstance(self._picture.state, Down)
+        if not self._live:
+            self._picture.too_old()
         if noticed or still > 2 * self._picture.patience:
             raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
         return now

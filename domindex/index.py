@@ -37,8 +37,14 @@ class Index(LookUps[Stale]):
     Made by `domindex.connect()`. Safe from any thread, handlers of events included.
     """
 
-    def __init__(self, host: Host, timing: Timing | None = None, stale: Stale = "serve") -> None:
-        self._body = body = Body(host, timing, stale)
+    def __init__(
+        self,
+        host: Host,
+        timing: Timing | None = None,
+        stale: Stale = "serve",
+        max_stale: float | None = None,
+    ) -> None:
+        self._body = body = Body(host, timing, stale, max_stale)
         super().__init__(body.picture, stale, body.timing.wait)
         self._confirms = body.confirms
 
@@ -154,7 +160,7 @@ class Index(LookUps[Stale]):
         """A look-up that has to do more than look into a dict."""
         if not verify:
             return self._look_closer(index, key, stale)
-        if stale is not None or self._stale != "serve":
+        if stale is not None or not self._any_age:
             self._refuse_stale(index, index.key_of(key), stale)
         try:
             domain = index.unique.get(key)

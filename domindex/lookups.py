@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
@@ -53,6 +54,7 @@ class LookUps(Generic[S]):
         self._table = picture.table
         self._most_wait = wait
         self._stale = self._checked(stale)
+        self._any_age = picture.max_age == math.inf  # of an answer; nothing is ever refused
         self._snapshot = Snapshot({}, -1)
         self.names = self._table.names.view
         self.uuids = self._table.uuids.view
@@ -320,13 +322,12 @@ class LookUps(Generic[S]):
         Cost:
             A copy after each change of the index; nothing if the last snapshot still holds.
         """
-        wanted = self._stale if stale is None else self._checked(stale)
-        if wanted == "serve":
+        if self._checked(stale or self._stale) == "serve" and (stale or self._any_age):
             snapshot = self._snapshot
             if snapshot.generation == self.generation and not self._has_ended:
                 return snapshot
         with self._picture.lock:
-            self._check(wanted)
+            self._check(stale)
             if self._snapshot.generation != self.generation:
                 domains = {domain.domid: domain for domain in self._table}
                 self._snapshot = Snapshot(domains, self.generation)
@@ -424,13 +425,14 @@ class LookUps(Generic[S]):
 
     def _look_closer(self, index: KeyIndex[K], key: Any, stale: Stale | None = None) -> Domain:
         """A key that its view does not hold, or a look-up with `stale=`: the slow path of all."""
-        wanted = self._stale if stale is None else self._checked(stale)
+        if stale is not None:
+            self._checked(stale)
         key = index.key_of(key)
         with self._picture.lock:
-            self._check(wanted)
+            self._check(stale)
             holders = index.holders(key)  # it was spelled otherwise, or is held by now
             if index is self._table.names:
-                self._check_names(holders, wanted)
+                self._check_names(holders, stale)
             return self._only(index.what, key, holders)
 
     def _only(self, what: str, key: object, holders: dict[int, Domain]) -> Domain:
@@ -464,10 +466,9 @@ class LookUps(Generic[S]):
     def _check(self, stale: Stale | None = None) -> None:
         """Raises Closed, or NotLive where an old answer is not wanted. The lock is held."""
         self._picture.check_open()
-        stale = stale or self._stale
-        if stale == "serve" or self.live:
+        if stale == "serve" or not (self._picture.too_old() if stale is None else not self.live):
             return
-        self._wait_if(stale, lambda: self.live)
+        self._wait_if(stale or self._stale, lambda: self.live)
         if not self.live:
             raise self._picture.not_live()
 
@@ -491,11 +492,12 @@ class LookUps(Generic[S]):
 
     def _refuse_stale(self, index: KeyIndex[K], key: K, stale: S | None = None) -> None:
         """Before a key is verified: raises NotLive where an old answer is not wanted."""
-        wanted = self._stale if stale is None else self._checked(stale)
+        if stale is not None:
+            self._checked(stale)
         with self._picture.lock:
-            self._check(wanted)
+            self._check(stale)
             if index is self._table.names:
-                self._check_names(index.holders(key), wanted)
+                self._check_names(index.holders(key), stale)
 
     def _wait_if(self, stale: Stale, holds: Callable[[], bool]) -> None:
         if stale == "wait" and self._most_wait is not None:

@@ -215,6 +215,7 @@ class SimulatedHost:
         timing: Timing | None = None,
         *,
         stale: Stale = "serve",
+        max_stale: float | None = None,
         wait: bool = True,
         timeout: float = 60.0,
     ) -> Index:
@@ -223,13 +224,16 @@ class SimulatedHost:
         Args:
             timing: As for `connect`. With QUICK the index notices failures at once.
             stale: As for `connect`.
+            max_stale: As for `connect`.
             wait: As for `connect`.
             timeout: As for `connect`, in seconds.
 
         Returns:
             The index.
         """
-        return connect(self, timing=timing, stale=stale, wait=wait, timeout=timeout)
+        return connect(
+            self, timing=timing, stale=stale, max_stale=max_stale, wait=wait, timeout=timeout
+        )
 
     def close(self) -> None:
         """Cut every line. The simulated host itself holds nothing that needs closing."""

@@ -165,7 +165,7 @@ class Checked(Picture):
     """Holds all that the watcher publishes against the notes of a play."""
 
     def __init__(self, play: Play) -> None:
-        super().__init__(patience=math.inf, serves_old=True)
+        super().__init__(patience=math.inf)
         self._play = play
 
     def commit(self, changes: Sequence[Change], *, inferred: bool = False) -> None:
