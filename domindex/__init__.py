@@ -38,6 +38,7 @@ from domindex.domain import Domain as Domain
 from domindex.domain import DomainInfo as DomainInfo
 from domindex.domain import Life as Life
 from domindex.domain import OSType as OSType
+from domindex.domain import Role as Role
 from domindex.domain import ShutdownReason as ShutdownReason
 from domindex.domain import printable as printable
 from domindex.errors import AccessDenied as AccessDenied

@@ -339,7 +339,7 @@ class Direct:
                 self._unreadable.add(row.domid)
                 log.warning("the name of domain %d cannot be read: %s", row.domid, name)
             name = None
-        return Domain(row.domid, uuid, name, row.type, life, now, row.shutdown)
+        return Domain(row.domid, uuid, name, row.type, life, now, row.shutdown, row.roles)
 
 
 def _only(what: str, key: object, found: list[Domain]) -> Domain:

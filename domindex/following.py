@@ -40,6 +40,7 @@ from domindex.core.nodes import Followed
 from domindex.core.reconcile import NAMES, SPECIAL, Reconciler
 from domindex.core.scope import Scope
 from domindex.core.table import Change
+from domindex.domain import Role
 from domindex.errors import HostError, HypercallFailed, StoreError
 from domindex.options import Timing
 from domindex.picture import Down, Picture
@@ -289,9 +290,10 @@ class Following:
                 # The proof that the watch of a name was silent up to this list: lives.py.
                 self._store.barrier()
                 self._left = self._events(after_list=True)
-            ids = self._unique_ids(rows, thorough)
+            ids, roles = self._states(rows, thorough)
             # 2. Compare, and publish. Answers of the last round are confirmed by this list.
-            reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
+            now = time.time()
+            reconciler.see(rows, now=now, scope=scope, unique_ids=ids, roles=roles)
             changes += self._publish(inferred)
             thorough = False
             self._show_progress()
@@ -381,18 +383,28 @@ class Following:
     def _get_each(self, scope: Scope) -> Sequence[Row]:
         return [row for d in sorted(scope.domids) if (row := self._hypervisor.get(d)) is not None]
 
-    def _unique_ids(self, rows: Sequence[Row], thorough: bool) -> dict[int, int | None]:
-        """What the hypervisor calls the lives in doubt; without those that it refuses to tell."""
+    def _states(
+        self, rows: Sequence[Row], thorough: bool
+    ) -> tuple[dict[int, int | None], dict[int, Role] | None]:
+        """Unique ids and roles of the lives in doubt; without those that Xen refuses to tell.
+
+        Where there are no unique ids, roles are in the rows.
+        """
         ids: dict[int, int | None] = {}
-        if self._hypervisor.has_unique_ids:
-            for domid in self._reconciler.suspects(rows, thorough=thorough):
-                try:
-                    ids[domid] = self._hypervisor.unique_id(domid)
-                except HypercallFailed as error:
-                    if error.errno is None:
-                        raise
-                    self._refused(b"the state of domain %d" % domid, error)
-        return ids
+        if not self._hypervisor.has_unique_ids:
+            return ids, None
+        roles: dict[int, Role] = {}
+        for domid in self._reconciler.suspects(rows, thorough=thorough):
+            try:
+                state = self._hypervisor.state(domid)
+                ids[domid] = None
+                if state is not None:
+                    ids[domid], roles[domid] = state
+            except HypercallFailed as error:
+                if error.errno is None:
+                    raise
+                self._refused(b"the state of domain %d" % domid, error)
+        return ids, roles
 
     def _refused(self, what: bytes, error: HostError) -> None:
         self._counters.refusals += 1

@@ -18,7 +18,7 @@ from uuid import UUID
 
 from domindex.core.key import KeyIndex, View, ordered
 from domindex.core.snapshot import Snapshot
-from domindex.domain import Domain, OSType
+from domindex.domain import Domain, OSType, Role
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_text, as_uuid
@@ -187,6 +187,7 @@ class LookUps(Generic[S]):
         glob: str | bytes | None = None,
         regex: str | re.Pattern[str] | None = None,
         type: OSType | str | None = None,
+        role: Role | None = None,
         where: Callable[[Domain], object] | None = None,
     ) -> tuple[Domain, ...]:
         """Domains that match every argument that is given, in name order, then by domid.
@@ -200,6 +201,8 @@ class LookUps(Generic[S]):
             glob: a shell pattern for the whole name; case counts.
             regex: searched for anywhere in the name.
             type: an OSType, or its value, such as "pvh".
+            role: a Role, or several, all of which it has to have. A domain whose roles are not
+                known is not found.
             where: a function that is called with each domain that matches the rest.
 
         Raises:
@@ -219,6 +222,8 @@ class LookUps(Generic[S]):
         start = as_text(prefix)
         if type is not None:
             type = _as_type(type)
+        if not isinstance(role, Role | None):
+            raise InvalidKey(f"role is a Role, such as Role.CONTROL, not {role!r}")
         if where is not None:
             check_callable("where=", where)
         if pattern is not None and not start:
@@ -233,6 +238,7 @@ class LookUps(Generic[S]):
             domain
             for domain in found
             if (type is None or domain.type is type)
+            and (role is None or (domain.roles is not None and role in domain.roles))
             and all(test(domain.name or "") for test in tests)
             and (where is None or where(domain))
         )

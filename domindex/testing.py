@@ -30,9 +30,11 @@ from domindex.core.reconcile import name_path
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
     NIL_UUID,
+    ROLES,
     Domain,
     DomainInfo,
     OSType,
+    Role,
     ShutdownReason,
 )
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
@@ -40,13 +42,14 @@ from domindex.index import Index
 from domindex.keys import as_domid, as_uuid
 from domindex.opening import connect
 from domindex.options import Stale, Timing
-from domindex.ports import Hypervisor, Row, Store, Watch
+from domindex.ports import Hypervisor, LifeState, Row, Store, Watch
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
 """Short intervals, a hundredth of those for a real host, for tests of failures. A silent line is
 noticed after about a second."""
 
 _PAGE = 4096
+_DOM0 = Role.CONTROL | Role.HARDWARE
 _GAP = 0.25
 """Seconds for which `order="libxl"` waits at most until the lines have seen the nodes go."""
 _ORDERS = ("libxl", "xapi", "at once")
@@ -68,6 +71,8 @@ class _Guest:
     shutdown: ShutdownReason | None = None
     dying: bool = False
     introduced: bool = False
+    roles: Role = ROLES[0]
+    listed: Role | None = None  # what of these the list tells
     idle: bool = False
     spent: int = 0  # cpu time in addition to what it uses by itself
     born: float = field(default_factory=time.monotonic)
@@ -75,7 +80,14 @@ class _Guest:
     def row(self) -> Row:
         frame = 0x1000 + self.unique_id if self.type is OSType.PV else None
         return Row(
-            self.domid, self.handle, self.type, self.shutdown, self.dying, self._cpu_time(), frame
+            self.domid,
+            self.handle,
+            self.type,
+            self.shutdown,
+            self.dying,
+            self._cpu_time(),
+            frame,
+            self.listed,
         )
 
     def info(self) -> DomainInfo:
@@ -136,6 +148,7 @@ class SimulatedHost:
     | what a real host does | here |
     |---|---|
     | libxl makes a domain in steps, the name last | `build`, `rename`, `introduce` |
+    | a control, hardware or xenstore domain of its own | `create(roles=)` |
     | guests that are never introduced to xenstored | `create(introduce=False)` |
     | guests write nodes; a node is removed | `write` |
     | a guest stops, crashes, is reset by kexec | `shutdown`, `crash`, `soft_reset` |
@@ -208,7 +221,7 @@ class SimulatedHost:
         self.hypercalls = 0
         self.requests = 0
         if dom0:
-            self.create("Domain-0", uuid=NIL_UUID)
+            self.create("Domain-0", uuid=NIL_UUID, roles=_DOM0)
 
     def connect(
         self,
@@ -256,6 +269,7 @@ class SimulatedHost:
         domid: int | None = None,
         introduce: bool = True,
         clear: bool = True,
+        roles: Role = ROLES[0],
     ) -> int:
         """Make a running domain. Its nodes are written before it is introduced to xenstored.
 
@@ -269,6 +283,7 @@ class SimulatedHost:
             introduce: False does not introduce it: it exists, but no event reports it until
                 `introduce`.
             clear: False keeps nodes that an earlier domain left behind under this domid.
+            roles: As for `build`.
 
         Returns:
             Its domid.
@@ -279,7 +294,7 @@ class SimulatedHost:
         """
         raw = _as_value(name)
         with self._lock:
-            domid = self.build(uuid=uuid, type=type, domid=domid)
+            domid = self.build(uuid=uuid, type=type, domid=domid, roles=roles)
             if clear:
                 self._remove(_home(domid))
             self._furnish(domid, raw)
@@ -287,7 +302,14 @@ class SimulatedHost:
                 self.introduce(domid)
             return domid
 
-    def build(self, *, uuid: UUID | None = None, type: str = "pv", domid: int | None = None) -> int:
+    def build(
+        self,
+        *,
+        uuid: UUID | None = None,
+        type: str = "pv",
+        domid: int | None = None,
+        roles: Role = ROLES[0],
+    ) -> int:
         """Make a domain of which the toolstack has not yet written any node.
 
         Nodes that an earlier domain left behind under this domid are still there. `clear_node`,
@@ -297,6 +319,9 @@ class SimulatedHost:
             uuid: Its uuid. None takes a random one.
             type: "pv", "hvm" or "pvh".
             domid: Its domid. None takes the next free one.
+
+            roles: What it may do for the host. Without `unique_ids` the host tells no more than a
+                Xen before 4.21: a xenstore stub domain, and that domid 0 is dom0.
 
         Returns:
             Its domid.
@@ -314,7 +339,10 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             idle = self._idle and domid != 0
-            self._guests[domid] = _Guest(domid, handle, kind, self._lives, idle=idle)
+            guest = _Guest(domid, handle, kind, self._lives, idle=idle, roles=roles)
+            if not self._unique_ids:
+                guest.listed = roles & Role.XENSTORE if domid else _DOM0
+            self._guests[domid] = guest
             return domid
 
     def introduce(self, domid: int) -> None:
@@ -754,14 +782,19 @@ class _SimulatedHypervisor:
         ):
             return False
         life = domain.life.unique_id
-        return life is None or not self.has_unique_ids or self.unique_id(domain.domid) == life
+        if life is None or not self.has_unique_ids:
+            return True
+        state = self.state(domain.domid)
+        return state is not None and state.unique_id == life
 
-    def unique_id(self, domid: int) -> int | None:
+    def state(self, domid: int) -> LifeState | None:
         with self._host._lock:
             guest = self._seen(domid)
             if guest is not None and domid in self._host._refused_states:
                 raise HypercallFailed(f"a policy refuses the state of domain {domid}", errno.EACCES)
-            return None if guest is None or guest.dying else guest.unique_id
+            if guest is None or guest.dying:
+                return None
+            return LifeState(guest.unique_id, guest.roles)
 
     def info(self, domid: int) -> DomainInfo | None:
         with self._host._lock:

@@ -149,7 +149,7 @@ class Eyelid:
 
     def open_hypervisor(self) -> Hypervisor:
         opened = self._host.open_hypervisor()
-        _behind(self._shut, opened, "list", "get", "unique_id")
+        _behind(self._shut, opened, "list", "get", "state")
         return opened
 
     def open_store(self, timeout: float) -> Store:
@@ -233,6 +233,12 @@ def stage(transport: str | None = None, *, kind: str = "plain") -> Iterator[Stag
         yield Stage(domindex.XenHost(transport=transport), toolstack, real=True)
     finally:
         toolstack.close()
+
+
+def unique_id(hypervisor: Hypervisor, domid: int) -> int | None:
+    """What Xen >= 4.21 calls the life on this domid; None if there is none."""
+    state = hypervisor.state(domid)
+    return None if state is None else state.unique_id
 
 
 def eventually(condition: Callable[[], bool], what: str) -> None:

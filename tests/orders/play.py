@@ -126,7 +126,7 @@ class Port:
                 for item in items
                 for answer in self._call(name, there, [item], **options) or [None]
             ]
-        if name in ("list", "get", "unique_id", "is_introduced", "barrier", "events"):
+        if name in ("list", "get", "state", "is_introduced", "barrier", "events"):
             return lambda *args, **options: self._call(name, there, *args, **options)
         return there  # does not ask the host, or is called from other threads
 
@@ -319,7 +319,7 @@ class Play:
             self.seen = {row.domid for row in result if not row.dying}
         elif name == "get" and result is not None and not result.dying:
             self.seen.add(args[0])
-        elif name == "get" or (name == "unique_id" and result is None):
+        elif name == "get" or (name == "state" and result is None):
             self.seen.discard(args[0])
 
     def moments(self, domid: int) -> list[Moment]:
