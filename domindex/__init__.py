@@ -27,7 +27,7 @@ scope: The domids that a pass looks at: those that had an event, or all.
 probe: A test of the line and a pass over all domains, every few seconds. It finds what no event
     reports.
 audit: A probe that also reads every name and every followed node again, every few minutes.
-ready: A domain is ready when it runs under its final name. See `Index.wait_for`.
+ready: A domain is ready when it runs under its final name. See `Domain.ready`.
 
 The order in which to read the code is in CONTRIBUTING.md.
 """
@@ -62,6 +62,7 @@ from domindex.events import DuplicateName as DuplicateName
 from domindex.events import DuplicateUuid as DuplicateUuid
 from domindex.events import Event as Event
 from domindex.events import Lost as Lost
+from domindex.events import Ready as Ready
 from domindex.events import Rebooted as Rebooted
 from domindex.events import Recovered as Recovered
 from domindex.events import Removed as Removed

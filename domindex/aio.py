@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Collection, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
@@ -27,7 +28,7 @@ from uuid import UUID
 from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
-from domindex.domain import Domain, DomainInfo
+from domindex.domain import Domain, DomainInfo, ShutdownReason
 from domindex.errors import InvalidKey
 from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_name, as_uuid
@@ -198,13 +199,28 @@ class AsyncIndex(LookUps[Prompt]):
         self._refuse_stale(index, key)
         return await _in_executor(self._body.verified, index, key)
 
-    async def info(self, domid: int, *, max_age: float = 0.0) -> DomainInfo:
+    async def info(self, domain: int | Domain, *, max_age: float = 0.0) -> DomainInfo:
         """As `Index.info`, in a thread of the loop's executor: Xen's locks may hold it up."""
-        return await _in_executor(self._body.facts.info, domid, max_age)
+        return await _in_executor(self._body.facts.info, domain, max_age)
+
+    async def infos(self, *, max_age: float = 0.0, dying: bool = False) -> dict[int, DomainInfo]:
+        """As `Index.infos`, in a thread of the loop's executor."""
+        return await _in_executor(self._body.facts.infos, max_age, dying=dying)
+
+    async def dying(self) -> tuple[DomainInfo, ...]:
+        """As `Index.dying`, in a thread of the loop's executor."""
+        return await _in_executor(self._body.facts.dying)
 
     async def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
         return await self._wait(self._body.refreshing(timeout, names=names), timeout)
+
+    async def read(
+        self, domain: Domain, *paths: str, timeout: float = 5.0
+    ) -> dict[str, bytes | None]:
+        """As `Index.read`: the values of nodes, of that life and no other. It takes no thread."""
+        with self._body.reading(domain, paths, timeout) as condition:
+            return await self._wait(condition, timeout)
 
     # -- waiting -----------------------------------------------------------------------------
 
@@ -214,6 +230,7 @@ class AsyncIndex(LookUps[Prompt]):
         name: str | bytes | None = None,
         uuid: UUID | str | bytes | None = None,
         domid: int | None = None,
+        domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
         timeout: float = 30.0,
@@ -224,15 +241,28 @@ class AsyncIndex(LookUps[Prompt]):
             name=name,
             uuid=uuid,
             domid=domid,
+            domain=domain,
             where=where,
             ready=ready,
             timeout=timeout,
         )
         return await self._wait(condition, timeout)
 
-    async def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
-        """As `Index.wait_gone`."""
-        return await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
+    async def wait_gone(
+        self, domain: Domain, timeout: float = 30.0, *, freed: bool = False
+    ) -> Removed:
+        """As `Index.wait_gone`; hypercalls are made in a thread of the loop's executor."""
+        deadline = time.monotonic() + timeout
+        removed = await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
+        for pause in conditions.looks(domain, deadline) if freed else ():
+            if await _in_executor(self._body.facts.is_freed, domain):
+                break
+            await self._wait(conditions.never(self._body.picture), pause)
+        return removed
+
+    async def wait_stopped(self, domain: Domain, timeout: float = 30.0) -> ShutdownReason:
+        """As `Index.wait_stopped`."""
+        return await self._wait(conditions.stopped(self._body.picture, domain, timeout), timeout)
 
     async def wait_live(self, timeout: float = 30.0) -> None:
         """As `Index.wait_live`."""
@@ -296,7 +326,13 @@ class AsyncIndex(LookUps[Prompt]):
         return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(
-        self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        *,
+        every: bool = False,
+        on_error: Refusal | None = None,
     ) -> NodeWatch:
         """As `Index.watch`; `handler(domain, value)` is called in the loop, and so must be quick.
 
@@ -325,6 +361,7 @@ class AsyncIndex(LookUps[Prompt]):
             domain,
             path,
             functools.partial(take, handler),
+            every=every,
             threaded=True,
             on_error=functools.partial(take, on_error or nothing),
         )

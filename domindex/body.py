@@ -8,9 +8,12 @@ Read after watcher.py and picture.py; next index.py.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import threading
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from domindex import conditions, forking
@@ -21,6 +24,7 @@ from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing, most_age
 from domindex.picture import Ended, Picture
 from domindex.ports import Host, Hypervisor
+from domindex.requests import Reading
 from domindex.stats import Capabilities, Stats
 from domindex.watcher import Watcher
 
@@ -48,7 +52,9 @@ class Body:
         self.confirms = self.hypervisor.confirms
         self.watcher = Watcher(host, self.hypervisor, self.picture, timing)
         self.hub.join(self.watcher)
-        self.facts = Facts(self.hypervisor, self.picture)
+        self.facts = Facts(
+            self.hypervisor, self.picture, functools.partial(self.refresh, 5.0, names=False)
+        )
         self._closing = forking.rlock()  # held while it is closed; an interrupted one may go on
         self._closed = False
         forking.register(self._after_fork)
@@ -120,6 +126,21 @@ class Body:
         self.picture.check_open()
         ticket = self.watcher.request_refresh(names=names)
         return conditions.refreshed(self.picture, ticket, timeout)
+
+    @contextlib.contextmanager
+    def reading(
+        self, domain: Domain, paths: Sequence[str], timeout: float
+    ) -> Iterator[Condition[dict[str, bytes | None]]]:
+        """Ask for nodes once; the condition that they were read. Leaving it withdraws that."""
+        reading = Reading(domain, paths)
+        with self.picture.lock:
+            self.picture.check_open()
+            self.picture.holds(domain)
+        self.watcher.request_reading(reading)
+        try:
+            yield conditions.read(self.picture, reading, timeout)
+        finally:
+            self.watcher.withdraw(reading)
 
     @property
     def capabilities(self) -> Capabilities:

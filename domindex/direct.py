@@ -13,6 +13,8 @@ domain, which had the domid just before or has it just after.
 | by_name | 1, and 1 for each domain found | 1 | 1 for each domain, pipelined |
 | all | 2 | 2 | 1 for each domain, pipelined |
 | os_type | 1 | 1 | 0 |
+| info, infos, dying | 1 | 1 | 0 |
+| read | 1 | | 1 for each path, pipelined |
 
 >>> from domindex import direct
 >>> from domindex.testing import SimulatedHost
@@ -36,12 +38,14 @@ from typing import Final, Self
 from uuid import UUID
 
 from domindex.core.reconcile import name_path
-from domindex.domain import NIL_UUID, Domain, Life, OSType
+from domindex.domain import NIL_UUID, Domain, DomainInfo, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
+from domindex.facts import by_domid, is_of
 from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_uuid, decode_name
 from domindex.opening import XenHost
-from domindex.ports import Host, Row, Store
+from domindex.ports import Host, Row, Store, unique_id_of
+from domindex.requests import Reading
 
 log = logging.getLogger("domindex")
 
@@ -241,6 +245,82 @@ class Direct:
         if row is None or row.dying:
             raise NoSuchDomain("domid", domid)
         return row.type
+
+    def info(self, domain: int | Domain) -> DomainInfo:
+        """State, memory and times of a domain, as the hypervisor has them now.
+
+        Args:
+            domain: A domid, or a record of these look-ups or of an index. Then the numbers are of
+                the domain with that uuid and type; where the record has a unique id, of that life.
+
+        Returns:
+            What the hypervisor says.
+
+        Raises:
+            NoSuchDomain: There is no such domain, or another one has the domid of the record.
+
+        Cost:
+            One hypercall. For a record with a unique id two.
+        """
+        self._check()
+        if not isinstance(domain, Domain):
+            found = self._hypervisor.info(as_domid(domain))
+            if found is None:
+                raise NoSuchDomain("domid", domain)
+            return found
+        found = self._hypervisor.info(domain.domid)
+        if found is None or found.dying or not is_of(self._hypervisor, found, domain):
+            raise NoSuchDomain("life", domain.life)
+        return found
+
+    def infos(self, *, dying: bool = False) -> dict[int, DomainInfo]:
+        """The same of every domain, by domid, lowest first. `dying` adds what `dying()` returns.
+
+        Cost:
+            One hypercall for each 1,024 domains.
+        """
+        self._check()
+        return by_domid(self._hypervisor.infos(), dying=dying)
+
+    def dying(self) -> tuple[DomainInfo, ...]:
+        """Domains that have ended, but still hold their domid and some memory, by domid.
+
+        Cost:
+            One hypercall for each 1,024 domains.
+        """
+        return tuple(info for info in self.infos(dying=True).values() if info.dying)
+
+    def read(self, domain: Domain, *paths: str) -> dict[str, bytes | None]:
+        """The values of xenstore nodes of a domain.
+
+        Args:
+            domain: A record, of these look-ups or of an index.
+            paths: Below /local/domain/N, such as "memory/target".
+
+        Returns:
+            By path the bytes, or None if there is no such node.
+
+        Raises:
+            NoSuchDomain: That domain was gone, or had another uuid, once they were read.
+            StoreError: xenstored refuses a node; `path` says which. The first one, if several.
+            InvalidKey: `domain` is no record, or a path is none.
+
+        Cost:
+            One read for each path (pipelined), and one hypercall to confirm; two for a record of
+            an index on Xen >= 4.21, which knows the life.
+        """
+        reading = Reading(domain, paths)
+        unique_id = domain.life.unique_id
+        with self._line() as store:
+            reading.values = store.read(reading.nodes)
+            now = self._hypervisor.get(domain.domid)
+            reading.runs = (
+                now is not None
+                and not now.dying
+                and now.handle == domain.uuid.bytes
+                and (unique_id is None or unique_id == unique_id_of(self._hypervisor, domain.domid))
+            )
+        return reading.result()
 
     def close(self, timeout: float = 5.0) -> None:
         """Close the connection and every descriptor. May be called twice.

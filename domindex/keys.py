@@ -1,14 +1,19 @@
-"""What a caller gives for a key, as the index keeps it: a name, a uuid or a domid.
+"""What a caller gives for a key, as the index keeps it: a name, a uuid, a domid or a record.
 
 Read after domain.py and errors.py; next events.py.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from uuid import UUID
 
-from domindex.domain import FIRST_RESERVED_DOMID
+from domindex.domain import FIRST_RESERVED_DOMID, Domain
 from domindex.errors import InvalidKey
+
+_PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
+_LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
 
 
 def decode_name(raw: bytes) -> str:
@@ -74,3 +79,27 @@ def as_domid(domid: object) -> int:
     if not 0 <= domid < FIRST_RESERVED_DOMID:
         raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
     return domid
+
+
+def as_record(domain: object) -> Domain:
+    """A record of a domain, which stands for its life.
+
+    Raises:
+        InvalidKey: It is anything else, such as a name.
+    """
+    if not isinstance(domain, Domain):
+        raise InvalidKey(f"a life is given by its Domain record, not {type(domain).__name__}")
+    return domain
+
+
+def as_node(domid: int, path: object) -> bytes:
+    """The whole path of a node that is given by its path below /local/domain/N.
+
+    Raises:
+        InvalidKey: It is no such path.
+    """
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _LONGEST:
+        raise InvalidKey(
+            f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
+        )
+    return f"/local/domain/{domid}/{path}".encode()

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import re
 import threading
 import time
@@ -42,7 +43,7 @@ from domindex.index import Index
 from domindex.keys import as_domid, as_uuid
 from domindex.opening import connect
 from domindex.options import Stale, Timing
-from domindex.ports import Hypervisor, LifeState, Row, Store, Watch
+from domindex.ports import Hypervisor, LifeState, Row, Store, Watch, unique_id_of
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
 """Short intervals, a hundredth of those for a real host, for tests of failures. A silent line is
@@ -50,6 +51,7 @@ noticed after about a second."""
 
 _PAGE = 4096
 _DOM0 = Role.CONTROL | Role.HARDWARE
+_MEMORY: Final = 512 << 20
 _GAP = 0.25
 """Seconds for which `order="libxl"` waits at most until the lines have seen the nodes go."""
 _ORDERS = ("libxl", "xapi", "at once")
@@ -67,6 +69,9 @@ class _Guest:
     handle: bytes
     type: OSType
     unique_id: int
+    memory: int
+    max_memory: int
+    vcpus: int
     paused: bool = False
     shutdown: ShutdownReason | None = None
     dying: bool = False
@@ -101,10 +106,10 @@ class _Guest:
             running=False,
             shutdown=self.shutdown,
             dying=self.dying,
-            memory=0 if self.dying else 8 * _PAGE,
-            max_memory=256 * _PAGE,
+            memory=self.memory,
+            max_memory=self.max_memory,
             cpu_time=self._cpu_time(),
-            vcpus=1,
+            vcpus=self.vcpus,
         )
 
     def _cpu_time(self) -> int:
@@ -160,6 +165,7 @@ class SimulatedHost:
     | xenstored releases a domain before it ends | `release`, then `destroy` |
     | a uuid changes, a suspended guest resumes: no event | `change_handle`, `resume` |
     | guests use cpu time; clocks of two CPUs differ | `spend`, `step_clock` |
+    | memory and vCPUs are given and taken: no event | `set_memory`, `set_max_memory`, `set_vcpus` |
     | xenstored refuses a node: corrupt, no access, a quota | `refuse_node`, `allow_node` |
     | a Flask policy refuses the state of a domain, or hides it | `refuse_state`, `hide` |
     | this process is not privileged for xenstored | `deafen_special` |
@@ -182,7 +188,8 @@ class SimulatedHost:
     Raises:
         NoSuchDomain: By a method that needs a domain, if no domain has that domid.
         InvalidKey: By every method, if an argument is not a domid, name, path or value.
-        ValueError: `watch_depth` is none of the three.
+        TypeError: By every method, if a number is not an int.
+        ValueError: By every method, if a number is below 0. `watch_depth` is none of the three.
 
     Attributes:
         hypercalls: Hypercalls made so far, by any caller.
@@ -270,6 +277,9 @@ class SimulatedHost:
         introduce: bool = True,
         clear: bool = True,
         roles: Role = ROLES[0],
+        memory: int = _MEMORY,
+        max_memory: int | None = None,
+        vcpus: int = 1,
     ) -> int:
         """Make a running domain. Its nodes are written before it is introduced to xenstored.
 
@@ -284,6 +294,9 @@ class SimulatedHost:
                 `introduce`.
             clear: False keeps nodes that an earlier domain left behind under this domid.
             roles: As for `build`.
+            memory: Memory that it has, in bytes; 512 MiB if you give none.
+            max_memory: Memory that it may have, in bytes. None is as much as it has.
+            vcpus: How many vCPUs it has.
 
         Returns:
             Its domid.
@@ -294,7 +307,15 @@ class SimulatedHost:
         """
         raw = _as_value(name)
         with self._lock:
-            domid = self.build(uuid=uuid, type=type, domid=domid, roles=roles)
+            domid = self.build(
+                uuid=uuid,
+                type=type,
+                domid=domid,
+                roles=roles,
+                memory=memory,
+                max_memory=max_memory,
+                vcpus=vcpus,
+            )
             if clear:
                 self._remove(_home(domid))
             self._furnish(domid, raw)
@@ -309,6 +330,9 @@ class SimulatedHost:
         type: str = "pv",
         domid: int | None = None,
         roles: Role = ROLES[0],
+        memory: int = _MEMORY,
+        max_memory: int | None = None,
+        vcpus: int = 1,
     ) -> int:
         """Make a domain of which the toolstack has not yet written any node.
 
@@ -319,7 +343,9 @@ class SimulatedHost:
             uuid: Its uuid. None takes a random one.
             type: "pv", "hvm" or "pvh".
             domid: Its domid. None takes the next free one.
-
+            memory: As for `create`.
+            max_memory: As for `create`.
+            vcpus: As for `create`.
             roles: What it may do for the host. Without `unique_ids` the host tells no more than a
                 Xen before 4.21: a xenstore stub domain, and that domid 0 is dom0.
 
@@ -332,6 +358,9 @@ class SimulatedHost:
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
         kind = OSType(type)
+        most = memory if max_memory is None else max_memory
+        for what, number in (("memory", memory), ("max_memory", most), ("vcpus", vcpus)):
+            _number(what, number)
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
@@ -339,7 +368,9 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             idle = self._idle and domid != 0
-            guest = _Guest(domid, handle, kind, self._lives, idle=idle, roles=roles)
+            guest = _Guest(
+                domid, handle, kind, self._lives, memory, most, vcpus, idle=idle, roles=roles
+            )
             if not self._unique_ids:
                 guest.listed = roles & Role.XENSTORE if domid else _DOM0
             self._guests[domid] = guest
@@ -386,6 +417,7 @@ class SimulatedHost:
         """
         with self._lock:
             guest = self._guest(domid)
+            _number("reason", reason)
             if guest.shutdown is None:
                 guest.shutdown = ShutdownReason(reason)
                 if guest.introduced:
@@ -407,10 +439,13 @@ class SimulatedHost:
         """
         with self._lock:
             guest = self._guest(domid)
-            name = self._nodes.get(name_path(domid))
+            name, memory = self._nodes.get(name_path(domid)), guest.memory
             self.shutdown(domid, ShutdownReason.REBOOT)
             self.destroy(domid, order=order)
-            return self.create(name, uuid=UUID(bytes=guest.handle), type=guest.type)
+            again = self.create(name, uuid=UUID(bytes=guest.handle), type=guest.type)
+            new = self._guests[again]
+            new.memory, new.max_memory, new.vcpus = memory, guest.max_memory, guest.vcpus
+            return again
 
     def destroy(self, domid: int, *, order: str = "libxl") -> None:
         """End the domain.
@@ -429,6 +464,8 @@ class SimulatedHost:
     def zombie(self, domid: int, *, order: str = "libxl") -> Callable[[], None]:
         """End the domain while a page of it is still mapped: it stays listed, as dying.
 
+        It holds that page, 4 KiB, until the page is unmapped; more if you `set_memory`.
+
         Args:
             domid: The domain.
             order: As for `destroy`.
@@ -445,7 +482,7 @@ class SimulatedHost:
             if order == "libxl":
                 self._let_see()
             if self._guests.get(domid) is guest:  # no other thread has ended it meanwhile
-                guest.dying = True
+                guest.dying, guest.memory = True, _PAGE
                 self._release(guest)
 
         def let_go() -> None:
@@ -499,10 +536,23 @@ class SimulatedHost:
 
     def spend(self, domid: int, nanoseconds: int) -> None:
         """Add cpu time to the guest, in nanoseconds."""
-        if nanoseconds < 0:
-            raise ValueError(f"nanoseconds must not be below 0, not {nanoseconds}")
         with self._lock:
-            self._guest(domid).spent += nanoseconds
+            self._guest(domid).spent += _number("nanoseconds", nanoseconds)
+
+    def set_memory(self, domid: int, memory: int) -> None:
+        """Change the memory that a domain has, in bytes, as its balloon does. Fires no event."""
+        with self._lock:
+            self._guest(domid).memory = _number("memory", memory)
+
+    def set_max_memory(self, domid: int, max_memory: int) -> None:
+        """Change the memory that a domain may have, in bytes. Fires no event."""
+        with self._lock:
+            self._guest(domid).max_memory = _number("max_memory", max_memory)
+
+    def set_vcpus(self, domid: int, vcpus: int) -> None:
+        """Change how many vCPUs of a domain are online. Fires no event."""
+        with self._lock:
+            self._guest(domid).vcpus = _number("vcpus", vcpus)
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
         """Write /local/domain/N/name, whether or not a domain has that domid."""
@@ -573,12 +623,12 @@ class SimulatedHost:
     def lose_events(self, count: int = 1) -> None:
         """Fault: the next `count` changes fire no watch event at all."""
         with self._lock:
-            self._losing += count
+            self._losing += _number("count", count)
 
     def double_events(self, count: int = 1) -> None:
         """Fault: the events of the next `count` changes are sent twice, the second time later."""
         with self._lock:
-            self._doubling += count
+            self._doubling += _number("count", count)
 
     def refuse_node(
         self,
@@ -644,12 +694,12 @@ class SimulatedHost:
             nanoseconds: How far; below 0 it steps forward. The cpu time never falls below 0.
         """
         with self._lock:
-            self._guest(domid).spent -= nanoseconds
+            self._guest(domid).spent -= _number("nanoseconds", nanoseconds, least=-math.inf)
 
     def halve_lists(self, count: int = 1) -> None:
         """Fault: the next `count` lists of domains lack their second half, without an error."""
         with self._lock:
-            self._halving += count
+            self._halving += _number("count", count)
 
     def refuse_hypercalls(self, refuse: bool = True) -> None:
         """Fault: every hypercall fails.
@@ -784,8 +834,7 @@ class _SimulatedHypervisor:
         life = domain.life.unique_id
         if life is None or not self.has_unique_ids:
             return True
-        state = self.state(domain.domid)
-        return state is not None and state.unique_id == life
+        return unique_id_of(self, domain.domid) == life
 
     def state(self, domid: int) -> LifeState | None:
         with self._host._lock:
@@ -800,6 +849,11 @@ class _SimulatedHypervisor:
         with self._host._lock:
             guest = self._seen(domid)
             return None if guest is None else guest.info()
+
+    def infos(self) -> Sequence[DomainInfo]:
+        with self._host._lock:
+            guests = self._called()
+            return [guests[domid].info() for domid in sorted(guests.keys() - self._host._hidden)]
 
     def close(self) -> None:
         pass
@@ -988,6 +1042,14 @@ def _as_value(name: str | bytes | None) -> bytes | None:
     if isinstance(name, bytes | None):
         return name
     raise InvalidKey(f"a name is str, bytes or None, not {name!r}")
+
+
+def _number(what: str, number: int, *, least: float = 0) -> int:
+    if not isinstance(number, int) or isinstance(number, bool):
+        raise TypeError(f"{what} is an int, not {number!r}")
+    if number < least:
+        raise ValueError(f"{what} must not be below {least}, not {number}")
+    return number
 
 
 def _home(domid: int) -> bytes:

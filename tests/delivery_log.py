@@ -2,8 +2,9 @@
 
 `check` takes the events of one listener in the order in which they came. They must be
 
-ordered      generations never fall; of one domid a generation tells at most Removed, Added or
-             Renamed, ShutDown, Changed, in this order; events of the line come after the changes.
+ordered      generations never fall; of one domid a generation tells at most Removed, Added,
+             Ready or Renamed, ShutDown, Changed, Ready, in this order; events of the line come
+             after the changes.
 unique       no event comes twice.
 reliable     generations leave no gap, except before a `Resync`; the last one is the index's.
 atomic       the events of one generation share one time, and lead together from one picture of
@@ -34,13 +35,14 @@ from domindex.events import (
     DuplicateUuid,
     Event,
     LineEvent,
+    Ready,
     Removed,
     Renamed,
     Resync,
     ShutDown,
     Synced,
 )
-from tests.histories import Believer
+from tests.believer import Believer
 
 Picture: TypeAlias = Mapping[int, Domain]
 """The domains of one generation, by domid."""
@@ -48,7 +50,7 @@ Picture: TypeAlias = Mapping[int, Domain]
 _MANY: Final = 100
 """Domains, above which pictures are kept of every 16th generation only: each is a copy of all."""
 
-_IN_ONE_GENERATION: Final = ((Removed, Added), (Renamed, ShutDown, Changed))
+_IN_ONE_GENERATION: Final = ((Removed, Added, Ready), (Renamed, ShutDown, Changed, Ready))
 """What may be told of one domid, in this order."""
 
 
@@ -109,6 +111,7 @@ class _Reader:
         self._seen: set[int] = set()  # the identities of all events
         self._names: dict[Life, str] = {}  # the last that each life had
         self._begun = False
+        self._knows_all_ready = False  # it began with all that was there, and nothing was dropped
         if start is not None:
             self._believer.domains = dict(start)
             self._names = {d.life: d.name for d in start.values() if d.name is not None}
@@ -141,13 +144,21 @@ class _Reader:
             self._believer.hear(event)
         self._begun, self.generation = True, generation
         if replays:
-            assert all(isinstance(e, (Added, DuplicateName, DuplicateUuid)) for e in told)
+            assert all(isinstance(e, (Added, Ready, DuplicateName, DuplicateUuid)) for e in told)
             before = {}
         elif not restarts:
             _check_order(told)
             assert len({event.time for event in told}) <= 1, "atomic: one time a generation"
         if is_cut:
             return
+        self._knows_all_ready = (replays or self._knows_all_ready) and not restarts
+        if self._knows_all_ready:
+            untold = [
+                domain
+                for domain in self._believer.domains.values()
+                if domain.ready and domain.life not in self._believer.was_ready
+            ]
+            assert not untold, f"reliable: no Ready came of {untold}"
         self._picture(generation)
         if self._duplicates and not restarts:
             self._check_duplicates(before, told)
@@ -218,7 +229,7 @@ def _check_order(told: Iterable[DomainEvent]) -> None:
     kinds: dict[int, list[type[Event]]] = defaultdict(list)
     for event in told:
         match event:
-            case Added(domain) | Removed(domain) | ShutDown(domain):
+            case Added(domain) | Removed(domain) | ShutDown(domain) | Ready(domain):
                 kinds[domain.domid].append(type(event))
             case Renamed(_, new) | Changed(_, new):
                 kinds[new.domid].append(type(event))

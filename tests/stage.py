@@ -235,12 +235,6 @@ def stage(transport: str | None = None, *, kind: str = "plain") -> Iterator[Stag
         toolstack.close()
 
 
-def unique_id(hypervisor: Hypervisor, domid: int) -> int | None:
-    """What Xen >= 4.21 calls the life on this domid; None if there is none."""
-    state = hypervisor.state(domid)
-    return None if state is None else state.unique_id
-
-
 def eventually(condition: Callable[[], bool], what: str) -> None:
     """Wait for what nothing tells of. Only for outsiders' state; else wait for an event."""
     deadline = time.monotonic() + PATIENCE
@@ -279,6 +273,8 @@ def tale(events: Sequence[Event]) -> list[str]:
                 place, before = latest.get(life, (0, None))
                 if isinstance(before, Renamed) and before.new.name is None:
                     told[place] = ""
+            case domindex.Ready():
+                continue  # test_ready.py has the tests of these
             case _:
                 text, life = type(event).__name__, None
         if life is not None:

@@ -17,10 +17,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import NodeValue
 from domindex.domain import Domain
 from domindex.events import Event
 from domindex.forking import register
+from domindex.keys import as_record
 from domindex.listening.dispatch import CallersLoop, Dispatcher
 from domindex.listening.mailbox import QUEUE, Mailbox
 from domindex.listening.reboots import Reboots
@@ -127,7 +128,7 @@ class Hub:
         for mailbox in self._mailboxes:
             mailbox.put(events)
 
-    def node_values(self, values: Iterable[tuple[Node, Value]]) -> None:
+    def node_values(self, values: Iterable[NodeValue]) -> None:
         """Followed nodes have these values. Never waits, and never fails."""
         self._nodes.have(values)
 
@@ -206,16 +207,17 @@ class Hub:
         path: str,
         handler: NodeHandler,
         *,
+        every: bool = False,
         threaded: bool = True,
         on_error: Refusal | None = None,
     ) -> NodeWatch:
         """See `Index.watch`."""
         with self._lock:
             self._source.check_open()
-            domain = self._source.holds(domain)
-            watch = self._nodes.make(domain, path, handler, on_error)
+            domain = self._source.holds(as_record(domain))
+            watch = self._nodes.make(domain, path, handler, on_error, every=every)
             if threaded not in self._callers:  # kept only once it runs: else the next call tries
-                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
+                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded, last=True))
             self._nodes.add(watch, self._callers[threaded].mailbox)
             return watch
 
@@ -308,8 +310,8 @@ class Hub:
 
     # -- within ------------------------------------------------------------------------------
 
-    def _runner(self, threaded: bool, name: str | None = None) -> Runner:
-        return OwnThread(name) if threaded else CallersLoop(self.loop())
+    def _runner(self, threaded: bool, name: str | None = None, *, last: bool = False) -> Runner:
+        return OwnThread(name) if threaded else CallersLoop(self.loop(), last=last)
 
     def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
         return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]

@@ -227,6 +227,34 @@ def test_all_leaves_out_what_changed_hands(host: SimulatedHost) -> None:
         assert {domain.domid for domain in look.all()} == {0, 3, 4, 5, 6, 7, 8}
 
 
+def test_facts(host: SimulatedHost, look: Direct) -> None:
+    """What `info` says of one, of a life, and of all; each by one hypercall, by an id's by two."""
+    with host.connect(timing=CALM) as index:
+        held = index.by_id(1)
+    web = look.by_id(1)
+    for asked, calls in ((1, 1), (web, 1), (held, 1 + (held.life.unique_id is not None))):
+        before = host.hypercalls
+        found = look.info(asked)
+        assert (found.domid, found.uuid) == (1, U)
+        assert host.hypercalls == before + calls
+    before = host.hypercalls
+    assert [*look.infos()] == [0, *range(1, 9)]
+    assert [*look.infos(dying=True)] == [*range(10)]
+    assert [info.domid for info in look.dying()] == [9]
+    assert host.hypercalls == before + 3
+    host.destroy(1)
+    for gone in (1, web, held):
+        with pytest.raises(NoSuchDomain):
+            look.info(gone)
+    host.create("web", domid=1)
+    assert look.info(1).uuid != U
+    for gone in (web, held):
+        with pytest.raises(NoSuchDomain):
+            look.info(gone)
+    with pytest.raises(InvalidKey):
+        look.info("web")  # type: ignore[arg-type]
+
+
 def test_what_breaks_is_said(host: SimulatedHost) -> None:
     """P9: typed errors; after a lost line the look-ups are of no more use, but say so."""
     with direct.open(host) as look:
@@ -441,3 +469,39 @@ def test_in_a_child_it_refuses_and_closes_whoever_was_at_it(host: SimulatedHost)
         go.set()
         thread.join(LIMIT)
         assert look.by_id(1).name == "web"
+
+
+def test_nodes_are_read_once(host: SimulatedHost, index: Index, look: Direct) -> None:
+    """As the index reads them, for its own records and for those of an index."""
+    host.write(1, "data", b"1")
+    for web in (look.by_id(1), index.by_id(1)):
+        assert look.read(web, "data", "x") == index.read(index.by_id(1), "data", "x")
+        assert look.read(web, "data", "x") == {"data": b"1", "x": None}
+    host.refuse_node(1, "x")
+    with pytest.raises(StoreError) as caught:
+        look.read(look.by_id(1), "data", "x")
+    assert caught.value.path == "/local/domain/1/x"
+    with pytest.raises(InvalidKey):
+        look.read(look.by_id(1), "/x")
+    given: Any = 1
+    with pytest.raises(InvalidKey):
+        look.read(given, "data")
+
+
+@pytest.mark.parametrize("uuid", [U, UUID(int=11), None], ids=["same", "another", "none"])
+def test_no_node_of_the_next_life_is_read(host: SimulatedHost, uuid: UUID | None) -> None:
+    """P1: the domain is gone after the read, or the domid is another's."""
+    meddler = Meddler(host)
+
+    def reuse() -> None:
+        host.destroy(1, order="at once")
+        if uuid is not None:
+            host.create("other", uuid=uuid, domid=1)
+
+    with host.connect(timing=CALM) as index:
+        web = index.by_id(1)
+    if uuid == web.uuid and not host._unique_ids:
+        pytest.skip("before Xen 4.21 nothing tells the two apart")
+    meddler.meddle["read"] = reuse
+    with direct.open(meddler) as look, pytest.raises(NoSuchDomain):
+        look.read(web, "data")

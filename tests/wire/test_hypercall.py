@@ -36,12 +36,11 @@ from domindex.errors import (
     NotControlDomain,
     UnknownXen,
 )
-from domindex.ports import Row
+from domindex.ports import Row, unique_id_of
 from domindex.xen import _privcmd
 from domindex.xen._privcmd import Privcmd
 from domindex.xen.hypercall import PrivcmdHypervisor
 from domindex.xen.layouts import DYING, os_type, shutdown_reason
-from tests.stage import unique_id
 
 from .fake_hypervisor import ABI, PAIRS, FakeDomain, FakeLibc, FakePrivcmd, FakeXen
 from .test_layouts import BY_NAME, LISTED
@@ -54,6 +53,7 @@ CALLS: dict[str, Call] = {
     "list": lambda hypervisor: hypervisor.list(),
     "get": lambda hypervisor: hypervisor.get(0),
     "info": lambda hypervisor: hypervisor.info(0),
+    "infos": lambda hypervisor: hypervisor.infos(),
     "state": lambda hypervisor: hypervisor.state(0),
 }
 
@@ -148,6 +148,7 @@ def test_every_field_is_read_back(
             cpu_time=number(domain, "cpu_time"),
             vcpus=number(domain, "nr_online_vcpus"),
         )
+    assert hypervisor.infos() == [hypervisor.info(domid) for domid in sorted(xen.domains)]
 
 
 @pytest.mark.parametrize(("release", "machine"), PAIRS)
@@ -232,9 +233,9 @@ def test_each_life_has_its_unique_id(open_on: Open, release: str, machine: str) 
         xen.add(domid).state = state
     hypervisor = open_on(xen)
     ids = [xen.domains[d].unique_id for d in (0, 1, 2, 3)]
-    assert [unique_id(hypervisor, d) for d in range(7)] == [*ids, None, None, None]
+    assert [unique_id_of(hypervisor, d) for d in range(7)] == [*ids, None, None, None]
     xen.domains[1].unique_id = 0xFFFFFFFFFFFFFFFF
-    assert unique_id(hypervisor, 1) == 0xFFFFFFFFFFFFFFFF
+    assert unique_id_of(hypervisor, 1) == 0xFFFFFFFFFFFFFFFF
 
 
 @pytest.mark.parametrize(("release", "machine"), PAIRS)
@@ -272,10 +273,11 @@ def test_no_other_call_is_ever_made(open_on: Open, release: str, machine: str) -
     hypervisor.list()
     hypervisor.get(3)
     hypervisor.info(3)
-    assert xen.calls == [(35, 6)] * 3
+    hypervisor.infos()
+    assert xen.calls == [(35, 6)] * 4
     if hypervisor.has_unique_ids:
-        unique_id(hypervisor, 3)
-        assert xen.calls[3:] == [(36, 90)]
+        hypervisor.state(3)
+        assert xen.calls[4:] == [(36, 90)]
 
 
 # -- long lists ------------------------------------------------------------------------------
@@ -363,6 +365,29 @@ def test_every_change_shows_in_the_next_list(open_on: Open, count: int) -> None:
         if domid:
             xen.remove(domid)
             lists_the_truth()
+
+
+def test_every_change_shows_in_the_next_infos(open_on: Open) -> None:
+    """Memory and states are of no interest to a list, and of all interest here."""
+    xen = FakeXen("4.17", domains=[FakeDomain(domid) for domid in range(100)])
+    hypervisor = open_on(xen)
+    before = hypervisor.infos()
+    assert all(old is new for old, new in zip(before, hypervisor.infos(), strict=True))
+    for field, value in (
+        ("flags", 0x20),
+        ("flags", 0x8),
+        ("tot_pages", 7),
+        ("max_pages", 9),
+        ("cpu_time", 1),
+        ("nr_online_vcpus", 3),
+        ("handle", bytes(16)),
+    ):
+        xen.domains[50].fields[field] = value
+        hypervisor.list()
+        infos = hypervisor.infos()
+        assert infos == open_on(xen).infos() != before
+        assert infos[50] == hypervisor.info(50)
+        before = infos
 
 
 def test_what_is_kept_of_a_list_does_not_hide_one_out_of_order(open_on: Open) -> None:
@@ -615,7 +640,7 @@ def test_a_host_without_domain_0_is_served(
     assert hypervisor.get(0) is None
     assert hypervisor.has_unique_ids is (xen.number >= (4, 21))
     if hypervisor.has_unique_ids:
-        assert unique_id(hypervisor, 7) == xen.domains[7].unique_id
+        assert unique_id_of(hypervisor, 7) == xen.domains[7].unique_id
 
 
 @pytest.mark.parametrize("release", ["4.14", "4.17", "4.20", "4.22"])
@@ -643,9 +668,9 @@ def test_a_state_that_a_policy_refuses_concerns_that_domain_alone(
     xen.secret[1] = error
     hypervisor = open_on(xen)
     with pytest.raises(HypercallFailed) as caught:
-        unique_id(hypervisor, 1)
+        unique_id_of(hypervisor, 1)
     assert caught.value.errno == error
-    assert unique_id(hypervisor, 2) == xen.domains[2].unique_id
+    assert unique_id_of(hypervisor, 2) == xen.domains[2].unique_id
 
 
 # -- confirming a record ---------------------------------------------------------------------
@@ -655,7 +680,7 @@ def record(hypervisor: PrivcmdHypervisor, domid: int) -> Domain:
     """What an index would hold of it."""
     row = hypervisor.get(domid)
     assert row is not None
-    number = unique_id(hypervisor, domid) if hypervisor.has_unique_ids else None
+    number = unique_id_of(hypervisor, domid) if hypervisor.has_unique_ids else None
     uuid = UUID(bytes=row.handle)
     return Domain(domid, uuid, "web", row.type, Life(domid, number, uuid, 0.0), 0.0, row.shutdown)
 
@@ -885,7 +910,7 @@ def test_many_threads_may_ask_at_once(open_on: Open) -> None:
                 assert row == everyone[domid // 2]
                 assert info is not None
                 assert info.uuid.bytes == everyone[domid // 2].handle
-                assert unique_id(hypervisor, domid) == xen.domains[domid].unique_id
+                assert unique_id_of(hypervisor, domid) == xen.domains[domid].unique_id
             else:
                 assert (row, info, hypervisor.state(domid)) == (None, None, None)
             if step % 10 == own:
@@ -950,6 +975,7 @@ def test_a_call_amid_a_call_of_the_same_thread_disturbs_it_not(
         "list": lambda _: hypervisor.list(),
         "get": hypervisor.get,
         "info": hypervisor.info,
+        "infos": lambda _: hypervisor.infos(),
         "state": hypervisor.state,
     }
     expected = calls[outer](3), calls[inner](5)

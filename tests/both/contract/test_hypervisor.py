@@ -8,8 +8,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from domindex.domain import Domain, Life, OSType, Role, ShutdownReason
-from domindex.ports import Hypervisor, Row
-from tests.stage import Stage, eventually, unique_id
+from domindex.ports import Hypervisor, Row, unique_id_of
+from tests.stage import Stage, eventually
 
 
 def row(hypervisor: Hypervisor, domid: int) -> Row:
@@ -97,6 +97,23 @@ def test_info_tells_the_state_of_now(played: Stage, hypervisor: Hypervisor) -> N
     assert info.state == "crashed"
 
 
+def test_infos_is_info_of_all(played: Stage, hypervisor: Hypervisor) -> None:
+    """Lowest domid first, a dying one among them; it holds memory until it is let go."""
+    running, dying = played.toolstack.create("web"), played.toolstack.create("db")
+    let_go = played.toolstack.zombie(dying)
+    infos = hypervisor.infos()
+    assert [info.domid for info in infos] == [row.domid for row in hypervisor.list()]
+    by_domid = {info.domid: info for info in infos}
+    mine, again = by_domid[running], hypervisor.info(running)
+    assert again is not None
+    assert again == mine._replace(cpu_time=again.cpu_time)  # which goes on
+    assert not mine.dying
+    assert by_domid[dying].dying
+    assert 0 < by_domid[dying].memory <= mine.memory
+    let_go()
+    eventually(lambda: dying not in {info.domid for info in hypervisor.infos()}, "it is gone")
+
+
 def test_a_changed_handle_is_seen(played: Stage, hypervisor: Hypervisor) -> None:
     domid, uuid = played.toolstack.create("web"), uuid4()
     played.toolstack.change_handle(domid, uuid)
@@ -118,13 +135,13 @@ def test_a_unique_id_is_of_one_life(played: Stage, hypervisor: Hypervisor) -> No
     if not hypervisor.has_unique_ids:
         pytest.skip("this Xen is older than 4.21 and has no unique ids")
     domid, uuid = played.toolstack.create("web"), uuid4()
-    first = unique_id(hypervisor, domid)
+    first = unique_id_of(hypervisor, domid)
     played.toolstack.change_handle(domid, uuid)
-    assert unique_id(hypervisor, domid) == first
+    assert unique_id_of(hypervisor, domid) == first
     played.toolstack.destroy(domid)
-    assert unique_id(hypervisor, domid) is None
+    assert unique_id_of(hypervisor, domid) is None
     played.toolstack.create("web", domid=domid, uuid=uuid)
-    assert unique_id(hypervisor, domid) not in (None, first)
+    assert unique_id_of(hypervisor, domid) not in (None, first)
 
 
 def test_dom0_and_guests_have_their_roles(played: Stage, hypervisor: Hypervisor) -> None:
@@ -142,7 +159,7 @@ def test_dom0_and_guests_have_their_roles(played: Stage, hypervisor: Hypervisor)
 def recorded(hypervisor: Hypervisor, domid: int) -> Domain:
     """What an index has of it."""
     now = row(hypervisor, domid)
-    number = unique_id(hypervisor, domid) if hypervisor.has_unique_ids else None
+    number = unique_id_of(hypervisor, domid) if hypervisor.has_unique_ids else None
     uuid = UUID(bytes=now.handle)
     life = Life(domid, number, uuid, 1.0)
     return Domain(domid, uuid, "web", now.type, life, 1.0, now.shutdown)
