@@ -38,6 +38,7 @@ from domindex.domain import Domain as Domain
 from domindex.domain import DomainInfo as DomainInfo
 from domindex.domain import Life as Life
 from domindex.domain import OSType as OSType
+from domindex.domain import Role as Role
 from domindex.domain import ShutdownReason as ShutdownReason
 from domindex.domain import printable as printable
 from domindex.errors import AccessDenied as AccessDenied
@@ -77,4 +78,5 @@ from domindex.opening import XenHost as XenHost
 from domindex.opening import connect as connect
 from domindex.options import Timing as Timing
 from domindex.stats import Capabilities as Capabilities
+from domindex.stats import ListenerStats as ListenerStats
 from domindex.stats import Stats as Stats

@@ -42,7 +42,7 @@ from domindex.listening.wanted import Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps
 from domindex.opening import XenHost
-from domindex.options import Timing
+from domindex.options import Timing, most_age
 from domindex.ports import Host
 from domindex.stats import Capabilities, Stats
 
@@ -59,6 +59,7 @@ def connect(
     timing: Timing | None = None,
     timeout: float = 60.0,
     stale: Prompt = "serve",
+    max_stale: float | None = None,
     wait: bool = True,
 ) -> Connecting:
     """`domindex.connect` to await, or to enter with `async with`, which closes it at the end.
@@ -75,7 +76,7 @@ def connect(
     """
     if stale not in ("serve", "refuse"):
         raise ValueError(f"stale is 'serve' or 'refuse', not {stale!r}; or await wait_live()")
-    return Connecting(host, timing, timeout, stale, wait)
+    return Connecting(host, timing, timeout, stale, max_stale, wait)
 
 
 class Connecting:
@@ -87,9 +88,12 @@ class Connecting:
         timing: Timing | None,
         timeout: float,
         stale: Prompt,
+        max_stale: float | None,
         wait: bool,
     ) -> None:
-        self._make = functools.partial(Body, XenHost() if host is None else host, timing, stale)
+        most_age(stale, max_stale)  # a mistake is said here, and not when it is awaited
+        host = XenHost() if host is None else host
+        self._make = functools.partial(Body, host, timing, stale, max_stale)
         self._start = functools.partial(Body.start, timeout=timeout, wait=wait)
         self._stale: Prompt = stale
         self._opening: Body | None = None  # for a task that is cancelled meanwhile
@@ -312,12 +316,13 @@ class AsyncIndex(LookUps[Prompt]):
         replay: bool = True,
         queue: int = QUEUE,
         reboot_grace: float = 0.0,
+        name: str | None = None,
     ) -> AsyncEventStream:
         """The events of `Index.events`, for `async for`. It listens from this call on.
 
         `where` is called in the loop, and so must be quick.
         """
-        options = MailboxOptions(replay, queue, reboot_grace)
+        options = MailboxOptions(replay, queue, reboot_grace, name)
         return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(

@@ -21,7 +21,7 @@ from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
 from domindex.listening.signal import Condition
-from domindex.options import Stale, Timing
+from domindex.options import Stale, Timing, most_age
 from domindex.picture import Ended, Picture
 from domindex.ports import Host, Hypervisor
 from domindex.requests import Reading
@@ -39,11 +39,13 @@ _LEAST_PATIENCE: Final = 1.0
 class Body:
     """One index of `host`. Opening the hypervisor may raise what `connect` raises."""
 
-    def __init__(self, host: Host, timing: Timing | None, stale: Stale) -> None:
+    def __init__(
+        self, host: Host, timing: Timing | None, stale: Stale, max_stale: float | None
+    ) -> None:
         self.timing = timing = timing or Timing()
         self.picture = Picture(
             patience=max(timing.probe + timing.request, _LEAST_PATIENCE),
-            serves_old=stale == "serve",
+            max_age=most_age(stale, max_stale),
         )
         self.hub = self.picture.hub
         self.hypervisor: Hypervisor = host.open_hypervisor()
@@ -153,9 +155,9 @@ class Body:
     @property
     def stats(self) -> Stats:
         """See `Index.stats`."""
+        self.hub.warn_of_late()
         picture, table = self.picture, self.picture.table
         with picture.lock:
-            queues = self.hub.queues
             return Stats(
                 domains=len(table),
                 names=len(table.names.unique),
@@ -165,9 +167,7 @@ class Body:
                 age=picture.age,
                 unreadable=tuple(sorted(picture.unreadable)),
                 deaf=self.watcher.deaf,
-                listeners=len(queues),
-                pending=sum(queues),
-                queues=queues,
+                listeners=self.hub.listeners,
                 overflows=self.hub.overflows,
                 listener_errors=self.hub.errors,
                 **dataclasses.asdict(self.watcher.counters),

@@ -76,7 +76,7 @@ def found(
         with picture.lock:
             picture.check_open()
             one = None if record is None else [picture.holds(record)]  # raises once it has ended
-            if not (picture.serves_old or picture.live):
+            if picture.too_old():
                 if last:
                     raise picture.not_live()
                 return None

@@ -44,7 +44,7 @@ from domindex.facts import by_domid, is_of
 from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_uuid, decode_name
 from domindex.opening import XenHost
-from domindex.ports import Host, Row, Store
+from domindex.ports import Host, Row, Store, unique_id_of
 from domindex.requests import Reading
 
 log = logging.getLogger("domindex")
@@ -318,7 +318,7 @@ class Direct:
                 now is not None
                 and not now.dying
                 and now.handle == domain.uuid.bytes
-                and (unique_id is None or unique_id == self._hypervisor.unique_id(domain.domid))
+                and (unique_id is None or unique_id == unique_id_of(self._hypervisor, domain.domid))
             )
         return reading.result()
 
@@ -419,7 +419,7 @@ class Direct:
                 self._unreadable.add(row.domid)
                 log.warning("the name of domain %d cannot be read: %s", row.domid, name)
             name = None
-        return Domain(row.domid, uuid, name, row.type, life, now, row.shutdown)
+        return Domain(row.domid, uuid, name, row.type, life, now, row.shutdown, row.roles)
 
 
 def _only(what: str, key: object, found: list[Domain]) -> Domain:

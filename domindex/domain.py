@@ -12,7 +12,7 @@ xen/include/public/sched.h (SHUTDOWN_*), docs/misc/xenstore-paths.pandoc (~/name
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from uuid import UUID
 
@@ -54,6 +54,27 @@ class ShutdownReason(enum.IntEnum):
         return cls.UNKNOWN
 
 
+class Role(enum.Flag):
+    """What Xen lets a domain do for the host. The numbers are XEN_DOMCTL_GETDOMSTATE_CAP_*.
+
+    `Role(0)` is that of an ordinary guest.
+
+    Attributes:
+        CONTROL: It may manage other domains.
+        HARDWARE: It has the devices of the machine.
+        XENSTORE: Xen was told that it runs xenstored: a xenstore stub domain. A dom0 in which
+            xenstored is a process like any other does not have it.
+    """
+
+    CONTROL = 1
+    HARDWARE = 2
+    XENSTORE = 4
+
+
+ROLES = tuple(map(Role, range(8)))
+"""Each set of roles, by its number. To be shared: a record of its own would cost memory."""
+
+
 class Life(NamedTuple):
     """One run of a domain under one domid. Two domains with the same domid have different lives.
 
@@ -91,6 +112,12 @@ class Domain:
             `domindex.direct` keeps nothing between calls, so there each record has its own.
         first_seen: When the index first saw this life, in seconds since the epoch.
         shutdown: Why the guest stopped, while its domain still exists; None while it runs.
+        roles: What it may do for the host; None where Xen does not say. From Xen 4.21 on it is
+            what Xen says of this life, and None in `domindex.direct` and where a policy refuses
+            it. Before, the list of domains marks a xenstore stub domain (from 4.7 on), and
+            domid 0 is taken to be control and hardware domain, so that a hardware domain apart
+            (`hardware_dom=`, which is experimental) is not recognised; of other domains of Xen
+            up to 4.6 it is None. It stays the same for a life and is not compared.
     """
 
     domid: int
@@ -100,6 +127,7 @@ class Domain:
     life: Life
     first_seen: float
     shutdown: ShutdownReason | None = None
+    roles: Role | None = field(default=None, compare=False, repr=False)
 
     @property
     def printable(self) -> str:

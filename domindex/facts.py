@@ -16,7 +16,7 @@ from domindex.domain import Domain, DomainInfo, Life
 from domindex.errors import HypercallFailed, NoSuchDomain, NotLive
 from domindex.keys import as_domid
 from domindex.picture import Picture
-from domindex.ports import Hypervisor
+from domindex.ports import Hypervisor, unique_id_of
 
 _IS_DYING: Final = attrgetter("dying")
 _TRIES: Final = 3
@@ -119,7 +119,7 @@ def is_of(hypervisor: Hypervisor, info: DomainInfo, domain: Domain) -> bool:
     """
     if domain.life.unique_id is not None and hypervisor.has_unique_ids:
         try:
-            return hypervisor.unique_id(domain.domid) == domain.life.unique_id
+            return unique_id_of(hypervisor, domain.domid) == domain.life.unique_id
         except HypercallFailed as error:
             if error.errno not in (errno.EACCES, errno.EPERM):  # a policy, about this domain
                 raise

@@ -204,6 +204,7 @@ class Following:
                 self._counters.drift += len(changes)
         if self._born:
             self._check_special_watches()
+        self._picture.hub.warn_of_late()
         self._probed = self._picture.confirmed = time.monotonic()
 
     def _events_that_report(self) -> int:
@@ -217,6 +218,8 @@ class Following:
         # A reader of the picture has noticed: events may have been missed since then. Without
         # one, twice the time: a machine that is only busy is no reason to start over.
         noticed = self._live and isinstance(self._picture.state, Down)
+        if not self._live:
+            self._picture.too_old()
         if noticed or still > 2 * self._picture.patience:
             raise HostError(f"the thread that follows the host was held up for {still:.1f} s")
         return now
@@ -306,9 +309,10 @@ class Following:
                 # The proof that the watch of a name was silent up to this list: lives.py.
                 self._store.barrier()
                 self._left = self._events(after_list=True)
-            ids = self._looks.unique_ids(rows, thorough=thorough)
+            ids, roles = self._looks.states(rows, thorough=thorough)
             # 2. Compare, and publish. Answers of the last round are confirmed by this list.
-            reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
+            now = time.time()
+            reconciler.see(rows, now=now, scope=scope, unique_ids=ids, roles=roles)
             changes += self._publish(inferred)
             thorough = False
             self._show_progress()

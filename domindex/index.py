@@ -38,8 +38,14 @@ class Index(LookUps[Stale]):
     Made by `domindex.connect()`. Safe from any thread, handlers of events included.
     """
 
-    def __init__(self, host: Host, timing: Timing | None = None, stale: Stale = "serve") -> None:
-        self._body = body = Body(host, timing, stale)
+    def __init__(
+        self,
+        host: Host,
+        timing: Timing | None = None,
+        stale: Stale = "serve",
+        max_stale: float | None = None,
+    ) -> None:
+        self._body = body = Body(host, timing, stale, max_stale)
         super().__init__(body.picture, stale, body.timing.wait)
         self._confirms = body.confirms
 
@@ -155,7 +161,7 @@ class Index(LookUps[Stale]):
         """A look-up that has to do more than look into a dict."""
         if not verify:
             return self._look_closer(index, key, stale)
-        if stale is not None or self._stale != "serve":
+        if stale is not None or not self._any_age:
             self._refuse_stale(index, index.key_of(key), stale)
         try:
             domain = index.unique.get(key)
@@ -438,6 +444,7 @@ class Index(LookUps[Stale]):
         reboot_grace: float = 0.0,
         on_error: ErrorHook | None = None,
         threaded: bool = True,
+        name: str | None = None,
     ) -> Subscription:
         """Call `handler(event)` for every event from now on, in order, in a thread of its own.
 
@@ -460,9 +467,13 @@ class Index(LookUps[Stale]):
                 its name, starts in that time, `Rebooted` comes in place of both events.
             on_error: called with the event and the exception when the handler has raised.
             threaded: False leaves the calls to `dispatch`, in the thread that calls it.
+            name: what to call the listener in log lines, in `stats.listeners`, in metrics and in
+                the name of its thread (`domindex-NAME`). A listener for which an event waits for
+                more than 10 s is logged, once until it has caught up; this is looked at in each
+                probe and by `stats`.
 
         Raises:
-            ValueError: `events`, `queue` or `reboot_grace` is out of its range.
+            ValueError: `events`, `queue`, `reboot_grace` or `name` is out of its range.
             TypeError: a function cannot be called, or is `async def`.
             Closed: the index was closed.
 
@@ -472,7 +483,7 @@ class Index(LookUps[Stale]):
         return self._body.hub.subscribe(
             handler,
             Wanted(events, where),
-            MailboxOptions(replay, queue, reboot_grace),
+            MailboxOptions(replay, queue, reboot_grace, name),
             on_error=on_error,
             threaded=threaded,
         )
@@ -485,6 +496,7 @@ class Index(LookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         reboot_grace: float = 0.0,
+        name: str | None = None,
     ) -> EventStream:
         """The events of `subscribe`, to iterate over. Arguments and errors are the same. Close it.
 
@@ -495,7 +507,7 @@ class Index(LookUps[Stale]):
         ...         print([type(events.get(timeout=5)).__name__ for _ in range(3)])
         ['Synced', 'Added', 'Ready']
         """
-        options = MailboxOptions(replay, queue, reboot_grace)
+        options = MailboxOptions(replay, queue, reboot_grace, name)
         return self._body.hub.stream(Wanted(events, where), options)
 
     def fileno(self) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from domindex.complaints import Complaints
 from domindex.core.reconcile import Reconciler
 from domindex.core.scope import Scope
+from domindex.domain import Role
 from domindex.errors import HypercallFailed
 from domindex.ports import Hypervisor, Row
 from domindex.stats import Counters
@@ -48,15 +49,26 @@ class Looks:
             # Or it is another life, born since: then the second list has it.
         raise HypercallFailed(f"the list of domains lacks {there[0].domid}, which exists")
 
-    def unique_ids(self, rows: Sequence[Row], *, thorough: bool) -> dict[int, int | None]:
-        """What the hypervisor calls the lives in doubt; without those that it refuses to tell."""
+    def states(
+        self, rows: Sequence[Row], *, thorough: bool
+    ) -> tuple[dict[int, int | None], dict[int, Role] | None]:
+        """Unique ids and roles of the lives in doubt; without those that Xen refuses to tell.
+
+        Where there are no unique ids, roles are in the rows.
+        """
         ids: dict[int, int | None] = {}
-        if self._hypervisor.has_unique_ids:
-            for domid in self._reconciler.suspects(rows, thorough=thorough):
-                try:
-                    ids[domid] = self._hypervisor.unique_id(domid)
-                except HypercallFailed as error:
-                    if error.errno is None:
-                        raise
-                    self._complaints.refused(b"the state of domain %d" % domid, error)
-        return ids
+        if not self._hypervisor.has_unique_ids:
+            return ids, None
+        roles: dict[int, Role] = {}
+        for domid in self._reconciler.suspects(rows, thorough=thorough):
+            try:
+                state = self._hypervisor.state(domid)
+            except HypercallFailed as error:
+                if error.errno is None:
+                    raise
+                self._complaints.refused(b"the state of domain %d" % domid, error)
+                continue
+            ids[domid] = None
+            if state is not None:
+                ids[domid], roles[domid] = state
+        return ids, roles

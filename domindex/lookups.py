@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import fnmatch
+import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any, Final, Generic, TypeVar, cast
@@ -17,7 +18,7 @@ from uuid import UUID
 
 from domindex.core.key import KeyIndex, View, ordered
 from domindex.core.snapshot import Snapshot
-from domindex.domain import Domain, OSType
+from domindex.domain import Domain, OSType, Role
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_text, as_uuid
@@ -53,6 +54,7 @@ class LookUps(Generic[S]):
         self._table = picture.table
         self._most_wait = wait
         self._stale = self._checked(stale)
+        self._any_age = picture.max_age == math.inf  # of an answer; nothing is ever refused
         self._snapshot = Snapshot({}, -1)
         self.names = self._table.names.view
         self.uuids = self._table.uuids.view
@@ -185,6 +187,7 @@ class LookUps(Generic[S]):
         glob: str | bytes | None = None,
         regex: str | re.Pattern[str] | None = None,
         type: OSType | str | None = None,
+        role: Role | None = None,
         where: Callable[[Domain], object] | None = None,
     ) -> tuple[Domain, ...]:
         """Domains that match every argument that is given, in name order, then by domid.
@@ -198,6 +201,8 @@ class LookUps(Generic[S]):
             glob: a shell pattern for the whole name; case counts.
             regex: searched for anywhere in the name.
             type: an OSType, or its value, such as "pvh".
+            role: a Role, or several, all of which it has to have. A domain whose roles are not
+                known is not found.
             where: a function that is called with each domain that matches the rest.
 
         Raises:
@@ -217,6 +222,8 @@ class LookUps(Generic[S]):
         start = as_text(prefix)
         if type is not None:
             type = _as_type(type)
+        if not isinstance(role, Role | None):
+            raise InvalidKey(f"role is a Role, such as Role.CONTROL, not {role!r}")
         if where is not None:
             check_callable("where=", where)
         if pattern is not None and not start:
@@ -231,6 +238,7 @@ class LookUps(Generic[S]):
             domain
             for domain in found
             if (type is None or domain.type is type)
+            and (role is None or (domain.roles is not None and role in domain.roles))
             and all(test(domain.name or "") for test in tests)
             and (where is None or where(domain))
         )
@@ -320,13 +328,12 @@ class LookUps(Generic[S]):
         Cost:
             A copy after each change of the index; nothing if the last snapshot still holds.
         """
-        wanted = self._stale if stale is None else self._checked(stale)
-        if wanted == "serve":
+        if self._checked(stale or self._stale) == "serve" and (stale or self._any_age):
             snapshot = self._snapshot
             if snapshot.generation == self.generation and not self._has_ended:
                 return snapshot
         with self._picture.lock:
-            self._check(wanted)
+            self._check(stale)
             if self._snapshot.generation != self.generation:
                 domains = {domain.domid: domain for domain in self._table}
                 self._snapshot = Snapshot(domains, self.generation)
@@ -424,13 +431,14 @@ class LookUps(Generic[S]):
 
     def _look_closer(self, index: KeyIndex[K], key: Any, stale: Stale | None = None) -> Domain:
         """A key that its view does not hold, or a look-up with `stale=`: the slow path of all."""
-        wanted = self._stale if stale is None else self._checked(stale)
+        if stale is not None:
+            self._checked(stale)
         key = index.key_of(key)
         with self._picture.lock:
-            self._check(wanted)
+            self._check(stale)
             holders = index.holders(key)  # it was spelled otherwise, or is held by now
             if index is self._table.names:
-                self._check_names(holders, wanted)
+                self._check_names(holders, stale)
             return self._only(index.what, key, holders)
 
     def _only(self, what: str, key: object, holders: dict[int, Domain]) -> Domain:
@@ -464,10 +472,9 @@ class LookUps(Generic[S]):
     def _check(self, stale: Stale | None = None) -> None:
         """Raises Closed, or NotLive where an old answer is not wanted. The lock is held."""
         self._picture.check_open()
-        stale = stale or self._stale
-        if stale == "serve" or self.live:
+        if stale == "serve" or not (self._picture.too_old() if stale is None else not self.live):
             return
-        self._wait_if(stale, lambda: self.live)
+        self._wait_if(stale or self._stale, lambda: self.live)
         if not self.live:
             raise self._picture.not_live()
 
@@ -491,11 +498,12 @@ class LookUps(Generic[S]):
 
     def _refuse_stale(self, index: KeyIndex[K], key: K, stale: S | None = None) -> None:
         """Before a key is verified: raises NotLive where an old answer is not wanted."""
-        wanted = self._stale if stale is None else self._checked(stale)
+        if stale is not None:
+            self._checked(stale)
         with self._picture.lock:
-            self._check(wanted)
+            self._check(stale)
             if index is self._table.names:
-                self._check_names(index.holders(key), wanted)
+                self._check_names(index.holders(key), stale)
 
     def _wait_if(self, stale: Stale, holds: Callable[[], bool]) -> None:
         if stale == "wait" and self._most_wait is not None:

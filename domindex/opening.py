@@ -57,6 +57,7 @@ def connect(
     timing: Timing | None = None,
     timeout: float = 60.0,
     stale: Stale = "serve",
+    max_stale: float | None = None,
     wait: bool = True,
 ) -> Index:
     """Open the index of this host. Close it, or use it in a `with`.
@@ -70,6 +71,12 @@ def connect(
             last known, and raises NotLive only where nothing is found. "refuse" raises NotLive.
             "wait" waits for the line, for `timing.wait` seconds at most, then raises NotLive.
             `index.age` says how old the answers are.
+        max_stale: With "serve", only while `index.age` is at most so many seconds; then look-ups
+            raise NotLive until the line is back. None serves for as long as it takes. The thread
+            that follows the host sees to it, at most `timing.request` seconds later, so that a
+            hit still costs one dict look-up. While that thread itself is held up (which makes
+            `live` False), hits are answered until a look-up misses, or another call looks.
+            A call with `stale="serve"` is answered whatever the age.
         wait: False returns at once, for a daemon that may start before xenstored. The index is not
             live at first, which listeners receive as `Lost`. It becomes live by itself: listeners
             receive `Recovered`, and `wait_live` returns.
@@ -84,13 +91,14 @@ def connect(
         HypercallFailed: The hypervisor refuses the calls.
         StoreLost: xenstored could not be reached.
         TimedOut: The index did not hold every domain within `timeout`.
-        ValueError: `stale` is none of the three words.
+        ValueError: `stale` is none of the three words, or `max_stale` is no number of seconds
+            from 0, or is not with "serve".
 
     Cost:
         For n domains: the opening of the host (see `XenHost`), two hypercalls for the list, n
         watches and n xenstore reads (pipelined). On Xen >= 4.21 two more small hypercalls for each
         domain. Where xenstored supports watch depth, three watches in place of n.
     """
-    index = Index(XenHost() if host is None else host, timing, stale)
+    index = Index(XenHost() if host is None else host, timing, stale, max_stale)
     index.start(timeout, wait=wait)
     return index

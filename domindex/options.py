@@ -11,6 +11,18 @@ Stale: TypeAlias = Literal["serve", "refuse", "wait"]
 NotLive, or wait for the line (at most `Timing.wait` seconds)."""
 
 
+def most_age(stale: Stale, max_stale: float | None) -> float:
+    """The age in seconds up to which look-ups are answered from a picture that is out of date.
+
+    -1.0 is never. Raises ValueError.
+    """
+    if max_stale is None:
+        return math.inf if stale == "serve" else -1.0
+    if stale != "serve" or not max_stale >= 0:
+        raise ValueError(f'max_stale is seconds from 0, with stale="serve", not {max_stale!r}')
+    return max_stale
+
+
 @dataclass(frozen=True, slots=True)
 class Timing:
     """How often an index checks the host, and how long it waits. All in seconds.

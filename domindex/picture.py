@@ -57,18 +57,19 @@ class Picture:
     """The table of running domains, its state, and everyone who is told of changes.
 
     patience: seconds without a sign of the watcher's thread after which the picture counts as out
-    of date. serves_old: whether look-ups are answered from it while it is out of date; else the
-    views are emptied meanwhile, so that each look-up has to look closer.
+    of date. max_age: the age in seconds up to which look-ups are answered from it while it is out
+    of date, below 0 for never. After that the views are emptied until it is live again, so that
+    each look-up has to look closer. Nothing has to look at the time for a look-up that hits.
     """
 
-    def __init__(self, *, patience: float, serves_old: bool) -> None:
+    def __init__(self, *, patience: float, max_age: float = math.inf) -> None:
         self.lock = forking.rlock()  # held to change anything here, or to see it whole
         self.look_closer: Missing = _refuse  # until look-ups set theirs
         self.table = DomainTable(lambda index, key: self.look_closer(index, key))
         self.ended_lives = EndedLives()
         self.changed = ChangeSignal(self.lock)
         self.hub = Hub(self)
-        self.serves_old = serves_old
+        self.max_age = max_age
         self.state: State = Down(NotLive("the index has not seen the host yet"), time.monotonic())
         self.confirmed = -math.inf
         """time.monotonic() at which the host last confirmed that the picture is whole."""
@@ -144,12 +145,18 @@ class Picture:
 
     def _tell(self, events: Sequence[Event], state: State | None = None) -> None:
         state = state or self.state
-        if not self.serves_old:
-            down = not isinstance(state, Live)
-            self.table.hide(names=down or bool(self.unreadable), others=down)
+        if self.max_age < math.inf:
+            self._hide(state)
         self.hub.tell(events)
         self.state = state  # last: who sees Live finds all events in the mailboxes
         self.changed.notify()
+
+    def _hide(self, state: State) -> bool:
+        """Empty the views or fill them again, as `max_age` wants it; whether all are empty."""
+        old = not isinstance(state, Live) and self.age > self.max_age
+        names = self.max_age < 0 and bool(self.unreadable)
+        self.table.hide(names=old or names, others=old)
+        return old
 
     def _stamped(self, events: Sequence[Event]) -> list[Event]:
         now, generation = time.time(), self.table.generation
@@ -176,6 +183,17 @@ class Picture:
     def age(self) -> float:
         """Seconds since the host last confirmed that the picture is whole."""
         return max(0.0, time.monotonic() - self.confirmed)
+
+    def too_old(self) -> bool:
+        """Whether it is out of date for longer than old answers are wanted.
+
+        Time alone makes it too old, so whoever asks empties the views: the watcher while it looks
+        for a line, and, should that be held up, each look-up that misses.
+        """
+        if self.max_age == math.inf or self.live:
+            return False
+        with self.lock:
+            return self._hide(self.state)
 
     def check_open(self) -> None:
         """Raises Closed once it has ended."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
-from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
+from domindex.domain import Domain, DomainInfo, OSType, Role, ShutdownReason
 from domindex.errors import StoreError
 
 
@@ -20,6 +20,7 @@ class Row(NamedTuple):
     cpu_time: nanoseconds. Within one life it falls by no more than the clocks of two processors
         differ, which is microseconds.
     frame: the page that a PV domain shares with Xen from its birth to its end; None for others.
+    roles: None where the list does not tell; where there are unique ids it never does.
     """
 
     domid: int
@@ -29,6 +30,14 @@ class Row(NamedTuple):
     dying: bool
     cpu_time: int
     frame: int | None
+    roles: Role | None = None
+
+
+class LifeState(NamedTuple):
+    """What Xen >= 4.21 says of one life: its number, and its roles. Neither ever changes."""
+
+    unique_id: int
+    roles: Role
 
 
 class Hypervisor(Protocol):
@@ -58,8 +67,8 @@ class Hypervisor(Protocol):
         """
         ...
 
-    def unique_id(self, domid: int) -> int | None:
-        """What Xen >= 4.21 calls this life, None if there is none. One hypercall.
+    def state(self, domid: int) -> LifeState | None:
+        """What Xen >= 4.21 says of this life, None if there is none. One hypercall.
 
         Only where `has_unique_ids`. Raises HypercallFailed with EACCES or EPERM where a policy
         refuses the state of that domain; others may still be asked.
@@ -80,6 +89,12 @@ class Hypervisor(Protocol):
     def close(self) -> None:
         """Give descriptors and memory back. May be called twice."""
         ...
+
+
+def unique_id_of(hypervisor: Hypervisor, domid: int) -> int | None:
+    """What Xen >= 4.21 calls the life on this domid. As `Hypervisor.state`, and cost."""
+    state = hypervisor.state(domid)
+    return None if state is None else state.unique_id
 
 
 class Watch(NamedTuple):

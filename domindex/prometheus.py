@@ -57,7 +57,6 @@ _GAUGES: Final = {
         "domindex_deaf",
         "1 if xenstored sends no events when domains start and end: they are polled for.",
     ),
-    "listeners": ("domindex_listeners", "Open subscriptions and event streams."),
     "pending": ("domindex_pending_events", "Events that wait in the queues of listeners."),
 }
 _COUNTERS: Final = {
@@ -81,8 +80,8 @@ _COUNTERS: Final = {
     "overflows": ("domindex_overflows_total", "Full queues of slow listeners that were dropped."),
     "listener_errors": ("domindex_listener_errors_total", "Exceptions raised by handlers."),
 }
-"""For each field of `Stats`: the metric and its help text. Of `queues` only the longest is a
-metric: listeners have no names, and their position changes when one of them closes."""
+"""For each number of `Stats`: the metric and its help text. Of `queues` only the longest is a
+metric: not every listener has a name, and positions change when one of them closes."""
 
 
 class DomainCollector:
@@ -151,6 +150,21 @@ def _of_the_index(stats: Stats) -> Iterator[Metric]:
         "Events in the longest queue of a listener.",
         max(stats.queues, default=0),
     )
+    yield GaugeMetricFamily(
+        "domindex_listeners", "Open subscriptions and event streams.", len(stats.listeners)
+    )
+    oldest = GaugeMetricFamily(
+        "domindex_listener_oldest_event_seconds",
+        "For how long the oldest event has waited for a listener with this name.",
+        labels=("name",),
+    )
+    ages: dict[str, float] = {}  # several listeners may have one name
+    for listener in stats.listeners:
+        if listener.name is not None:
+            ages[listener.name] = max(listener.oldest, ages.get(listener.name, 0.0))
+    for name, age in ages.items():
+        oldest.add_metric((name,), age)
+    yield oldest
 
 
 def _of_the_domains(domains: Snapshot) -> Iterator[Metric]:

@@ -20,6 +20,26 @@ class Counters:
 
 
 @dataclass(frozen=True, slots=True)
+class ListenerStats:
+    """One subscription or stream of events.
+
+    Attributes:
+        name: What `name=` called it, None if it has no name.
+        pending: Events that it has not yet been handed.
+        oldest: For how many seconds the oldest of these has waited; 0.0 if there is none. What
+            `reboot_grace` holds back does not count.
+        overflows: Backlogs that were dropped.
+        errors: Exceptions of its handler, or of its `where`. A stream raises them instead.
+    """
+
+    name: str | None
+    pending: int
+    oldest: float
+    overflows: int
+    errors: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stats:
     """Counters since the index was opened, and sizes now.
 
@@ -32,8 +52,9 @@ class Stats:
     refusals: reads, watches and states of single domains that were refused. unreadable: the domids
     of those whose name xenstored does not give now. deaf: the special watches do not fire for this
     caller, so that births and ends are only found at each probe.
-    listeners: subscriptions and streams. pending: events they have not yet been handed; queues:
-    how many for each. overflows: backlogs that were dropped. listener_errors: failed handlers.
+    listeners: the subscriptions and streams that are open. pending: events that all of them have
+    not yet been handed; queues: how many for each. overflows: backlogs that were dropped.
+    listener_errors: failed handlers. Both count listeners that have been closed, too.
     """
 
     domains: int
@@ -52,11 +73,19 @@ class Stats:
     refusals: int
     unreadable: tuple[int, ...]
     deaf: bool
-    listeners: int
-    pending: int
-    queues: tuple[int, ...]
+    listeners: tuple[ListenerStats, ...]
     overflows: int
     listener_errors: int
+
+    @property
+    def queues(self) -> tuple[int, ...]:
+        """See above."""
+        return tuple(listener.pending for listener in self.listeners)
+
+    @property
+    def pending(self) -> int:
+        """See above."""
+        return sum(self.queues)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,9 +31,11 @@ from domindex.core.reconcile import name_path
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
     NIL_UUID,
+    ROLES,
     Domain,
     DomainInfo,
     OSType,
+    Role,
     ShutdownReason,
 )
 from domindex.errors import (
@@ -48,7 +50,7 @@ from domindex.index import Index
 from domindex.keys import as_domid, as_uuid
 from domindex.opening import XenHost, connect
 from domindex.options import Stale, Timing
-from domindex.ports import Host, Hypervisor, Row, Store, Watch
+from domindex.ports import Host, Hypervisor, LifeState, Row, Store, Watch, unique_id_of
 
 QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_most=0.05)
 """Short intervals, a hundredth of those for a real host, for tests of failures. A silent line is
@@ -57,6 +59,7 @@ noticed after about a second."""
 _TRIAL: Final = 5.0
 """Seconds in which xenstored must answer, or `host_or_simulate` takes a simulated host."""
 _PAGE = 4096
+_DOM0 = Role.CONTROL | Role.HARDWARE
 _MEMORY: Final = 512 << 20
 _GAP = 0.25
 """Seconds for which `order="libxl"` waits at most until the lines have seen the nodes go."""
@@ -82,6 +85,8 @@ class _Guest:
     shutdown: ShutdownReason | None = None
     dying: bool = False
     introduced: bool = False
+    roles: Role = ROLES[0]
+    listed: Role | None = None  # what of these the list tells
     idle: bool = False
     spent: int = 0  # cpu time in addition to what it uses by itself
     born: float = field(default_factory=time.monotonic)
@@ -89,7 +94,14 @@ class _Guest:
     def row(self) -> Row:
         frame = 0x1000 + self.unique_id if self.type is OSType.PV else None
         return Row(
-            self.domid, self.handle, self.type, self.shutdown, self.dying, self._cpu_time(), frame
+            self.domid,
+            self.handle,
+            self.type,
+            self.shutdown,
+            self.dying,
+            self._cpu_time(),
+            frame,
+            self.listed,
         )
 
     def info(self) -> DomainInfo:
@@ -150,6 +162,7 @@ class SimulatedHost:
     | what a real host does | here |
     |---|---|
     | libxl makes a domain in steps, the name last | `build`, `rename`, `introduce` |
+    | a control, hardware or xenstore domain of its own | `create(roles=)` |
     | guests that are never introduced to xenstored | `create(introduce=False)` |
     | guests write nodes; a node is removed | `write` |
     | a guest stops, crashes, is reset by kexec | `shutdown`, `crash`, `soft_reset` |
@@ -224,13 +237,14 @@ class SimulatedHost:
         self.hypercalls = 0
         self.requests = 0
         if dom0:
-            self.create("Domain-0", uuid=NIL_UUID)
+            self.create("Domain-0", uuid=NIL_UUID, roles=_DOM0)
 
     def connect(
         self,
         timing: Timing | None = None,
         *,
         stale: Stale = "serve",
+        max_stale: float | None = None,
         wait: bool = True,
         timeout: float = 60.0,
     ) -> Index:
@@ -239,13 +253,16 @@ class SimulatedHost:
         Args:
             timing: As for `connect`. With QUICK the index notices failures at once.
             stale: As for `connect`.
+            max_stale: As for `connect`.
             wait: As for `connect`.
             timeout: As for `connect`, in seconds.
 
         Returns:
             The index.
         """
-        return connect(self, timing=timing, stale=stale, wait=wait, timeout=timeout)
+        return connect(
+            self, timing=timing, stale=stale, max_stale=max_stale, wait=wait, timeout=timeout
+        )
 
     def close(self) -> None:
         """Cut every line. The simulated host itself holds nothing that needs closing."""
@@ -268,6 +285,7 @@ class SimulatedHost:
         domid: int | None = None,
         introduce: bool = True,
         clear: bool = True,
+        roles: Role = ROLES[0],
         memory: int = _MEMORY,
         max_memory: int | None = None,
         vcpus: int = 1,
@@ -284,6 +302,7 @@ class SimulatedHost:
             introduce: False does not introduce it: it exists, but no event reports it until
                 `introduce`.
             clear: False keeps nodes that an earlier domain left behind under this domid.
+            roles: As for `build`.
             memory: Memory that it has, in bytes; 512 MiB if you give none.
             max_memory: Memory that it may have, in bytes. None is as much as it has.
             vcpus: How many vCPUs it has.
@@ -298,7 +317,13 @@ class SimulatedHost:
         raw = _as_value(name)
         with self._lock:
             domid = self.build(
-                uuid=uuid, type=type, domid=domid, memory=memory, max_memory=max_memory, vcpus=vcpus
+                uuid=uuid,
+                type=type,
+                domid=domid,
+                roles=roles,
+                memory=memory,
+                max_memory=max_memory,
+                vcpus=vcpus,
             )
             if clear:
                 self._remove(_home(domid))
@@ -313,6 +338,7 @@ class SimulatedHost:
         uuid: UUID | None = None,
         type: str = "pv",
         domid: int | None = None,
+        roles: Role = ROLES[0],
         memory: int = _MEMORY,
         max_memory: int | None = None,
         vcpus: int = 1,
@@ -329,6 +355,8 @@ class SimulatedHost:
             memory: As for `create`.
             max_memory: As for `create`.
             vcpus: As for `create`.
+            roles: What it may do for the host. Without `unique_ids` the host tells no more than a
+                Xen before 4.21: a xenstore stub domain, and that domid 0 is dom0.
 
         Returns:
             Its domid.
@@ -349,7 +377,11 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             idle = self._idle and domid != 0
-            guest = _Guest(domid, handle, kind, self._lives, memory, most, vcpus, idle=idle)
+            guest = _Guest(
+                domid, handle, kind, self._lives, memory, most, vcpus, idle=idle, roles=roles
+            )
+            if not self._unique_ids:
+                guest.listed = roles & Role.XENSTORE if domid else _DOM0
             self._guests[domid] = guest
             return domid
 
@@ -857,14 +889,18 @@ class _SimulatedHypervisor:
         ):
             return False
         life = domain.life.unique_id
-        return life is None or not self.has_unique_ids or self.unique_id(domain.domid) == life
+        if life is None or not self.has_unique_ids:
+            return True
+        return unique_id_of(self, domain.domid) == life
 
-    def unique_id(self, domid: int) -> int | None:
+    def state(self, domid: int) -> LifeState | None:
         with self._host._lock:
             guest = self._seen(domid)
             if guest is not None and domid in self._host._refused_states:
                 raise HypercallFailed(f"a policy refuses the state of domain {domid}", errno.EACCES)
-            return None if guest is None or guest.dying else guest.unique_id
+            if guest is None or guest.dying:
+                return None
+            return LifeState(guest.unique_id, guest.roles)
 
     def info(self, domid: int) -> DomainInfo | None:
         with self._host._lock:

@@ -183,8 +183,14 @@ class Watcher:
 
     def _rest(self, pause: float) -> None:
         until = time.monotonic() + pause
-        with self._changed:
-            while not self._requests.closing and (left := until - time.monotonic()) > 0:
+        while (left := until - time.monotonic()) > 0:
+            # Without our lock: those who hold the picture's come to take ours.
+            picture = self._picture
+            if not picture.too_old() and picture.max_age < math.inf:
+                left = min(left, max(0.001, picture.max_age - picture.age))
+            with self._changed:
+                if self._requests.closing:
+                    return
                 self._changed.wait(left)
 
     def _follow_line(self) -> None:

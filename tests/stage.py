@@ -149,7 +149,7 @@ class Eyelid:
 
     def open_hypervisor(self) -> Hypervisor:
         opened = self._host.open_hypervisor()
-        _behind(self._shut, opened, "list", "get", "unique_id")
+        _behind(self._shut, opened, "list", "get", "state")
         return opened
 
     def open_store(self, timeout: float) -> Store:

@@ -23,7 +23,7 @@ from uuid import UUID
 
 from domindex.core.nodes import UNREAD, Followed
 from domindex.core.scope import Scope
-from domindex.domain import NIL_UUID, Domain, Life, OSType
+from domindex.domain import NIL_UUID, Domain, Life, OSType, Role
 from domindex.ports import Row
 
 CLOCKS: Final = 5_000_000
@@ -45,14 +45,17 @@ class Tracked(Followed):
     believed: the name is confirmed, so that the life may come into the table.
     """
 
-    __slots__ = ("believed", "first_seen", "name", "row", "unique_id")
+    __slots__ = ("believed", "first_seen", "name", "roles", "row", "unique_id")
 
-    def __init__(self, row: Row, unique_id: int | None, first_seen: float) -> None:
+    def __init__(
+        self, row: Row, unique_id: int | None, first_seen: float, roles: Role | None = None
+    ) -> None:
         # As Followed.__init__ does, without the call: each birth comes through here.
         self.token, self.answer, self.silent = None, UNREAD, False
         self.row = row
         self.unique_id = unique_id
         self.first_seen = first_seen
+        self.roles = roles
         self.believed = False
         self.name: str | None = None
 
@@ -77,7 +80,9 @@ class Tracked(Followed):
             life = old.life  # keeps the handle it was first seen with
         else:
             life = Life(row.domid, None, uuid, self.first_seen)
-        return Domain(row.domid, uuid, self.name, row.type, life, self.first_seen, row.shutdown)
+        return Domain(
+            row.domid, uuid, self.name, row.type, life, self.first_seen, row.shutdown, self.roles
+        )
 
 
 def contradicts(known: Row, row: Row) -> bool:

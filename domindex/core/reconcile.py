@@ -40,7 +40,7 @@ from domindex.core.lives import name_path as name_path
 from domindex.core.nodes import UNREAD, Node, Nodes, Unread
 from domindex.core.scope import Scope
 from domindex.core.table import Change
-from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, Life, Role
 from domindex.errors import StoreError
 from domindex.keys import decode_name
 from domindex.ports import Row, Watch
@@ -212,10 +212,11 @@ class Reconciler:
         now: float,
         scope: Scope = Scope.ALL,
         unique_ids: Mapping[int, int | None] | None = None,
+        roles: Mapping[int, Role] | None = None,
     ) -> None:
         """Take rows in: all that there is of `scope`.
 
-        unique_ids: of the suspects, None for one that has gone since.
+        unique_ids: of the suspects, None for one that has gone since. roles: of the same.
         Only a list known to be whole may be given: what it lacks is gone.
         """
         ids = unique_ids or {}
@@ -240,7 +241,8 @@ class Reconciler:
             if tracked is not None:
                 self._confirm(tracked, row)
                 continue
-            self._lives[domid] = tracked = Tracked(row, ids.get(domid), self._now)
+            its = row.roles if roles is None else roles.get(domid)
+            self._lives[domid] = tracked = Tracked(row, ids.get(domid), self._now, its)
             self.nodes.begin(tracked)
             self._touched.add(domid)
         for domid in gone:

@@ -9,11 +9,13 @@ programs.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from domindex.core.nodes import NodeValue
 from domindex.domain import Domain
@@ -25,7 +27,7 @@ from domindex.listening.mailbox import QUEUE, Mailbox
 from domindex.listening.reboots import Reboots
 from domindex.listening.runner import OwnThread, Runner
 from domindex.listening.stream import EventStream
-from domindex.listening.subscription import ErrorHook, Handler, Subscription
+from domindex.listening.subscription import ErrorHook, Handler, Subscription, called
 from domindex.listening.waiter import Waiter
 from domindex.listening.wanted import Wanted
 from domindex.listening.watch import (
@@ -36,6 +38,15 @@ from domindex.listening.watch import (
     NodeWatches,
     Refusal,
 )
+from domindex.stats import ListenerStats
+
+log = logging.getLogger("domindex")
+
+LATE: Final = 10.0
+"""Seconds after which an event that still waits is worth a warning: twice the usual interval of
+probes. A handler that is only busy for a moment is done by then; what is later is history."""
+
+_LONGEST_NAME: Final = 64
 
 
 class Source(Protocol):
@@ -68,18 +79,23 @@ class MailboxOptions:
     """What a listener's mailbox begins with, and holds. Raises ValueError.
 
     replay: it begins with what is present. queue: how many events may wait. reboot_grace: seconds
-    for which a death may be held back, see reboots.py.
+    for which a death may be held back, see reboots.py. name: what the listener is called.
     """
 
     replay: bool = True
     queue: int = QUEUE
     reboot_grace: float = 0.0
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if self.queue < 1:
             raise ValueError(f"queue is a number of events of at least 1, not {self.queue!r}")
         if not 0 <= self.reboot_grace <= threading.TIMEOUT_MAX:
             raise ValueError(f"reboot_grace is seconds from 0, not {self.reboot_grace!r}")
+        name = self.name
+        fine = isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME
+        if not (name is None or fine):
+            raise ValueError(f"name is 1 to {_LONGEST_NAME} printable characters, not {name!r}")
 
 
 class Hub:
@@ -138,7 +154,7 @@ class Hub:
     ) -> Subscription:
         """See `Index.subscribe`."""
         with self._lock:
-            runner = self._runner(threaded)
+            runner = self._runner(threaded, options.name)
             mailbox = self.open(runner.wake, options)
             try:
                 subscription = Subscription(
@@ -174,6 +190,7 @@ class Hub:
                 wake,
                 size=options.queue,
                 delay=Reboots(grace) if grace else None,
+                name=options.name,
             )
             mailbox.begin(self._source.first_events(replay=options.replay))
             self._forget_abandoned()
@@ -223,11 +240,36 @@ class Hub:
     # -- counters ----------------------------------------------------------------------------
 
     @property
-    def queues(self) -> tuple[int, ...]:
-        """How many events wait for each listener."""
+    def listeners(self) -> tuple[ListenerStats, ...]:
+        """Who listens, and what waits for each."""
         with self._lock:
             self._forget_abandoned()
-            return tuple(box.pending for box in self._mailboxes if not box.closed)
+            return tuple(
+                ListenerStats(
+                    box.name,
+                    box.pending,
+                    box.oldest,
+                    box.overflows,
+                    self._subscriptions[box].errors if box in self._subscriptions else 0,
+                )
+                for box in self._mailboxes
+                if not box.closed
+            )
+
+    def warn_of_late(self) -> None:
+        """Log, once until it has caught up, which listener is late.
+
+        Without the lock, as a handler of the log may look up domains. Never fails.
+        """
+        for box in self._mailboxes:
+            if box.falls_behind(LATE):
+                with contextlib.suppress(Exception):
+                    log.warning(
+                        "%s is late: %d events wait, the oldest for %.1f s",
+                        called(box.name),
+                        box.pending,
+                        box.oldest,
+                    )
 
     @property
     def overflows(self) -> int:
@@ -273,8 +315,8 @@ class Hub:
 
     # -- within ------------------------------------------------------------------------------
 
-    def _runner(self, threaded: bool, *, last: bool = False) -> Runner:
-        return OwnThread() if threaded else CallersLoop(self.loop(), last=last)
+    def _runner(self, threaded: bool, name: str | None = None, *, last: bool = False) -> Runner:
+        return OwnThread(name) if threaded else CallersLoop(self.loop(), last=last)
 
     def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
         return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]

@@ -64,6 +64,7 @@ class Mailbox(Generic[T]):
         wake: Called when there is something to take. Must not wait for anything.
         size: How many items may wait.
         delay: Holds some of them back; None holds nothing back.
+        name: What the listener is called, for those who look after it.
     """
 
     def __init__(
@@ -74,7 +75,9 @@ class Mailbox(Generic[T]):
         *,
         size: int = QUEUE,
         delay: Delay[T] | None = None,
+        name: str | None = None,
     ) -> None:
+        self.name = name
         self._lock = lock
         self._refill_with = refill
         self._wake = wake
@@ -82,7 +85,9 @@ class Mailbox(Generic[T]):
         self._delay = delay
         self._queue: deque[tuple[float, T]] = deque()  # with the time at which each was put in
         self._ready: deque[T] = deque()  # past the bound and the delay: to be taken first
+        self._since = 0.0  # when the oldest of `_ready`, or of a dropped backlog, was put in
         self._overflowed = False
+        self._behind = False  # it was late, and has not caught up since
         self.closed = False
         self.overflows = 0
         """How often the backlog was dropped."""
@@ -99,6 +104,7 @@ class Mailbox(Generic[T]):
 
         For `drained` all of it together is one item.
         """
+        self._since = time.monotonic()
         self._ready.extend(items)
         self._put = self._in_hand = 1 if items else 0
 
@@ -165,6 +171,25 @@ class Mailbox(Generic[T]):
         """How many items there are to take. What stands for a dropped backlog counts as one."""
         return 0 if self.closed else len(self._queue) + len(self._ready) + self._overflowed
 
+    @property
+    def oldest(self) -> float:
+        """For how many seconds the oldest of these has waited; 0.0 if there is none."""
+        if not self.pending:
+            return 0.0
+        since = self._since
+        if not (self._ready or self._overflowed):
+            try:
+                since = self._queue[0][0]
+            except IndexError:  # it has just been taken
+                return 0.0
+        return max(0.0, time.monotonic() - since)
+
+    def falls_behind(self, seconds: float) -> bool:
+        """Whether the oldest has waited for longer: True once, and again after it caught up."""
+        before, late = self._behind, self.oldest > seconds
+        self._behind = late or (before and bool(self.pending))
+        return late and not before
+
     # -- for anyone --------------------------------------------------------------------------
 
     def drained(self, timeout: float | None) -> bool:
@@ -211,6 +236,8 @@ class Mailbox(Generic[T]):
     # -- within ------------------------------------------------------------------------------
 
     def _overflow(self) -> None:
+        with contextlib.suppress(BaseException):  # no memory
+            self._since = time.monotonic() - self.oldest
         self._overflowed = True
         self.overflows += 1
         self._queue.clear()
@@ -227,5 +254,6 @@ class Mailbox(Generic[T]):
         """Make ready what was held back for long enough; whether there is anything."""
         if self._delay is None:
             return False
+        self._since = now
         self._ready.extend(self._delay.expired(now))
         return bool(self._ready)

@@ -35,12 +35,16 @@ class Runner(Protocol):
 
 
 class OwnThread:
-    """A runner with a thread of its own, which ends when the mailbox is closed."""
+    """A runner with a thread of its own, which ends when the mailbox is closed.
+
+    name: what the listener is called; it is in the name of the thread.
+    """
 
     # SystemExit too: it would end this thread without a word, and with it every later event.
     caught: type[BaseException] = BaseException
 
-    def __init__(self) -> None:
+    def __init__(self, name: str | None = None) -> None:
+        self._name = f"domindex-{name or 'listener'}"
         self._waiter = Waiter()
         self.wake = self._waiter.wake
         self._thread: threading.Thread | None = None
@@ -53,7 +57,7 @@ class OwnThread:
             while (item := take(mailbox)) is not None:
                 deliver(item)
 
-        self._thread = threading.Thread(target=run, name="domindex-listener", daemon=True)
+        self._thread = threading.Thread(target=run, name=self._name, daemon=True)
         self._thread.start()
 
     def runs_here(self) -> bool:

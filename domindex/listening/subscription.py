@@ -26,6 +26,11 @@ ErrorHook = Callable[[Event, BaseException], object]
 log = logging.getLogger("domindex")
 
 
+def called(name: str | None) -> str:
+    """What a log line calls a listener."""
+    return "a listener" if name is None else f"the listener {name!r}"
+
+
 class Subscription:
     """One listener. Made by `Index.subscribe`; ends with `close()` or with its index.
 
@@ -135,7 +140,8 @@ class Subscription:
         except self._runner.caught as error:
             self.errors += 1
             with contextlib.suppress(Exception):  # a log that fails must not end us either
-                log.exception("a listener failed on %s; it goes on", type(event).__name__)
+                who, what = called(self._mailbox.name), type(event).__name__
+                log.exception("%s failed on %s; it goes on", who, what)
             if self._on_error is not None:
                 with contextlib.suppress(self._runner.caught):
                     self._on_error(event, error)

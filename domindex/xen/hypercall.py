@@ -20,13 +20,21 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
-from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
+from domindex.domain import ROLES, Domain, DomainInfo, OSType, Role, ShutdownReason
 from domindex.errors import HypercallFailed
 from domindex.keys import as_domid
-from domindex.ports import Row
+from domindex.ports import LifeState, Row, unique_id_of
 from domindex.xen._privcmd import Privcmd
 from domindex.xen.calls import ABSENT, ENTRIES, GET_DOMAIN_STATE, PAGE, REFUSED, Domctl, ListCall
-from domindex.xen.layouts import BLOCKED, DYING, PAUSED, RUNNING, os_type, shutdown_reason
+from domindex.xen.layouts import (
+    BLOCKED,
+    DYING,
+    PAUSED,
+    RUNNING,
+    os_type,
+    shutdown_reason,
+    xenstore_flag,
+)
 from domindex.xen.listing import Listing, R
 from domindex.xen.probe import HIGHEST_DOMID, Probe
 
@@ -67,6 +75,11 @@ class PrivcmdHypervisor:
             release, layout = probe.release, probe.layout
             self.version = f"{probe.said} (domctl {release.domctl:#x}, sysctl {release.sysctl:#x})"
             self.has_unique_ids = probe.has_unique_ids
+            # What the list tells of roles: nothing where the state of each domain does.
+            tells = not probe.has_unique_ids
+            self._xenstore = xenstore_flag(release.emulation) if tells else 0
+            self._guest = Role(0) if self._xenstore else None
+            self._dom0 = Role.CONTROL | Role.HARDWARE if tells else None
             self._sysctl = release.sysctl
             self._size = layout.size
             self._lists = deque([self._list(BATCH)], _KEPT)
@@ -160,7 +173,7 @@ class PrivcmdHypervisor:
         was when the entry was read, so the entry is of that life.
         """
         try:
-            return self.unique_id(domain.domid) == domain.life.unique_id
+            return unique_id_of(self, domain.domid) == domain.life.unique_id
         except HypercallFailed as error:
             if error.errno in REFUSED:
                 return True
@@ -171,20 +184,20 @@ class PrivcmdHypervisor:
         entry = self._entry(as_domid(domid), self._info)
         return None if entry is None else self._decode_info(entry)
 
-    def unique_id(self, domid: int) -> int | None:
-        """The id that Xen >= 4.21 gives this life; None if it is gone or dead.
+    def state(self, domid: int) -> LifeState | None:
+        """The id that Xen >= 4.21 gives this life, and its roles; None if it is gone or dead.
 
         Cost: one hypercall.
         """
         domctl = self._taken(self._domctls) or Domctl(self._privcmd)
         result = domctl(GET_DOMAIN_STATE, 0, domid)
         found = domctl.struct.get_domain_state
-        unique_id = None if found.state & _STATE_DEAD else int(found.unique_id)
+        dead, state = found.state & _STATE_DEAD, LifeState(found.unique_id, ROLES[found.caps & 7])
         self._domctls.append(domctl)
         if -result in ABSENT:
             return None
         self._checked(result, "ask for the state of a domain")
-        return unique_id
+        return None if dead else state
 
     def close(self) -> None:
         """Give the descriptors back, and each memory once no call uses it.
@@ -225,9 +238,11 @@ class PrivcmdHypervisor:
     def _decode(self, entry: tuple[Any, ...]) -> Row:
         domid, flags, frame, cpu_time, handle, emulation = entry
         type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
-        return Row(
-            domid, handle, type_, shutdown, dying, cpu_time, frame if type_ is OSType.PV else None
-        )
+        roles = self._guest if domid else self._dom0
+        if flags & self._xenstore and domid:
+            roles = Role.XENSTORE
+        shared = frame if type_ is OSType.PV else None
+        return Row(domid, handle, type_, shutdown, dying, cpu_time, shared, roles)
 
     def _decode_info(self, entry: tuple[Any, ...]) -> DomainInfo:
         domid, flags, pages, most, cpu_time, vcpus, handle, emulation = entry

@@ -195,6 +195,13 @@ def os_type(kind: Emulation) -> Callable[[int, int], OSType]:
     }[kind]
 
 
+def xenstore_flag(emulation: Emulation) -> int:
+    """The flag of a xenstore stub domain (xs_domain): it moved in 4.9. 0 where there is none."""
+    if emulation is Emulation.HALF_SILENT:
+        return 0x100
+    return 0x80 if emulation in (Emulation.SILENT, Emulation.LISTED) else 0
+
+
 def shutdown_reason(flags: int) -> ShutdownReason | None:
     """Why the guest stopped; None while it runs."""
     return ShutdownReason(flags >> REASON_SHIFT & 0xFF) if flags & SHUTDOWN else None

@@ -64,7 +64,7 @@ def test_whoever_closes_amid_telling_takes_nothing_from_the_others() -> None:
     hub.tell([Recovered(1.0)])
     for mailbox in others:
         assert [mailbox.take(), mailbox.take()] == [Synced(), Recovered(1.0)]
-    assert hub.queues == (0, 0)
+    assert [listener.pending for listener in hub.listeners] == [0, 0]
 
 
 def test_what_those_who_have_gone_counted_still_counts() -> None:
@@ -78,7 +78,7 @@ def test_what_those_who_have_gone_counted_still_counts() -> None:
     for listener in (stream, failing):
         listener.close()
         listener.close()
-    assert (hub.overflows, hub.errors, hub.queues) == (1, 2, ())
+    assert (hub.overflows, hub.errors, hub.listeners) == (1, 2, ())
 
 
 def test_what_is_cut_off_is_called_no_more_and_counts_no_more() -> None:
@@ -90,15 +90,20 @@ def test_what_is_cut_off_is_called_no_more_and_counts_no_more() -> None:
     loop = hub.loop()
     hub.cut_off()
     hub.tell([Recovered(1.0)])
-    assert (loop.dispatch(), heard, list(stream), hub.queues) == (0, [], [], ())
+    assert (loop.dispatch(), heard, list(stream), hub.listeners) == (0, [], [], ())
     hub.close(5.0)
     hub.close(5.0)
 
 
 @pytest.mark.parametrize(
-    ("options", "match"), [({"queue": 0}, "queue"), ({"reboot_grace": -1.0}, "reboot_grace")]
+    ("options", "match"),
+    [
+        ({"queue": 0}, "queue"),
+        ({"reboot_grace": -1.0}, "reboot_grace"),
+        *(({"name": name}, "name") for name in ("", "a\nb", "x" * 65, 7)),
+    ],
 )
-def test_a_mailbox_that_cannot_be_is_refused(options: dict[str, float], match: str) -> None:
+def test_a_mailbox_that_cannot_be_is_refused(options: dict[str, object], match: str) -> None:
     """Before anything is made."""
     with pytest.raises(ValueError, match=match):
         MailboxOptions(**options)  # type: ignore[arg-type]

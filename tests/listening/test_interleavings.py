@@ -411,7 +411,7 @@ class Published:
     """A picture that takes in one change, in which two domains swap their names."""
 
     def __init__(self) -> None:
-        self.picture = Picture(patience=LIMIT, serves_old=True)
+        self.picture = Picture(patience=LIMIT)
         self.lookups = LookUps(self.picture, "serve", None)
         self.picture.commit([(None, A), (None, B)])
         self.first = self.lookups.generation

@@ -79,6 +79,64 @@ def test_events_are_taken_in_order_and_once() -> None:
     assert (box.pending, box.empty, box.take()) == (0, True, None)
 
 
+def test_how_long_the_oldest_has_waited_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is present counts from the start, an event from when it came, in hand not at all."""
+    clock, box = Clock(monkeypatch), Box(size=3)
+    assert box.oldest == 0.0
+    box.begin([event(0), event(1)])
+    clock.now += 1
+    box.fill(event(2))
+    clock.now += 2
+    assert [(box.oldest, box.take()) for _ in range(4)] == [
+        (3.0, event(0)),
+        (3.0, event(1)),
+        (2.0, event(2)),
+        (0.0, None),
+    ]
+    box.fill(event(3))
+    clock.now += 4
+    box.fill(*map(event, range(4)))
+    clock.now += 1
+    assert (box.overflows, box.oldest, box.all(), box.oldest) == (1, 5.0, [Resync(())], 0.0)
+    box.fill(event(4))
+    clock.now += 1
+    box.close()
+    assert box.oldest == 0.0
+
+
+def test_what_was_held_back_has_not_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It counts from when it is due."""
+    clock, box = Clock(monkeypatch), Box(size=10, reboot_grace=5.0)
+    box.begin([event(0)])
+    assert box.all() == [event(0)]
+    clock.now += 100
+    one, two = (Removed(life(domid), None, False) for domid in (1, 2))
+    box.fill(one, two)
+    assert (box.take(), box.oldest) == (None, 0.0)
+    clock.now += 6
+    assert (box.take(), box.pending, box.oldest) == (one, 1, 0.0)
+
+
+def test_a_listener_is_late_once_until_it_has_caught_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not each time one looks, nor for less than the limit."""
+    clock, box = Clock(monkeypatch), Box(size=10)
+    box.fill(event(0))
+    clock.now += 10
+    assert not box.falls_behind(10.0)
+    clock.now += 1
+    box.fill(event(1))
+    assert [box.falls_behind(10.0), box.falls_behind(10.0)] == [True, False]
+    box.take()
+    assert not box.falls_behind(10.0)  # not late now, but there is one that waits
+    clock.now += 11
+    assert not box.falls_behind(10.0)
+    box.all()
+    assert not box.falls_behind(10.0)
+    box.fill(event(2))
+    clock.now += 11
+    assert box.falls_behind(10.0)
+
+
 # -- the bound -------------------------------------------------------------------------------
 
 

@@ -127,7 +127,7 @@ class Port:
                 for item in items
                 for answer in self._call(name, there, [item], **options) or [None]
             ]
-        if name in ("list", "get", "unique_id", "is_introduced", "barrier", "events"):
+        if name in ("list", "get", "state", "is_introduced", "barrier", "events"):
             return lambda *args, **options: self._call(name, there, *args, **options)
         return there  # does not ask the host, or is called from other threads
 
@@ -166,7 +166,7 @@ class Checked(Picture):
     """Holds all that the watcher publishes against the notes of a play."""
 
     def __init__(self, play: Play) -> None:
-        super().__init__(patience=math.inf, serves_old=True)
+        super().__init__(patience=math.inf)
         self._play = play
 
     def commit(self, changes: Sequence[Change], *, inferred: bool = False) -> None:
@@ -329,7 +329,7 @@ class Play:
             self.seen = {row.domid for row in result if not row.dying}
         elif name == "get" and result is not None and not result.dying:
             self.seen.add(args[0])
-        elif name == "get" or (name == "unique_id" and result is None):
+        elif name == "get" or (name == "state" and result is None):
             self.seen.discard(args[0])
 
     def moments(self, domid: int) -> list[Moment]:

@@ -35,7 +35,7 @@ ALLOWED = {
 ALLOWED_ONLY_IN = {
     "errors": {"os"},  # os.strerror, see below
     "listening.callbacks": {"inspect"},
-    "listening.hub": {"threading", "time"},
+    "listening.hub": {"contextlib", "logging", "threading", "time"},
     "listening.mailbox": {"contextlib", "itertools", "threading", "time"},
     "listening.runner": {"threading"},
     "listening.stream": {"itertools", "time", "weakref"},

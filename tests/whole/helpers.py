@@ -13,7 +13,7 @@ from domindex.errors import StoreError
 from domindex.events import DuplicateName, DuplicateUuid, Event, Ready, Synced
 from domindex.index import Index
 from domindex.options import Timing
-from domindex.ports import Hypervisor, Row, Store, Watch
+from domindex.ports import Hypervisor, LifeState, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
 from tests.believer import Believer
 from tests.delivery_log import DeliveryLog
@@ -170,10 +170,10 @@ class _Hypervisor:
         self._host.happens("look")
         return confirmed
 
-    def unique_id(self, domid: int) -> int | None:
-        unique_id = self._behind.unique_id(domid)
-        self._host.happens("unique_id")
-        return unique_id
+    def state(self, domid: int) -> LifeState | None:
+        state = self._behind.state(domid)
+        self._host.happens("state")
+        return state
 
     def info(self, domid: int) -> DomainInfo | None:
         return self._behind.info(domid)

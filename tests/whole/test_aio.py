@@ -328,6 +328,16 @@ async def test_a_look_up_does_not_wait_for_the_line(host: SimulatedHost) -> None
     """P5: served or refused at once; that `wait` would block the loop is said when it is asked."""
     with pytest.raises(ValueError, match="wait_live"):
         domindex.aio.connect(host, stale="wait")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="max_stale"):
+        domindex.aio.connect(host, max_stale=-1)
+    async with domindex.aio.connect(host, timing=QUICK, max_stale=0.0) as index:
+        host.stop_xenstored()
+        await soon(lambda: 0 not in index.domids)
+        with pytest.raises(NotLive):
+            index.by_id(0)
+        assert index.by_id(0, stale="serve").domid == 0
+        host.start_xenstored()
+        await index.wait_live(LIMIT)
     async with opened(host, QUICK, stale="refuse") as index:
         host.stop_xenstored()
         await soon(lambda: not index.live)
@@ -648,7 +658,7 @@ async def test_a_stream_that_is_let_go_is_closed(host: SimulatedHost) -> None:
             assert isinstance(event, Added)
             break
         gc.collect()
-        await soon(lambda: index.stats.listeners == 0)
+        await soon(lambda: len(index.stats.listeners) == 0)
 
 
 @in_loop

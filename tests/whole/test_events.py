@@ -529,4 +529,4 @@ def test_a_closed_listener_hears_nothing_more(host: SimulatedHost, index: Index)
     host.create("web")
     index.refresh()
     assert len(ear.events) == 1
-    assert index.stats.listeners == 0
+    assert len(index.stats.listeners) == 0

@@ -57,7 +57,11 @@ def series(samples: Samples, name: str) -> list[dict[str, str]]:
 def test_every_counter_of_stats_is_told(host: SimulatedHost, index: domindex.Index) -> None:
     """A field that `Stats` gains needs a metric; each says what the field says."""
     told = {**domindex.prometheus._GAUGES, **domindex.prometheus._COUNTERS}
-    assert {field.name for field in fields(domindex.Stats)} == {*told, "queues", "unreadable"}
+    assert {field.name for field in fields(domindex.Stats)} == {
+        *told,
+        "listeners",
+        "unreadable",
+    } - {"pending"}
     web = host.create("web")
     host.refuse_node(web)
     host.rename(web, "www")
@@ -237,6 +241,24 @@ def test_listeners_that_are_behind_are_told(host: SimulatedHost, index: domindex
         go_on.set()
         assert failing.drain(timeout=5)
         assert value(scrape(index), "domindex_listener_errors_total") == 1
+
+
+def test_the_delay_of_listeners_with_a_name_is_told(
+    host: SimulatedHost, index: domindex.Index
+) -> None:
+    """Of two with one name that of the slower."""
+
+    def ages(samples: Samples) -> dict[str, float]:
+        metric = "domindex_listener_oldest_event_seconds"
+        return {dict(labels)["name"]: v for (name, labels), v in samples.items() if name == metric}
+
+    with index.events(name="log"), index.events(), index.events(name="log") as quick:
+        while quick.pending:
+            quick.get(timeout=5)
+        (pair,) = ages(scrape(index)).items()
+        assert pair[0] == "log"
+        assert pair[1] > 0
+    assert ages(scrape(index)) == {}
 
 
 def test_a_closed_index_is_no_failed_scrape(host: SimulatedHost) -> None:

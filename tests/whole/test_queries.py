@@ -5,14 +5,16 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
+from typing import Any
 from uuid import UUID
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from domindex import direct
 from domindex.core.ended import KEPT
-from domindex.domain import Domain, OSType, ShutdownReason
+from domindex.domain import Domain, OSType, Role, ShutdownReason
 from domindex.errors import Closed, InvalidKey, NotLive
 from domindex.index import Index
 from domindex.testing import SimulatedHost
@@ -307,3 +309,61 @@ def test_a_filter_that_is_to_be_awaited_is_refused(index: Index) -> None:
     for call in (index.find, index.wait_for):
         with pytest.raises(TypeError, match="plain function"):
             call(where=where)
+
+
+# -- roles -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("unique_ids", [True, False])
+def test_domains_have_roles(unique_ids: bool) -> None:
+    """What Xen says of each life, from its first record on, without a call of its own."""
+    host = SimulatedHost(unique_ids=unique_ids)
+    dom0 = Role.CONTROL | Role.HARDWARE
+    host.create("store", domid=1, roles=Role.XENSTORE)
+    host.create("web", domid=2)
+    with host.connect() as index:
+        host.create("control", domid=3, roles=Role.CONTROL)
+        index.refresh()
+        assert [domain.roles for domain in index] == [
+            dom0,
+            Role.XENSTORE,
+            Role(0),
+            Role.CONTROL if unique_ids else Role(0),
+        ]
+        controls = index.find(role=Role.CONTROL)
+        assert [domain.domid for domain in controls] == ([0, 3] if unique_ids else [0])
+        assert [domain.domid for domain in index.find(role=dom0)] == [0]
+        assert [domain.name for domain in index.find(prefix="st", role=Role.XENSTORE)] == ["store"]
+        assert len(index.find(role=Role(0))) == 4
+        host.rename(1, "xenstore")
+        host.crash(2)
+        index.refresh()
+        assert index.by_id(1).roles is Role.XENSTORE
+        assert index.by_id(2).roles is Role(0)
+        host.destroy(1)
+        host.create("web", domid=1)
+        index.refresh()
+        assert index.by_id(1).roles is Role(0)
+    with direct.open(host) as look_ups:
+        assert look_ups.by_id(0).roles == (None if unique_ids else dom0)
+
+
+def test_roles_that_a_policy_hides_are_not_known() -> None:
+    """And not found; the others are."""
+    host = SimulatedHost(unique_ids=True)
+    host.create("web", domid=1)
+    host.refuse_state(1)
+    with host.connect() as index:
+        assert index.by_id(1).roles is None
+        assert [domain.domid for domain in index.find(role=Role(0))] == [0]
+        not_one: Any = "control"
+        with pytest.raises(InvalidKey, match="Role"):
+            index.find(role=not_one)
+
+
+def test_a_control_domain_need_not_be_domid_0() -> None:
+    """On hyperlaunch hosts."""
+    host = SimulatedHost(unique_ids=True, dom0=False)
+    domid = host.create("control", roles=Role.CONTROL | Role.HARDWARE)
+    with host.connect() as index:
+        assert [domain.domid for domain in index.find(role=Role.CONTROL)] == [domid]

@@ -24,7 +24,7 @@ from domindex.errors import (
 from domindex.events import Added, Event, Removed, Renamed
 from domindex.index import Index
 from domindex.options import Timing
-from domindex.ports import Hypervisor, Store, Watch
+from domindex.ports import Hypervisor, Store, Watch, unique_id_of
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear
 
@@ -165,13 +165,13 @@ def test_a_policy_refuses_a_state_or_hides_a_domain() -> None:
     web, db = host.create("web"), host.create("db")
     host.refuse_state(web)
     with pytest.raises(HypercallFailed) as caught:
-        hypervisor.unique_id(web)
+        unique_id_of(hypervisor, web)
     assert caught.value.errno == errno.EACCES
-    assert hypervisor.unique_id(db) is not None
+    assert unique_id_of(hypervisor, db) is not None
     host.hide(0)
     host.hide(db)
     assert [row.domid for row in hypervisor.list()] == [web]
-    assert (hypervisor.get(db), hypervisor.info(db), hypervisor.unique_id(db)) == (None,) * 3
+    assert (hypervisor.get(db), hypervisor.info(db), hypervisor.state(db)) == (None,) * 3
     host.hide(db, False)
     assert [row.domid for row in hypervisor.list()] == [web, db]
 

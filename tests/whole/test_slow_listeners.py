@@ -10,7 +10,7 @@ import pytest
 from domindex.domain import Domain
 from domindex.events import Added, Event, Lost, Ready, Recovered, Removed, Resync, Synced
 from domindex.index import Index
-from domindex.testing import SimulatedHost
+from domindex.testing import QUICK, SimulatedHost
 from tests.believer import Believer
 from tests.delivery_log import DeliveryLog
 from tests.whole.helpers import LIMIT, SHARP, Ear, eventually
@@ -296,3 +296,57 @@ def test_no_hook_is_called_where_nothing_fails(index: Index) -> None:
         assert fine.drain(LIMIT)
     assert failed == []
     assert fine.errors == 0
+
+
+# -- names -----------------------------------------------------------------------------------
+
+
+def test_a_listener_with_a_name_is_found_by_it(
+    host: SimulatedHost, index: Index, caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the counters, in the log, and as a thread."""
+    began, go = threading.Event(), threading.Event()
+
+    def stuck(_: Event) -> None:
+        began.set()
+        assert go.wait(LIMIT)
+        raise ZeroDivisionError
+
+    with index.subscribe(stuck, name="web's") as slow, index.events(name="log"), index.events():
+        assert began.wait(LIMIT)
+        assert "domindex-web's" in {thread.name for thread in threading.enumerate()}
+        eventually(lambda: all(told.oldest > 0.01 for told in index.stats.listeners))
+        told = index.stats.listeners
+        assert [(one.name, one.errors) for one in told] == [("web's", 0), ("log", 0), (None, 0)]
+        assert told[0].pending == slow.pending == told[1].pending - 1  # one is in hand
+        assert index.stats.pending == sum(index.stats.queues) == sum(one.pending for one in told)
+        go.set()
+        assert slow.drain(LIMIT)
+        assert index.stats.listeners[0].errors == slow.errors > 0
+        assert index.stats.listeners[0].oldest == 0.0
+    assert 'the listener "web\'s" failed on Added' in caplog.text
+
+
+def test_a_listener_that_is_late_is_logged_once(
+    host: SimulatedHost,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By a probe, without an event and without a question; and again after it has caught up."""
+    monkeypatch.setattr("domindex.listening.hub.LATE", 0.05)
+
+    def warned() -> int:
+        return sum("is late" in record.getMessage() for record in caplog.records)
+
+    with host.connect(QUICK) as index, index.events(name="log") as events:
+        eventually(lambda: warned() == 1)
+        for _ in range(3):
+            assert index.stats.pending >= 2
+        assert "the listener 'log' is late: " in caplog.text
+        assert "the oldest for" in caplog.text
+        while events.pending:
+            events.get(timeout=LIMIT)
+        assert index.stats.pending == 0
+        assert warned() == 1
+        host.create("web")
+        eventually(lambda: warned() == 2)

@@ -17,7 +17,7 @@ from domindex.index import Index
 from domindex.opening import connect
 from domindex.options import Stale
 from domindex.testing import SimulatedHost
-from tests.whole.helpers import CALM, LIMIT, SHARP, eventually
+from tests.whole.helpers import CALM, LIMIT, SHARP, Meddler, eventually
 from tests.whole.test_waits import Waiting
 
 U = UUID(int=7)
@@ -301,3 +301,81 @@ def test_an_index_that_refuses_refuses_verified_look_ups_too(
     with pytest.raises(NotLive):
         KEYED[look_up](refusing, verify=True)
     assert KEYED[look_up](refusing, verify=True, stale="serve") == found
+
+
+# -- old answers, up to an age ---------------------------------------------------------------
+
+SOON = 0.3
+"""Seconds for which old answers are served."""
+
+
+@pytest.mark.parametrize("look_up", list(LOOK_UPS))
+def test_old_answers_are_served_up_to_an_age(host: SimulatedHost, look_up: str) -> None:
+    """While the line is down for longer it cannot be told; then all is there again."""
+    with host.connect(timing=SHARP, max_stale=3600) as index:
+        before = LOOK_UPS[look_up](known(index))
+        lose(host, index)
+        assert LOOK_UPS[look_up](index) == before
+        index._body.picture.confirmed -= 3600
+        eventually(lambda: "web" not in index.names)
+        with pytest.raises(NotLive) as caught:
+            LOOK_UPS[look_up](index)
+        assert caught.value.cause is not None
+        host.start_xenstored()
+        index.wait_live(LIMIT)
+        assert LOOK_UPS[look_up](index) == before
+
+
+def test_views_are_emptied_at_that_age_without_a_call(host: SimulatedHost) -> None:
+    """The watcher does it, although its next attempt is a minute away, and not before."""
+    slow = replace(SHARP, retry=60.0, retry_most=60.0)
+    with host.connect(timing=slow, max_stale=SOON) as index:
+        host.stop_xenstored()
+        eventually(lambda: "web" not in index.names)
+        assert index.age > SOON
+        assert (index.live, len(index.domids), len(index.uuids)) == (False, 0, 0)
+        assert index.names.get("web") is None
+        assert index.by_name("web", stale="serve").domid == 7
+        assert len(index.snapshot(stale="serve")) == 2
+        with pytest.raises(NotLive):
+            index.wait_for(name="web", timeout=0.01)
+        with pytest.raises(NotLive):
+            index.by_name("web", verify=True)
+        assert index.by_name("web", verify=True, stale="serve").domid == 7
+
+
+def test_a_live_index_is_served_at_any_age(host: SimulatedHost) -> None:
+    """Between two probes nothing confirms it, and nothing is wrong."""
+    with host.connect(timing=CALM, max_stale=0.0) as index:
+        assert index.age > 0
+        assert index.names["web"] is index.by_name("web") is index.by_name("web", verify=True)
+        assert index.snapshot()[7].name == "web"
+
+
+def test_a_line_that_hangs_at_its_start_lets_no_answer_grow_too_old(host: SimulatedHost) -> None:
+    """The first pass of the next line may take long: views are emptied meanwhile."""
+    meddler = Meddler(host)
+    with connect(meddler, timing=CALM, max_stale=SOON) as index:
+        assert "web" in index.names
+        seen: list[bool] = []
+
+        def grow_old() -> None:
+            index._body.picture.confirmed -= 3600
+            meddler.meddle["watch"] = lambda: seen.append("web" in index.names)
+
+        meddler.meddle["list"] = grow_old
+        host.cut_line()
+        eventually(lambda: seen)
+        index.wait_live(LIMIT)
+        assert "web" in index.names
+    assert seen == [False]
+
+
+@pytest.mark.parametrize(
+    ("stale", "max_stale"), [("serve", -1), ("serve", float("nan")), ("refuse", 1), ("wait", 1)]
+)
+def test_what_is_no_age_is_refused(host: SimulatedHost, stale: Stale, max_stale: float) -> None:
+    """Before anything is opened; and there is none where old answers are not served."""
+    with pytest.raises(ValueError, match="max_stale"):
+        host.connect(stale=stale, max_stale=max_stale)
+    assert host.hypercalls == 0

@@ -318,7 +318,7 @@ def test_a_wish_that_makes_no_sense_is_refused_at_once(index: Index, wish: dict[
     for opens in (lambda **kw: index.subscribe(print, **kw), index.events):
         with pytest.raises((ValueError, TypeError), match=next(iter(wish))):
             opens(**wish)
-    assert index.stats.listeners == 0
+    assert len(index.stats.listeners) == 0
 
 
 def test_a_listener_that_cannot_begin_leaves_nothing(
@@ -333,6 +333,6 @@ def test_a_listener_that_cannot_begin_leaves_nothing(
         patched.setattr(threading.Thread, "start", start)
         with pytest.raises(RuntimeError):
             index.subscribe(print)
-    assert index.stats.listeners == 0
+    assert len(index.stats.listeners) == 0
     with index.subscribe(lambda _: None) as subscription:
         assert subscription.wait_synced(LIMIT)

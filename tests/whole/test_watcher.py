@@ -32,14 +32,16 @@ SOON = Timing(request=0.5, probe=0.05, audit=600.0, retry=0.005, retry_most=0.05
 
 
 @contextmanager
-def held_up(*, after_a_loss: bool = False) -> Iterator[tuple[Index, Ear, threading.Event]]:
+def held_up(
+    *, after_a_loss: bool = False, max_stale: float | None = None
+) -> Iterator[tuple[Index, Ear, threading.Event]]:
     """An index whose watcher waits for a hypercall until the event is set.
 
     after_a_loss: its line was cut before that, and is whole again.
     """
     host = SimulatedHost()
     meddler, go = Meddler(host), threading.Event()
-    with connect(meddler, timing=SOON) as index:
+    with connect(meddler, timing=SOON, max_stale=max_stale) as index:
         ear = Ear(index)
         index.subscribe(ear)
         if after_a_loss:
@@ -76,6 +78,20 @@ def test_a_watcher_that_is_held_up_is_noticed_by_whoever_asks() -> None:
         ear.until(lambda: ear.count(Recovered))
         assert [ear.count(kind) for kind in (Lost, Recovered)] == [1, 1]
         ear.believes(index)
+
+
+def test_beside_a_watcher_that_is_held_up_a_miss_ends_what_is_too_old() -> None:
+    """P9: it cannot empty the views itself; from the next miss on hits are refused too."""
+    with held_up(max_stale=0.1) as (index, _, go):
+        assert index.by_id(0).name == "Domain-0"
+        eventually(lambda: not index._body.picture.live)
+        with pytest.raises(NotLive, match="held up"):
+            index.by_name("unseen")
+        with pytest.raises(NotLive, match="held up"):
+            index.by_id(0)
+        go.set()
+        index.wait_live(LIMIT)
+        assert index.by_id(0).name == "Domain-0"
 
 
 def test_what_is_said_is_the_present_cause() -> None:

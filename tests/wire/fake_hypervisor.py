@@ -43,15 +43,17 @@ Entry = dict[str, int | bytes]
 class FakeDomain:
     """One domain. `fields` are as its entry has them; what is not given has a value of its own.
 
-    unique_id: as Xen >= 4.21 says. state: of get_domain_state.
+    unique_id: as Xen >= 4.21 says. state, caps: of get_domain_state.
     """
 
     domid: int
     fields: Entry = field(default_factory=dict)
     unique_id: int = 0
     state: int = 1
+    caps: int = 0
 
     def __post_init__(self) -> None:
+        self.caps = self.caps or (0 if self.domid else 3)
         self.unique_id = self.unique_id or 0x9E3779B97F4A7C15 + self.domid
         self.fields.setdefault("flags", 0xFFFF0000)  # as from 4.8 on while nothing happened
 
@@ -209,7 +211,7 @@ class FakeXen:
                 return -self.secret.get(domid, errno.EACCES)
             domain = self.domains[domid]
             at[16:18] = domain.state.to_bytes(2, "little")
-            at[18:20] = (3 if domid == 0 else 0).to_bytes(2, "little")
+            at[18:20] = domain.caps.to_bytes(2, "little")
             at[24:32] = domain.unique_id.to_bytes(8, "little")
             return 0
         return -errno.ENOSYS

@@ -25,7 +25,7 @@ from uuid import UUID
 import pytest
 
 import domindex.xen.probe
-from domindex.domain import Domain, DomainInfo, Life, OSType, ShutdownReason
+from domindex.domain import Domain, DomainInfo, Life, OSType, Role, ShutdownReason
 from domindex.errors import (
     AccessDenied,
     Closed,
@@ -36,7 +36,7 @@ from domindex.errors import (
     NotControlDomain,
     UnknownXen,
 )
-from domindex.ports import Row
+from domindex.ports import Row, unique_id_of
 from domindex.xen import _privcmd
 from domindex.xen._privcmd import Privcmd
 from domindex.xen.hypercall import PrivcmdHypervisor
@@ -54,7 +54,7 @@ CALLS: dict[str, Call] = {
     "get": lambda hypervisor: hypervisor.get(0),
     "info": lambda hypervisor: hypervisor.info(0),
     "infos": lambda hypervisor: hypervisor.infos(),
-    "unique_id": lambda hypervisor: hypervisor.unique_id(0),
+    "state": lambda hypervisor: hypervisor.state(0),
 }
 
 
@@ -131,8 +131,8 @@ def test_every_field_is_read_back(
         )
         for domid, domain in sorted(xen.domains.items())
     ]
-    assert hypervisor.list() == expected
-    assert [hypervisor.get(domid) for domid in sorted(xen.domains)] == expected
+    assert [row[:7] for row in hypervisor.list()] == [row[:7] for row in expected]
+    assert [hypervisor.get(domid) for domid in sorted(xen.domains)] == hypervisor.list()
     for domid, domain in xen.domains.items():
         assert hypervisor.info(domid) == DomainInfo(
             domid=domid,
@@ -233,9 +233,33 @@ def test_each_life_has_its_unique_id(open_on: Open, release: str, machine: str) 
         xen.add(domid).state = state
     hypervisor = open_on(xen)
     ids = [xen.domains[d].unique_id for d in (0, 1, 2, 3)]
-    assert [hypervisor.unique_id(d) for d in range(7)] == [*ids, None, None, None]
+    assert [unique_id_of(hypervisor, d) for d in range(7)] == [*ids, None, None, None]
     xen.domains[1].unique_id = 0xFFFFFFFFFFFFFFFF
-    assert hypervisor.unique_id(1) == 0xFFFFFFFFFFFFFFFF
+    assert unique_id_of(hypervisor, 1) == 0xFFFFFFFFFFFFFFFF
+
+
+@pytest.mark.parametrize(("release", "machine"), PAIRS)
+def test_roles_are_what_this_xen_tells(open_on: Open, release: str, machine: str) -> None:
+    """By the state from 4.21 on; before by the list, which marks xenstore domains from 4.7 on."""
+    xen = FakeXen(release, machine)
+    flag = ABI["releases"][release]["flags"].get("xs_domain", 0)
+    xen.add(1)
+    xen.add(2).fields["flags"] = flag
+    for domid, caps in ((3, 1), (4, 2), (5, 4), (6, 0xFFF8)):
+        xen.add(domid).caps = caps
+    hypervisor = open_on(xen)
+    listed = [row.roles for row in hypervisor.list()]
+    assert listed == [row.roles for d in range(7) if (row := hypervisor.get(d)) is not None]
+    dom0 = Role.CONTROL | Role.HARDWARE
+    if xen.number >= (4, 21):
+        assert listed == [None] * 7
+        states = [state.roles for d in range(7) if (state := hypervisor.state(d)) is not None]
+        kinds = [Role.CONTROL, Role.HARDWARE, Role.XENSTORE]
+        assert states == [dom0, Role(0), Role(0), *kinds, Role(0)]
+    elif xen.number >= (4, 7):
+        assert listed == [dom0, Role(0), Role.XENSTORE, *[Role(0)] * 4]
+    else:
+        assert listed == [dom0, *[None] * 6]
 
 
 @pytest.mark.parametrize(("release", "machine"), PAIRS)
@@ -252,7 +276,7 @@ def test_no_other_call_is_ever_made(open_on: Open, release: str, machine: str) -
     hypervisor.infos()
     assert xen.calls == [(35, 6)] * 4
     if hypervisor.has_unique_ids:
-        hypervisor.unique_id(3)
+        hypervisor.state(3)
         assert xen.calls[4:] == [(36, 90)]
 
 
@@ -616,7 +640,7 @@ def test_a_host_without_domain_0_is_served(
     assert hypervisor.get(0) is None
     assert hypervisor.has_unique_ids is (xen.number >= (4, 21))
     if hypervisor.has_unique_ids:
-        assert hypervisor.unique_id(7) == xen.domains[7].unique_id
+        assert unique_id_of(hypervisor, 7) == xen.domains[7].unique_id
 
 
 @pytest.mark.parametrize("release", ["4.14", "4.17", "4.20", "4.22"])
@@ -644,9 +668,9 @@ def test_a_state_that_a_policy_refuses_concerns_that_domain_alone(
     xen.secret[1] = error
     hypervisor = open_on(xen)
     with pytest.raises(HypercallFailed) as caught:
-        hypervisor.unique_id(1)
+        unique_id_of(hypervisor, 1)
     assert caught.value.errno == error
-    assert hypervisor.unique_id(2) == xen.domains[2].unique_id
+    assert unique_id_of(hypervisor, 2) == xen.domains[2].unique_id
 
 
 # -- confirming a record ---------------------------------------------------------------------
@@ -656,11 +680,9 @@ def record(hypervisor: PrivcmdHypervisor, domid: int) -> Domain:
     """What an index would hold of it."""
     row = hypervisor.get(domid)
     assert row is not None
-    unique_id = hypervisor.unique_id(domid) if hypervisor.has_unique_ids else None
+    number = unique_id_of(hypervisor, domid) if hypervisor.has_unique_ids else None
     uuid = UUID(bytes=row.handle)
-    return Domain(
-        domid, uuid, "web", row.type, Life(domid, unique_id, uuid, 0.0), 0.0, row.shutdown
-    )
+    return Domain(domid, uuid, "web", row.type, Life(domid, number, uuid, 0.0), 0.0, row.shutdown)
 
 
 CHANGES: dict[str, Callable[[FakeXen], object]] = {
@@ -888,9 +910,9 @@ def test_many_threads_may_ask_at_once(open_on: Open) -> None:
                 assert row == everyone[domid // 2]
                 assert info is not None
                 assert info.uuid.bytes == everyone[domid // 2].handle
-                assert hypervisor.unique_id(domid) == xen.domains[domid].unique_id
+                assert unique_id_of(hypervisor, domid) == xen.domains[domid].unique_id
             else:
-                assert (row, info, hypervisor.unique_id(domid)) == (None, None, None)
+                assert (row, info, hypervisor.state(domid)) == (None, None, None)
             if step % 10 == own:
                 assert hypervisor.list() == everyone
 
@@ -954,7 +976,7 @@ def test_a_call_amid_a_call_of_the_same_thread_disturbs_it_not(
         "get": hypervisor.get,
         "info": hypervisor.info,
         "infos": lambda _: hypervisor.infos(),
-        "unique_id": hypervisor.unique_id,
+        "state": hypervisor.state,
     }
     expected = calls[outer](3), calls[inner](5)
     told: list[object] = []

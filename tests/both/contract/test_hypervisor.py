@@ -7,8 +7,8 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from domindex.domain import Domain, Life, OSType, ShutdownReason
-from domindex.ports import Hypervisor, Row
+from domindex.domain import Domain, Life, OSType, Role, ShutdownReason
+from domindex.ports import Hypervisor, Row, unique_id_of
 from tests.stage import Stage, eventually
 
 
@@ -135,21 +135,33 @@ def test_a_unique_id_is_of_one_life(played: Stage, hypervisor: Hypervisor) -> No
     if not hypervisor.has_unique_ids:
         pytest.skip("this Xen is older than 4.21 and has no unique ids")
     domid, uuid = played.toolstack.create("web"), uuid4()
-    first = hypervisor.unique_id(domid)
+    first = unique_id_of(hypervisor, domid)
     played.toolstack.change_handle(domid, uuid)
-    assert hypervisor.unique_id(domid) == first
+    assert unique_id_of(hypervisor, domid) == first
     played.toolstack.destroy(domid)
-    assert hypervisor.unique_id(domid) is None
+    assert unique_id_of(hypervisor, domid) is None
     played.toolstack.create("web", domid=domid, uuid=uuid)
-    assert hypervisor.unique_id(domid) not in (None, first)
+    assert unique_id_of(hypervisor, domid) not in (None, first)
+
+
+def test_dom0_and_guests_have_their_roles(played: Stage, hypervisor: Hypervisor) -> None:
+    """By the state where there is one, else by the list, which may not tell of guests."""
+    domid = played.toolstack.create("web")
+    dom0 = Role.CONTROL | Role.HARDWARE
+    if hypervisor.has_unique_ids:
+        assert [row(hypervisor, d).roles for d in (0, domid)] == [None, None]
+        states = [hypervisor.state(d) for d in (0, domid)]
+        assert [state and state.roles for state in states] == [dom0, Role(0)]
+    else:
+        assert [row(hypervisor, d).roles for d in (0, domid)] == [dom0, Role(0)]
 
 
 def recorded(hypervisor: Hypervisor, domid: int) -> Domain:
     """What an index has of it."""
     now = row(hypervisor, domid)
-    unique_id = hypervisor.unique_id(domid) if hypervisor.has_unique_ids else None
+    number = unique_id_of(hypervisor, domid) if hypervisor.has_unique_ids else None
     uuid = UUID(bytes=now.handle)
-    life = Life(domid, unique_id, uuid, 1.0)
+    life = Life(domid, number, uuid, 1.0)
     return Domain(domid, uuid, "web", now.type, life, 1.0, now.shutdown)
 
 

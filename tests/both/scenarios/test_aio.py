@@ -23,7 +23,7 @@ def in_loop(stage: Stage, scene: Callable[[AsyncIndex], Coroutine[Any, Any, None
         async with domindex.aio.connect(stage.host, timeout=PATIENCE) as index:
             async with asyncio.timeout(10 * PATIENCE):
                 await scene(index)
-            assert index.stats.listeners == 0
+            assert len(index.stats.listeners) == 0
         assert asyncio.all_tasks() == {asyncio.current_task()}
 
     before = {thread.name for thread in threading.enumerate()}
@@ -48,7 +48,8 @@ def test_a_life_is_heard_in_a_loop(stage: Stage) -> None:
 
     async def scene(index: AsyncIndex) -> None:
         kinds = (Added, Renamed, ShutDown, Removed)
-        async with index.events(replay=False, events=kinds) as events:
+        async with index.events(replay=False, events=kinds, name="life") as events:
+            assert [told.name for told in index.stats.listeners] == ["life"]
             domid = await asyncio.to_thread(stage.toolstack.create, "web")
             born = await index.wait_for(name="web", timeout=PATIENCE)
             assert born.domid == domid

@@ -8,10 +8,11 @@ from uuid import uuid4
 import pytest
 
 import domindex
-from domindex import Added, OSType
+from domindex import Added, NotLive, OSType, StoreLost, Timing
 from domindex.domain import Domain
+from domindex.ports import Host, Store
 from tests.both.scenarios.seen import ended, made
-from tests.stage import PATIENCE, Stage, tale
+from tests.stage import PATIENCE, Stage, eventually, tale
 
 
 def domids(found: Sequence[Domain]) -> list[int]:
@@ -106,3 +107,43 @@ def test_whose_it_was_can_be_told_later(stage: Stage) -> None:
         assert [event.domain.name for event in index.recent(domid=domid)] == ["db", "web"]
         for key in ({"uuid": uuid}, {"name": "web"}, {"name": "web", "domid": domid}):
             assert [event.domain.uuid for event in index.recent(**key)] == [uuid]
+
+
+class Fragile:
+    """The stage's host, whose line breaks and cannot be opened while it is `broken`."""
+
+    def __init__(self, host: Host) -> None:
+        self.open_hypervisor = host.open_hypervisor
+        self._host = host
+        self._stores: list[Store] = []
+        self._broken = False
+
+    def open_store(self, timeout: float) -> Store:
+        if self._broken:
+            raise StoreLost("the line is broken on purpose")
+        self._stores.append(store := self._host.open_store(timeout))
+        return store
+
+    def break_line(self, broken: bool = True) -> None:
+        self._broken = broken
+        for store in self._stores:
+            store.interrupt()
+
+
+def test_old_answers_are_served_up_to_an_age(stage: Stage) -> None:
+    """P5: then each look-up says that it cannot tell, until the line is back."""
+    domid = stage.toolstack.create("web")
+    host = Fragile(stage.host)
+    with domindex.connect(host, timing=Timing(retry_most=0.1), max_stale=2.0) as index:
+        host.break_line()
+        eventually(lambda: not index.live, "the line is lost")
+        if index.age < 1.0:
+            assert index.by_name("web").domid == domid
+        eventually(lambda: "web" not in index.names, "what was known is too old")
+        assert index.age > 2.0
+        with pytest.raises(NotLive):
+            index.by_id(domid)
+        assert index.by_id(domid, stale="serve").name == "web"
+        host.break_line(False)
+        index.wait_live(PATIENCE)
+        assert index.by_name("web").domid == domid

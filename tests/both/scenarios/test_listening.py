@@ -49,6 +49,20 @@ def test_a_listener_hears_what_it_asked_for(stage: Stage) -> None:
         assert sorted(tale(heard.told(index))) == ["-web-1", "-web-2 (poweroff)"]
 
 
+def test_a_listener_has_a_name(stage: Stage) -> None:
+    """In the counters: how much waits for it, and for how long."""
+    with stage.index() as (index, heard), index.events(name="log") as events:
+        made(stage, "web")
+        heard.told(index)
+        (told,) = [told for told in index.stats.listeners if told.name == "log"]
+        assert told.pending == events.pending > 0
+        assert told.oldest > 0
+        while events.pending:
+            events.get(timeout=PATIENCE)
+        (told,) = [told for told in index.stats.listeners if told.name == "log"]
+        assert (told.pending, told.oldest) == (0, 0.0)
+
+
 def test_what_is_present_is_told_or_not(stage: Stage) -> None:
     """P8: Synced tells where the present ends and the news begin."""
     with stage.index() as (index, heard):

@@ -19,7 +19,7 @@ from domindex.errors import StoreError
 from domindex.index import Index
 from domindex.options import Timing
 from domindex.picture import Live
-from domindex.ports import Hypervisor, Row, Watch
+from domindex.ports import Hypervisor, LifeState, Row, Watch
 from domindex.xen._privcmd import CData, ffi
 from domindex.xen.hypercall import BATCH, PrivcmdHypervisor
 from tests.wire.fake_hypervisor import FakeDomain, FakePrivcmd, FakeXen
@@ -59,7 +59,7 @@ class CannedHypervisor:
     def confirms(self, domain: Domain) -> bool:
         raise NotImplementedError
 
-    def unique_id(self, domid: int) -> int | None:
+    def state(self, domid: int) -> LifeState | None:
         raise NotImplementedError
 
     def info(self, domid: int) -> DomainInfo | None:
