@@ -19,7 +19,7 @@ import asyncio
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -29,15 +29,16 @@ from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo
 from domindex.errors import InvalidKey
-from domindex.events import Event, Removed
+from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_uuid
+from domindex.limits import as_seconds
 from domindex.listening.async_stream import AsyncEventStream as AsyncEventStream
 from domindex.listening.async_stream import LoopSignal, nothing, running_loop
 from domindex.listening.callbacks import check_callable
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.signal import Condition, last_look
-from domindex.listening.wanted import Wanted
+from domindex.listening.wanted import Kinds, Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps
 from domindex.opening import XenHost
@@ -56,7 +57,7 @@ def connect(
     host: Host | None = None,
     *,
     timing: Timing | None = None,
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
     stale: Prompt = "serve",
     wait: bool = True,
 ) -> Connecting:
@@ -84,12 +85,12 @@ class Connecting:
         self,
         host: Host | None,
         timing: Timing | None,
-        timeout: float,
+        timeout: float | None,
         stale: Prompt,
         wait: bool,
     ) -> None:
         self._make = functools.partial(Body, XenHost() if host is None else host, timing, stale)
-        self._start = functools.partial(Body.start, timeout=timeout, wait=wait)
+        self._start = functools.partial(Body.start, timeout=as_seconds(timeout), wait=wait)
         self._stale: Prompt = stale
         self._opening: Body | None = None  # for a task that is cancelled meanwhile
         self._unwanted = False
@@ -136,7 +137,7 @@ class AsyncIndex(LookUps[Prompt]):
         self._body = body
         self._signals: dict[asyncio.AbstractEventLoop, LoopSignal] = {}
 
-    async def close(self, timeout: float = 10.0) -> None:
+    async def close(self, timeout: float | None = 10.0) -> None:
         """End it; afterwards each call raises Closed, and each `async for` over its events ends.
 
         As `Index.close`. If this is cancelled, it is closed all the same.
@@ -198,7 +199,7 @@ class AsyncIndex(LookUps[Prompt]):
         """As `Index.info`, in a thread of the loop's executor: Xen's locks may hold it up."""
         return await _in_executor(self._body.facts.info, domid, max_age)
 
-    async def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
+    async def refresh(self, timeout: float | None = 5.0, *, names: bool = False) -> int:
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
         return await self._wait(self._body.refreshing(timeout, names=names), timeout)
 
@@ -212,7 +213,7 @@ class AsyncIndex(LookUps[Prompt]):
         domid: int | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> Domain:
         """As `Index.wait_for`. `where` is called in the loop, and so must be quick."""
         condition = conditions.found(
@@ -226,25 +227,25 @@ class AsyncIndex(LookUps[Prompt]):
         )
         return await self._wait(condition, timeout)
 
-    async def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
+    async def wait_gone(self, domain: Domain, timeout: float | None = 30.0) -> Removed:
         """As `Index.wait_gone`."""
         return await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
 
-    async def wait_live(self, timeout: float = 30.0) -> None:
+    async def wait_live(self, timeout: float | None = 30.0) -> None:
         """As `Index.wait_live`."""
         await self._wait(conditions.live(self._body.picture), timeout)
 
-    async def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
+    async def wait_generation(self, generation: int, timeout: float | None = 30.0) -> int:
         """As `Index.wait_generation`."""
         return await self._wait(
             conditions.generation(self._body.picture, generation, timeout), timeout
         )
 
-    async def _wait(self, condition: Condition[T], timeout: float) -> T:
+    async def _wait(self, condition: Condition[T], timeout: float | None) -> T:
         """What `ChangeSignal.wait_for` does, for a task."""
         with self._signal() as signal:
             try:
-                async with asyncio.timeout(min(timeout, threading.TIMEOUT_MAX)) as limit:
+                async with asyncio.timeout(as_seconds(timeout)) as limit:
                     while (found := condition(False)) is None:
                         await signal.wait()
                     return found
@@ -277,7 +278,7 @@ class AsyncIndex(LookUps[Prompt]):
     def events(
         self,
         *,
-        events: Collection[type[Event]] | None = None,
+        events: Kinds | None = None,
         where: Callable[[Domain], object] | None = None,
         replay: bool = True,
         queue: int = QUEUE,

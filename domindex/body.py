@@ -9,7 +9,6 @@ Read after watcher.py and picture.py; next index.py.
 from __future__ import annotations
 
 import dataclasses
-import threading
 import time
 from typing import Any, Final, TypeVar
 
@@ -17,10 +16,11 @@ from domindex import conditions, forking
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
+from domindex.limits import as_seconds
 from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing
 from domindex.picture import Ended, Picture
-from domindex.ports import Host, Hypervisor
+from domindex.ports import Host, Hypervisor, check_host
 from domindex.stats import Capabilities, Stats
 from domindex.watcher import Watcher
 
@@ -36,7 +36,10 @@ class Body:
     """One index of `host`. Opening the hypervisor may raise what `connect` raises."""
 
     def __init__(self, host: Host, timing: Timing | None, stale: Stale) -> None:
-        self.timing = timing = timing or Timing()
+        check_host(host)
+        self.timing = timing = Timing() if timing is None else timing
+        if not isinstance(timing, Timing):
+            raise TypeError(f"timing= is a Timing, not {timing!r}")
         self.picture = Picture(
             patience=max(timing.probe + timing.request, _LEAST_PATIENCE),
             serves_old=stale == "serve",
@@ -51,9 +54,10 @@ class Body:
         self._closed = False
         forking.register(self._after_fork)
 
-    def start(self, timeout: float, *, wait: bool) -> None:
+    def start(self, timeout: float | None, *, wait: bool) -> None:
         """Begin to follow the host. With `wait`, return once all of it is held."""
         try:
+            as_seconds(timeout)
             self.watcher.start()
             if wait:
                 self.picture.changed.wait_for(conditions.opened(self.picture, timeout), timeout)
@@ -61,15 +65,16 @@ class Body:
             self.close()
             raise
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float | None = 10.0) -> None:
         """See `Index.close`."""
+        limit = as_seconds(timeout)
         with self.picture.lock:
             if not isinstance(self.picture.state, Ended):
                 self.picture.end("this index is closed; connect() opens a new one")
                 self.hub.cut_off()
         if not self._closed and self._closing.acquire(blocking=False):
             try:
-                self._finish(min(timeout, threading.TIMEOUT_MAX))
+                self._finish(limit)
                 self._closed = True
             finally:
                 self._closing.release()
@@ -109,13 +114,14 @@ class Body:
                 return domain
         return index.view[key]  # of a list made since the call began: the hypervisor's word too
 
-    def refresh(self, timeout: float, *, names: bool) -> int:
+    def refresh(self, timeout: float | None, *, names: bool) -> int:
         """See `Index.refresh`."""
         return self.picture.changed.wait_for(self.refreshing(timeout, names=names), timeout)
 
-    def refreshing(self, timeout: float, *, names: bool) -> Condition[int]:
+    def refreshing(self, timeout: float | None, *, names: bool) -> Condition[int]:
         """Ask for a refresh; the condition that it is done."""
         self.picture.check_open()
+        as_seconds(timeout)  # before anything is asked for
         ticket = self.watcher.request_refresh(names=names)
         return conditions.refreshed(self.picture, ticket, timeout)
 

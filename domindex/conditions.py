@@ -24,7 +24,8 @@ from domindex.errors import (
     UnknownXen,
 )
 from domindex.events import Removed
-from domindex.keys import as_domid, as_name, as_uuid
+from domindex.keys import as_domid, as_name, as_record, as_uuid
+from domindex.limits import as_count
 from domindex.listening.callbacks import check_callable
 from domindex.listening.signal import Condition
 from domindex.picture import Down, Ended, Picture
@@ -40,7 +41,7 @@ def found(
     domid: int | None,
     where: Callable[[Domain], object] | None,
     ready: bool,
-    timeout: float,
+    timeout: float | None,
 ) -> Condition[Domain]:
     """One domain has all these keys, and `where` holds of it."""
     if name is None and uuid is None and domid is None and where is None:
@@ -94,8 +95,9 @@ def found(
     return condition
 
 
-def ended(picture: Picture, domain: Domain, timeout: float) -> Condition[Removed]:
+def ended(picture: Picture, domain: Domain, timeout: float | None) -> Condition[Removed]:
     """The life that this record is of has ended."""
+    as_record(domain)
 
     def condition(last: bool) -> Removed | None:
         with picture.lock:
@@ -126,8 +128,9 @@ def live(picture: Picture) -> Condition[bool]:
     return condition
 
 
-def generation(picture: Picture, wanted: int, timeout: float) -> Condition[int]:
+def generation(picture: Picture, wanted: int, timeout: float | None) -> Condition[int]:
     """The index is at this generation, or beyond it."""
+    as_count(wanted, "a generation")
 
     def condition(last: bool) -> int | None:
         picture.check_open()
@@ -139,7 +142,7 @@ def generation(picture: Picture, wanted: int, timeout: float) -> Condition[int]:
     return condition
 
 
-def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
+def refreshed(picture: Picture, ticket: int, timeout: float | None) -> Condition[int]:
     """The refresh with this ticket (`Watcher.request_refresh`) is done."""
 
     def condition(last: bool) -> int | None:
@@ -153,7 +156,7 @@ def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
     return condition
 
 
-def opened(picture: Picture, timeout: float) -> Condition[bool]:
+def opened(picture: Picture, timeout: float | None) -> Condition[bool]:
     """The first pass is done. Raises at once what a second try would not mend."""
 
     def condition(last: bool) -> bool | None:
@@ -188,5 +191,5 @@ def is_ready(domain: Domain) -> bool:
     )
 
 
-def _too_late(picture: Picture, what: str, timeout: float) -> Exception:
+def _too_late(picture: Picture, what: str, timeout: float | None) -> Exception:
     return TimedOut(f"{what} within {timeout} s") if picture.live else picture.not_live()

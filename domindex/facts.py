@@ -10,6 +10,7 @@ import time
 from domindex.domain import DomainInfo, Life
 from domindex.errors import NoSuchDomain
 from domindex.keys import as_domid
+from domindex.limits import as_seconds
 from domindex.picture import Picture
 from domindex.ports import Hypervisor
 
@@ -26,6 +27,7 @@ class Facts:
         """See `Index.info`."""
         self._picture.check_open()
         domid = as_domid(domid)
+        max_age = as_seconds(max_age, "max_age")
         held = self._picture.table.get(domid)
         if max_age > 0 and held is not None and (known := self._known.get(domid)) is not None:
             asked, life, info = known

@@ -7,7 +7,7 @@ The same for asyncio is aio.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -15,13 +15,13 @@ from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
-from domindex.events import Event, Removed
+from domindex.events import Removed
 from domindex.keys import as_domid
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
 from domindex.listening.subscription import ErrorHook, Handler, Subscription
-from domindex.listening.wanted import Wanted
+from domindex.listening.wanted import Kinds, Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps, unusable
 from domindex.options import Stale, Timing
@@ -47,11 +47,11 @@ class Index(LookUps[Stale]):
         """The intervals and time limits that it was opened with."""
         return self._body.timing
 
-    def start(self, timeout: float, *, wait: bool = True) -> None:
+    def start(self, timeout: float | None, *, wait: bool = True) -> None:
         """Begin to follow the host; return once the index holds all of it. For `connect`."""
         self._body.start(timeout, wait=wait)
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float | None = 10.0) -> None:
         """End the watcher and every listener. Afterwards each call raises Closed.
 
         Leaves no thread, watch or descriptor. It may be called from any thread and twice: a call
@@ -59,8 +59,9 @@ class Index(LookUps[Stale]):
         Called from a handler, the thread of that handler ends when the handler returns.
 
         Args:
-            timeout: seconds to wait for handlers and hypercalls under way. What takes longer
-                gives its thread and descriptors back as soon as it returns.
+            timeout: seconds to wait for handlers and hypercalls under way, None for as long as
+                they take. What takes longer gives its thread and descriptors back as soon as it
+                returns.
         """
         self._body.close(timeout)
 
@@ -183,11 +184,11 @@ class Index(LookUps[Stale]):
         """
         return self._body.facts.info(domid, max_age)
 
-    def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
+    def refresh(self, timeout: float | None = 5.0, *, names: bool = False) -> int:
         """Return once every change that was complete on the host before this call is held.
 
         Args:
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
             names: read every name again too, in case xenstored lost an event (which none does).
 
         Returns:
@@ -213,7 +214,7 @@ class Index(LookUps[Stale]):
         domid: int | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> Domain:
         """Wait until there is one domain that has all these keys and of which `where` holds.
 
@@ -225,7 +226,7 @@ class Index(LookUps[Stale]):
                 Without a key the domain with the lowest domid of which it holds is taken.
             ready: wait until it runs under its final name, too: it is not unnamed, migrating in
                 (`NAME--incoming`) or away (`migrating-NAME`), shut down or saved.
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
 
         Raises:
             Ambiguous: after `timeout` seconds, if several domains have the key.
@@ -248,14 +249,14 @@ class Index(LookUps[Stale]):
         )
         return self._body.picture.changed.wait_for(condition, timeout)
 
-    def wait_gone(self, domain: Domain, timeout: float = 30.0) -> Removed:
+    def wait_gone(self, domain: Domain, timeout: float | None = 30.0) -> Removed:
         """Wait until the life that this record is of has ended.
 
         Another life on the same domid is not mistaken for it.
 
         Args:
             domain: a record of this index.
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
 
         Returns:
             The `Removed` of that end. If it was so long ago that `recent` has forgotten it, one
@@ -269,11 +270,11 @@ class Index(LookUps[Stale]):
         condition = conditions.ended(self._body.picture, domain, timeout)
         return self._body.picture.changed.wait_for(condition, timeout)
 
-    def wait_live(self, timeout: float = 30.0) -> None:
-        """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
+    def wait_live(self, timeout: float | None = 30.0) -> None:
+        """Wait until the index is live. Raises NotLive after `timeout` seconds, or Closed."""
         self._body.picture.changed.wait_for(conditions.live(self._body.picture), timeout)
 
-    def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
+    def wait_generation(self, generation: int, timeout: float | None = 30.0) -> int:
         """Wait until the index is at this generation or beyond; returns the one it is at.
 
         Raises:
@@ -289,7 +290,7 @@ class Index(LookUps[Stale]):
         self,
         handler: Handler,
         *,
-        events: Collection[type[Event]] | None = None,
+        events: Kinds | None = None,
         where: Callable[[Domain], object] | None = None,
         replay: bool = True,
         queue: int = QUEUE,
@@ -305,7 +306,8 @@ class Index(LookUps[Stale]):
 
         Args:
             handler: called with each event.
-            events: only these types, such as `(Added, Removed)`. `Resync` always comes too.
+            events: only these types, such as `(Added, Removed)`, or this one. `Resync` always
+                comes too.
             where: a function that is called with a record, in the handler's thread: only events
                 about domains of which it holds. Of a rename one of the two records is enough;
                 events about no domain pass. Once a life was let in, its stop and its end are too.
@@ -337,7 +339,7 @@ class Index(LookUps[Stale]):
     def events(
         self,
         *,
-        events: Collection[type[Event]] | None = None,
+        events: Kinds | None = None,
         where: Callable[[Domain], object] | None = None,
         replay: bool = True,
         queue: int = QUEUE,

@@ -1,4 +1,4 @@
-"""What a caller gives for a key, as the index keeps it: a name, a uuid or a domid.
+"""What a caller gives for a key, as the index keeps it: a name, a uuid or a domid; or a record.
 
 Read after domain.py and errors.py; next events.py.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from domindex.domain import FIRST_RESERVED_DOMID
+from domindex.domain import FIRST_RESERVED_DOMID, Domain
 from domindex.errors import InvalidKey
 
 
@@ -74,3 +74,14 @@ def as_domid(domid: object) -> int:
     if not 0 <= domid < FIRST_RESERVED_DOMID:
         raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
     return domid
+
+
+def as_record(domain: object) -> Domain:
+    """A record of an index, where a key would not say which life is meant.
+
+    Raises:
+        InvalidKey: It is no `Domain`.
+    """
+    if isinstance(domain, Domain):
+        return domain
+    raise InvalidKey(f"{domain!r} is no Domain: look it up first, as by_name and by_id do")

@@ -213,7 +213,7 @@ class LookUps(Generic[S]):
         pattern = None if glob is None else as_text(glob)
         tests = [] if pattern is None else [re.compile(fnmatch.translate(pattern)).match]
         if regex is not None:
-            tests.append(re.compile(regex).search)
+            tests.append(_as_pattern(regex).search)
         start = as_text(prefix)
         if type is not None:
             type = _as_type(type)
@@ -270,6 +270,7 @@ class LookUps(Generic[S]):
 
         Raises:
             ValueError: there is an index of that name.
+            InvalidKey: the name is no str.
             TypeError: the function cannot be called, or is `async def`.
             Closed: the index was closed.
 
@@ -281,6 +282,8 @@ class LookUps(Generic[S]):
         ...         [domain.name for domain in index.by("owner", "db")]
         ['db-1', 'db-2']
         """
+        if not isinstance(name, str):
+            raise InvalidKey(f"an index is called by a str, not {type(name).__name__}")
         check_callable("the key function", key_function)
         with self._picture.lock:
             self._check("serve")
@@ -510,6 +513,12 @@ class LookUps(Generic[S]):
         if stale not in ("serve", "refuse", "wait"):
             raise ValueError(f"stale is 'serve', 'refuse' or 'wait', not {stale!r}")
         return cast(S, stale)
+
+
+def _as_pattern(regex: str | re.Pattern[str]) -> re.Pattern[str]:
+    if isinstance(regex.pattern if isinstance(regex, re.Pattern) else regex, str):
+        return re.compile(regex)
+    raise InvalidKey(f"a regex is text, or a compiled one of text, not {regex!r}")
 
 
 def _as_type(type: str) -> OSType:

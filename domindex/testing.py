@@ -216,7 +216,7 @@ class SimulatedHost:
         *,
         stale: Stale = "serve",
         wait: bool = True,
-        timeout: float = 60.0,
+        timeout: float | None = 60.0,
     ) -> Index:
         """Open an index of this host, as `domindex.connect(host)` does.
 

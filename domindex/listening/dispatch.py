@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from domindex.forking import register, rlock
+from domindex.limits import as_seconds
 from domindex.listening.mailbox import Mailbox
 
 T = TypeVar("T")
@@ -45,8 +46,7 @@ class CallersLoop:
     def stop(self, timeout: float | None) -> None:
         """See `Runner`."""
         self._dispatcher.remove(self)
-        limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-        if self._calling.acquire(timeout=limit):
+        if self._calling.acquire(timeout=as_seconds(timeout)):
             self._calling.release()
 
     @property

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from domindex.limits import as_seconds
 from domindex.listening.mailbox import Mailbox
-from domindex.listening.waiter import Waiter, limit
+from domindex.listening.waiter import Waiter
 
 T = TypeVar("T")
 
@@ -63,4 +64,4 @@ class OwnThread:
     def stop(self, timeout: float | None) -> None:
         """See `Runner`."""
         if self._thread is not None and not self.runs_here():
-            self._thread.join(limit(timeout))
+            self._thread.join(as_seconds(timeout))

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from typing import Self
 
 from domindex.events import Event, Synced
+from domindex.limits import as_seconds
 from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
-from domindex.listening.waiter import limit
 from domindex.listening.wanted import Wanted
 
 Handler = Callable[[Event], object]
@@ -86,8 +86,9 @@ class Subscription:
         Returns:
             Whether it is synced.
         """
+        limit = as_seconds(timeout)
         if not self._synced and not self._runner.runs_here():
-            self._mailbox.wait_until(lambda: self._synced, limit(timeout))
+            self._mailbox.wait_until(lambda: self._synced, limit)
         return self._synced
 
     def drain(self, timeout: float | None = 30.0) -> bool:
@@ -102,7 +103,8 @@ class Subscription:
         Returns:
             Whether they were; False also if it is closed.
         """
-        return not self._runner.runs_here() and self._mailbox.drained(limit(timeout))
+        limit = as_seconds(timeout)
+        return not self._runner.runs_here() and self._mailbox.drained(limit)
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Stop listening; events that still wait are dropped. May be called twice.
@@ -114,6 +116,7 @@ class Subscription:
             timeout: Seconds to wait at most for a call that is under way, None for as long as it
                 takes.
         """
+        timeout = as_seconds(timeout)
         self._mailbox.close()
         self._runner.stop(timeout)
         # Last: if Ctrl-C ends the wait, the index still knows it, and waits in its own close.
