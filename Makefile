@@ -1,24 +1,47 @@
-# make run   set up and show the index at work
-# make test  set up and run everything: format, lint, types, packages, tests, eight real Xen hosts
-# Both need a Python of at least 3.11 and the network the first time, and nothing else.
+# make run      set up and show the index at work
+# make test     set up and run format, lint, types, packages, tests, and two real Xen hosts:
+#               both kinds of xenstored, both machines; with HOSTS=all all eight; where CI is
+#               set all eight, and the other Pythons
+# make pythons  native tests on the other Pythons, which are fetched
+# The first two need a Python of at least 3.11 and the network the first time, and nothing else.
 
-PYTHON ?= $(firstword $(foreach p,python3.11 python3.13 python3.12 python3,$(shell command -v $(p))))
+PYTHONS := 3.13 3.14
+NATIVE := $(addprefix tests/,core listening whole wire shape)
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test check figures counts bench clean
+# The first one that is new enough.
+PYTHON ?= $(shell for python in python3.11 python3.13 python3.12 python3; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && \
+	echo $$python && break; done)
+WITH_PYTHON = $(or $(PYTHON),$(error domindex needs Python 3.11 or newer; install one \
+	(Debian 12 and later: apt install python3 python3-venv)))
+
+ifdef HOSTS
+export DOMINDEX_HOSTS := $(HOSTS)
+endif
+
+.PHONY: run test check pythons figures counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
 
 test: check
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
+ifdef CI
+	$(MAKE) pythons
+endif
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m build --outdir build/dist
+
+pythons: $(PYTHONS:%=python-%)
+
+python-%: $(VENV)-%/test.stamp
+	$(VENV)-$*/bin/python -m pytest -n auto $(NATIVE)
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.figures
@@ -30,12 +53,16 @@ bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench.on_hosts
 
 $(VENV)/run.stamp: pyproject.toml tools/environment.py
-	@$(PYTHON) tools/environment.py $(VENV)
+	@$(WITH_PYTHON) tools/environment.py $(VENV)
 	@touch $@
 
 $(VENV)/dev.stamp: pyproject.toml tools/environment.py
-	$(PYTHON) tools/environment.py $(VENV) --group dev
+	@$(WITH_PYTHON) tools/environment.py $(VENV) --group dev
 	@touch $@ $(VENV)/run.stamp
 
+$(VENV)-%/test.stamp: pyproject.toml tools/environment.py tools/unpacked.py $(VENV)/dev.stamp
+	@$(BIN)/python tools/environment.py $(VENV)-$* --python $* --group test
+	@touch $@
+
 clean:
-	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

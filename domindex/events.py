@@ -1,4 +1,4 @@
-"""What a listener hears, each kind a type of its own.
+"""The events that listeners receive, each kind a type of its own.
 
 Every event carries the `generation` of the index that brought it and the `time` (seconds
 since the epoch) at which the index took it in; neither counts when events are compared.
@@ -23,7 +23,7 @@ class _Stamped:
 
 @dataclass(frozen=True, slots=True)
 class Added(_Stamped):
-    """`domain` runs. Also told for each domain present when a listener subscribes."""
+    """`domain` runs. A listener also gets one for each domain present when it subscribes."""
 
     domain: Domain
 
@@ -48,7 +48,7 @@ class ShutDown(_Stamped):
 class Changed(_Stamped):
     """The same life differs in `fields` (of uuid, type, shutdown): a new handle, a resume.
 
-    Pausing, memory and cpu time are not followed: Xen tells nobody of them. Ask `info()`.
+    Pausing, memory and cpu time are not followed: Xen has no event for them. Ask `info()`.
     """
 
     old: Domain
@@ -87,7 +87,7 @@ class Rebooted(_Stamped):
 class DuplicateName(_Stamped):
     """Several `domains`, lowest domid first, are called `name` now: look-ups say Ambiguous.
 
-    Told again when one more joins them. What ends it is told as Renamed or Removed.
+    Sent again when one more joins them. Its end is sent as Renamed or Removed.
     """
 
     name: str
@@ -104,7 +104,7 @@ class DuplicateUuid(_Stamped):
 
 @dataclass(frozen=True, slots=True)
 class Synced(_Stamped):
-    """A listener has heard of everything that was there when it subscribed."""
+    """A listener has received everything that was there when it subscribed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +157,7 @@ def events_of_change(
     time: float = 0.0,
     inferred: bool = False,
 ) -> Iterator[DomainEvent]:
-    """The events of one change. Told one after the other, each starts where the last ended."""
+    """The events of one change, in order: each starts from the record where the last ended."""
     if old is not None and (new is None or old.life != new.life):
         yield Removed(old, old.shutdown, inferred, generation=generation, time=time)
         old = None

@@ -98,7 +98,7 @@ class Following:
         self._left = Scope()  # what the last pass left for the next
         self._probed = self._audited = 0.0  # when this was done last
         self._watches = 0  # set so far, each of which has fired once
-        self._heard_at: float | None = None  # when the last event was taken in
+        self._last_event: float | None = None  # when the last event was taken in
         self._specials = 0  # events of the special watches up to the last probe
         self._born: list[int] = []  # domids, while no event reported any birth or end
 
@@ -242,7 +242,7 @@ class Following:
         events = list(self._store.events(arrived=arrived))
         if events:
             self._counters.events += len(events)
-            self._heard_at = time.monotonic()
+            self._last_event = time.monotonic()
         scope = self._reconciler.on_watch_events(events, after_list=after_list)
         if self._requests.nodes:
             scope |= self._take_requests_for_nodes()
@@ -319,8 +319,8 @@ class Following:
         if changes := self._reconciler.certain_changes():
             self._picture.commit(changes, inferred=inferred)
             self._born += [new.domid for old, new in changes if old is None and new is not None]
-            if self._heard_at is not None:
-                self._counters.lag = time.monotonic() - self._heard_at
+            if self._last_event is not None:
+                self._counters.lag = time.monotonic() - self._last_event
         if before or unreadable:
             self._picture.unreadable = unreadable.copy()
             if before.keys() != unreadable.keys():

@@ -16,7 +16,7 @@ from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Removed
-from domindex.keys import as_domid
+from domindex.keys import as_domid, as_uuid
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
@@ -120,11 +120,13 @@ class Index(LookUps[Stale]):
             verify: as for `by_name`.
             stale: as for `by_name`.
         """
-        if verify or stale is not None or isinstance(uuid, bytearray):
+        if verify or stale is not None:
             return self._carefully(self._body.picture.table.uuids, uuid, verify, stale)
         try:
             return self.uuids[uuid]  # type: ignore[index]
         except TypeError as error:
+            if isinstance(uuid, bytearray):  # as_uuid takes it, but it has no hash
+                return self.uuids[as_uuid(uuid)]
             raise unusable(error, "uuid", uuid) from None
 
     def by_id(self, domid: int, verify: bool = False, stale: Stale | None = None) -> Domain:

@@ -27,7 +27,7 @@ class Stats:
     age: seconds since the host last confirmed that the picture is whole.
     events: watch events taken in. passes: times the difference was worked out.
     lists: times the whole list was asked for. reads: names and other nodes read. drift: changes
-    that a probe or an audit found and no event had told of. reconnects: lines lost and recovered.
+    that a probe or an audit found and no event reported. reconnects: lines lost and recovered.
     lag: seconds from taking in the last event to holding what it led to.
     refusals: reads, watches and states of single domains that were refused. unreadable: the domids
     of those whose name xenstored does not give now. deaf: the special watches do not fire for this

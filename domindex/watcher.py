@@ -160,7 +160,7 @@ class Watcher:
                 if not isinstance(error, HostError):  # a fault of ours: loud, but not deadly
                     with contextlib.suppress(BaseException):
                         log.exception("the watcher failed; it starts over")
-                with contextlib.suppress(BaseException):  # a Lost that failed is told later
+                with contextlib.suppress(BaseException):  # a Lost that failed is sent later
                     self._went_down(error)
             if self._live_since is not None:
                 pause = self._timing.retry

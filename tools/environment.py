@@ -1,46 +1,87 @@
-"""Make the virtual environment, on a machine that has Python and nothing else.
+"""Make a virtual environment, on a machine that has Python and nothing else.
 
 Debian's Python comes without pip and without ensurepip. So pip is taken from wherever there
-is one: ensurepip, the machine's own pip, or Debian's package of it, fetched without root.
+is one: ensurepip, the machine's own pip, or Debian's package of it, fetched without root. With
+`--python` the environment is for a Python that this machine does not have: next `unpacked.py`.
 """
 
 from __future__ import annotations
 
-import argparse
-import importlib.util
-import os
-import platform
-import subprocess
 import sys
-import tomllib
-import venv
-from pathlib import Path
+
+if sys.version_info < (3, 11):  # noqa: UP036
+    sys.exit(
+        f"domindex needs Python 3.11 or newer, and {sys.executable} is {sys.version.split()[0]}; "
+        "install a newer one (Debian 12 and later: apt install python3)"
+    )
+try:
+    import argparse
+    import importlib.util
+    import os
+    import platform
+    import subprocess
+    import tomllib
+    import venv
+    from pathlib import Path
+except ImportError as error:
+    sys.exit(
+        f"{sys.executable} comes without its module {error.name}; "
+        "install all of Python (Debian: apt install python3 python3-venv)"
+    )
 
 PROJECT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(PROJECT))
+
+from tests.real.build.debian import HostUnavailable, package_set  # noqa: E402
 
 
-def main() -> int:
+def main() -> int | str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--group", help="dependency group of pyproject.toml to install as well")
+    parser.add_argument("--python", metavar="VERSION", help="fetch this Python from Debian")
     args = parser.parse_args()
-    python = args.directory.absolute() / "bin" / "python"
-    if not python.exists():
-        venv.create(args.directory, with_pip=False, symlinks=True)
-    pip = find_pip(python)
-    groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]
-    wanted = groups[args.group] if args.group else []
-    print(f"installing domindex{' and its tools' if wanted else ''} into {args.directory}")
-    subprocess.run(
-        [*pip, "install", "--quiet", "--disable-pip-version-check", "-e", str(PROJECT), *wanted],
-        check=True,
-        env=clean_environment(),
-    )
+    try:
+        make(args.directory.absolute(), args.python, args.group)
+    except (HostUnavailable, OSError) as error:
+        return f"{args.directory} cannot be made: {error}"
+    except subprocess.CalledProcessError:
+        return f"{args.directory} cannot be made: pip failed, for the reason above"
     return 0
 
 
+def make(directory: Path, version: str | None, group: str | None) -> None:
+    """An environment with domindex, and with a dependency group if one is named."""
+    python = directory / "bin" / "python"
+    if not python.exists():
+        if version is None:
+            venv.create(directory, with_pip=False, symlinks=True)
+        else:
+            from tools import unpacked
+
+            unpacked.create(directory, version)
+    wanted = requirements(group) if group else []
+    tools = f" and its {group} tools" if group else ""
+    print(f"installing domindex{tools} into {directory.name}", flush=True)
+    options = ("--quiet", "--disable-pip-version-check")
+    subprocess.run(
+        [*find_pip(python), "install", *options, "-e", str(PROJECT), *wanted],
+        check=True,
+        env=clean_environment(),
+    )
+
+
+def requirements(group: str) -> list[str]:
+    """What a dependency group of pyproject.toml asks for, with the groups that it includes."""
+    groups = tomllib.loads((PROJECT / "pyproject.toml").read_text())["dependency-groups"]
+    found: list[str] = []
+    for entry in groups[group]:
+        found += [entry] if isinstance(entry, str) else requirements(entry["include-group"])
+    return found
+
+
 def find_pip(python: Path) -> list[str]:
-    """A command that installs into the environment of `python`."""
+    """A command that installs into the environment of `python`. Raises HostUnavailable."""
     own = [str(python), "-m", "pip"]
     if works([*own, "--version"]):
         return own
@@ -49,10 +90,12 @@ def find_pip(python: Path) -> list[str]:
     outer = [sys.executable, "-m", "pip", "--python", str(python)]
     if works([*outer, "--version"]) and works([*outer, "install", "--quiet", "pip"]):
         return own
-    sys.path.insert(0, str(PROJECT))
-    from tests.real.build.debian import package_set
-
-    (wheel,) = package_set(codename(), ["python3-pip-whl"]).rglob("pip-*.whl")
+    try:
+        (wheel,) = package_set(codename(), ["python3-pip-whl"]).rglob("pip-*.whl")
+    except HostUnavailable as error:
+        raise HostUnavailable(
+            f"there is no pip (Debian: apt install python3-venv), and {error}"
+        ) from error
     subprocess.run(
         [str(python), f"{wheel}/pip", "install", "--quiet", "pip"],
         check=True,

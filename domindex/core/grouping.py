@@ -1,4 +1,7 @@
-"""An index of the caller's own: the domains by what a function of theirs says of each."""
+"""An index of the caller's own: the domains by what a function of theirs says of each.
+
+Read after key.py; table.py keeps each of them, `Index.add_index` makes one.
+"""
 
 from __future__ import annotations
 

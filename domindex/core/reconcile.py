@@ -1,15 +1,15 @@
 """From what was seen to what is true: lists and names in, questions and changes out. No I/O.
 
-Read after lives.py; next watcher.py, whose thread drives all this.
+Read after lives.py; next following.py, which asks the host and drives all this.
 
 The watcher looks at the host in passes. A *scope* says which domains a pass looks at. A *pass* goes
 round this loop until there is nothing left to ask; each time round is a *round*:
 
-    hypervisor lists  --see()-->               lives begun and ended; answers are confirmed
+    hypervisor lists  --see()-->                    lives begun and ended; answers are confirmed
     watch / unwatch   <--nodes.pending_watches()--  what to tell xenstore
-    reads             <--nodes.unread()--      which names and other nodes to read
-    xenstore answers  --nodes.on_values()-->   values, not yet believed
-    table, listeners  <--certain_changes()--   the changes that have become certain
+    reads             <--nodes.unread()--           which names and other nodes to read
+    xenstore answers  --nodes.on_values()-->        values, not yet believed
+    table, listeners  <--certain_changes()--        the changes that have become certain
 
 Watch events come in at any time, by on_watch_events(), which says what to look at.
 

@@ -1,4 +1,7 @@
-"""All domains as they were at one moment, to keep, to walk through and to compare."""
+"""All domains as they were at one moment, to keep, to walk through and to compare.
+
+Read after table.py; `Index.snapshot` gives it.
+"""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ Rule 3: a change is worked out whole before the first key is touched. Each key t
         sees one or the other: two domains that swap names are never both called the same.
 
 Readers take the three views at any time. What must agree among keys (iteration, ranges,
-all holders of a key) is read under the lock of whoever calls `apply`.
+all holders of a key) is read under the lock that the caller of `apply` holds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,5 @@
-"""How a program is told: every event in order and at each listener's own pace.
+"""How events reach a program: every event, in order, at each listener's own pace.
 
-mailbox.py holds what one has not heard yet, delivery.py and dispatch.py call it.
+hub.py has everyone who listens; mailbox.py holds what one listener has not handled yet; a
+runner (runner.py, dispatch.py) calls its handler.
 """

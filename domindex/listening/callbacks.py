@@ -8,7 +8,7 @@ import inspect
 def check_callable(what: str, given: object) -> None:
     """Raises TypeError unless `given` can be called, and the call does the work.
 
-    That of an `async def` makes a coroutine, which nobody here would await; and as the answer of
+    A call of an `async def` makes a coroutine, which is not awaited here; and as the answer of
     a filter it would be true of everything.
     """
     if not callable(given):
@@ -16,6 +16,6 @@ def check_callable(what: str, given: object) -> None:
     for function in (given, type(given).__call__):  # an object may have an async __call__
         if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
             raise TypeError(
-                f"{what} is async, and nobody would await it: give a plain function, or in "
+                f"{what} is async, and would not be awaited: give a plain function, or in "
                 "asyncio iterate over events() of domindex.aio"
             )

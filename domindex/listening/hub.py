@@ -151,7 +151,7 @@ class Hub:
         return EventStream(self.open(waiter.wake, options), waiter, wanted, self.forget)
 
     def open(self, wake: Callable[[], object], options: MailboxOptions) -> Mailbox[Event]:
-        """A mailbox by itself, for whoever takes events in another way, as asyncio does.
+        """A mailbox by itself, for a taker of another kind, such as asyncio's.
 
         Close it and `forget` it. One that was closed by its finalizer is forgotten by itself.
 

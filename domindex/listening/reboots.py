@@ -44,7 +44,7 @@ class Reboots:
         return self._held[0].until if self._held else None
 
     def expired(self, now: float) -> Iterator[Event]:
-        """The deaths that nobody came back from in time."""
+        """The ends that no new life followed in time."""
         while self._held and self._held[0].until <= now:
             yield self._held.pop(0).removed
 

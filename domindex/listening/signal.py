@@ -1,4 +1,4 @@
-"""Waiting for a change without polling: for threads, and for whoever has a loop of its own.
+"""Waiting for a change without polling: for threads, and for event loops.
 
 Read after core/table.py; next picture.py, which notifies, and conditions.py, which is waited for.
 """

@@ -184,7 +184,11 @@ def _unreachable(path: str, error: Exception, hint: str) -> StoreLost | AccessDe
         return AccessDenied(f"xenstore at {path} may not be opened; run as root", number)
     why = ""
     if number == errno.ECONNREFUSED:  # what a plain file gives, too
-        why = " (nobody serves that socket)" if stat.S_ISSOCK(_mode(path)) else " (it is no socket)"
+        why = (
+            " (no process serves that socket)"
+            if stat.S_ISSOCK(_mode(path))
+            else " (it is no socket)"
+        )
     return StoreLost(
         f"xenstore at {path} cannot be reached{why}{hint}; is xenstored running?", number
     )

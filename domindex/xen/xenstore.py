@@ -234,7 +234,7 @@ class XenStore:
             if socket == bus:
                 raise
             raise StoreLost(
-                f"nobody serves xenstore's socket {socket}, and {error}; is xenstored running?"
+                f"no process serves xenstore's socket {socket}, and {error}; is xenstored running?"
             ) from None
         except BaseException:
             self.close()

@@ -182,4 +182,4 @@ def test_a_call_that_fails_harms_nobody(tower: Tower) -> None:
 def test_a_last_look_that_says_nothing_is_too_late(tower: Tower) -> None:
     """A look should raise why it found nothing; if it does not, it is no answer all the same."""
     with pytest.raises(TimedOut):
-        tower.bell.wait_for(lambda _: None, 0.0)
+        tower.signal.wait_for(lambda _: None, 0.0)

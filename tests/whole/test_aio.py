@@ -66,7 +66,7 @@ def in_loop(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
     @functools.wraps(test)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         async def whole() -> None:
-            async with asyncio.timeout(3 * LIMIT):
+            async with asyncio.timeout(8 * LIMIT):
                 await test(*args, **kwargs)
             assert asyncio.all_tasks() == {asyncio.current_task()}
 
@@ -214,9 +214,11 @@ async def test_cancelled_while_it_opens(host: SimulatedHost, step: str) -> None:
 @in_loop
 async def test_cancelled_as_it_has_opened(host: SimulatedHost) -> None:
     """It came up and was on its way to a task that was cancelled in between."""
-    meddler = Meddler(host)
+    meddler, gate = Meddler(host), Gate()
+    meddler.meddle["before look"] = gate  # or its thread ends before the task waits for it
     opening = asyncio.ensure_future(domindex.aio.connect(meddler))
-    await asyncio.sleep(0)
+    await soon(gate.reached.is_set)
+    gate.open()
     while "domindex-aio" in our_threads():  # nothing reaches the loop meanwhile
         pass
     assert our_threads() == ["domindex-watcher"]
@@ -642,6 +644,7 @@ async def test_others_get_their_turn_while_events_wait(host: SimulatedHost) -> N
             assert await heard(events, 1) == [Synced()]
         assert turns >= 50
         counting.cancel()
+        await asyncio.wait([counting])
 
 
 def test_a_closed_loop_harms_no_index(host: SimulatedHost) -> None:

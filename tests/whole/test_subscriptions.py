@@ -307,7 +307,7 @@ async def ask_somebody(_: object) -> None:
         {"events": ("Added",)},
         {"events": (Added, int)},
         {"where": "web"},
-        {"where": ask_somebody},
+        pytest.param({"where": ask_somebody}, id="a coroutine"),
     ],
     ids=str,
 )

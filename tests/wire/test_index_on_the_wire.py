@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from uuid import UUID
 
 import pytest
@@ -510,7 +511,8 @@ def test_a_first_look_that_takes_too_long_is_given_up(host: WireHost) -> None:
 @pytest.mark.parametrize("host", [("4.17", None), ("4.22", 14)], indirect=True, ids=str)
 def test_look_ups_go_on_in_a_storm(host: WireHost) -> None:
     """Endless events: hits stay hits, changes are still taken in, and closing does not wait."""
-    index = connect(host, timing=QUICK)
+    # With time for each reply: the threads that look up and the storm take the processors.
+    index = connect(host, timing=replace(QUICK, request=10.0))
     with closing_in(0.5, index):
         listener = Listener(index)
         host.xenstored.each(storm=event(b"@releaseDomain", b"release"))

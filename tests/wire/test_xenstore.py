@@ -99,10 +99,10 @@ FATAL: dict[str, Rule] = {
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """Fail if it takes longer; a busy machine is granted a second."""
+    """Fail if it takes longer; a busy machine is granted five seconds."""
     began = time.monotonic()
     yield
-    assert time.monotonic() - began < seconds + 1.0
+    assert time.monotonic() - began < seconds + 5.0
 
 
 def assert_unusable(store: XenStore) -> None:
@@ -1207,7 +1207,7 @@ def test_without_a_device_it_is_said(
     assert str(unserved) in str(caught.value)
     assert f"there is no {directory}/nothing" in str(caught.value)
     if unserved.is_socket():
-        assert "nobody serves" in str(caught.value)
+        assert "no process serves" in str(caught.value)
 
 
 def test_a_path_that_is_given_is_not_left(device: Path, unserved: Path) -> None:

@@ -18,6 +18,7 @@ from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import StoreError
 from domindex.index import Index
 from domindex.options import Timing
+from domindex.picture import Live
 from domindex.ports import Hypervisor, Row, Watch
 from domindex.xen._privcmd import CData, ffi
 from domindex.xen.hypercall import BATCH, PrivcmdHypervisor
@@ -178,7 +179,7 @@ class Canned:
         self._watcher._reconciler.new_line()
         self.store.watch(SPECIAL)
         self._line._pass(Scope.ALL, thorough=True, inferred=True)
-        self._watcher._went_up()
+        self.index._body.picture.state = Live()
         self._line._begin_to_follow()
         self.look()
 

@@ -190,6 +190,8 @@ class _Apt:
             "APT::Get::Assume-Yes": "true",
             "APT::Install-Recommends": "false",
             "Acquire::Languages": "none",
+            # The lists of testing and unstable are valid for a week, and a mirror may be older.
+            "Acquire::Check-Valid-Until": "false",
             "Acquire::Retries": "3",
             "Debug::NoLocking": "true",  # cache_lock does it; apt would lock the machine's dpkg
             "Dir::Etc::sourcelist": f"{home}/sources.list",

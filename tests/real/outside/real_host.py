@@ -1,8 +1,9 @@
 """One boot of each real Xen host in which all of its tests run, with the wheel that we ship.
 
-`run_of` boots a host once for a whole test session; each test here then looks its result up.
-Hosts boot side by side, one for each processor. Where no host can be built the tests skip and
-say what is missing, except under CI, where they fail.
+`run_of` boots a host once in a process; each test here then looks its result up. With
+`pytest -n auto` the tests of one host are in one worker, which waits for it: so hosts and native
+tests share the processors. Where no host can be built the tests skip and say what is missing,
+except under CI, where they fail.
 """
 
 from __future__ import annotations
@@ -14,8 +15,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -44,32 +44,7 @@ WALK = {"4.17": {"DOMINDEX_STEPS": "300"}}
 """Settings of a host's own. The longest walk is on the host that was walked on most."""
 TIME_LIMIT = 1200.0
 TIMES = "TIMES "
-
-SCENARIOS = {
-    "PV by xl create": "real/inside/test_xl_lives.py::test_xl_create_and_destroy[real-pv]",
-    "PVH by xl create": "real/inside/test_xl_lives.py::test_xl_create_and_destroy[real-pvh]",
-    "HVM by xl create": "real/inside/test_xl_lives.py::test_xl_create_and_destroy[real-hvm]",
-    "rename by xl": "real/inside/test_xl_lives.py::test_xl_rename[real]",
-    "pause and unpause: no event, info right": (
-        "real/inside/test_xl_lives.py::test_xl_pause_and_unpause[real]"
-    ),
-    "guest crash": "real/inside/test_xl_lives.py::test_guest_crash[real]",
-    "xl destroy, then create of the same name": (
-        "real/inside/test_xl_lives.py::test_xl_destroy_and_create_of_the_same_name[real]"
-    ),
-    "preserve": "real/inside/test_xl_lives.py::test_preserve[real]",
-    "two domains with one uuid": "both/scenarios/test_lives.py::test_two_with_one_uuid[real]",
-    "two domains with one name": "both/scenarios/test_lives.py::test_two_with_one_name[real]",
-    "a left-over /local/domain/N": "both/scenarios/test_lives.py::test_left_over_node[real]",
-    "300 domains in a burst, look-ups in four threads": (
-        "both/scenarios/test_hard_crowds.py::test_burst[real]"
-    ),
-    "xenbus as transport": "real/inside/test_lines.py::test_xenbus_as_transport",
-    "privileges dropped to nobody": (
-        "real/inside/test_lines.py::test_privileges_dropped_after_connect"
-    ),
-}
-"""The scenarios that were asked for first, by name. The report adds every other one."""
+NOT_APPLICABLE = "not applicable: "
 
 
 @dataclass
@@ -90,72 +65,44 @@ class Run:
         elif line.startswith(TIMES):
             self.times = line.removeprefix(TIMES)
 
-    def outcomes(self) -> dict[str, str]:
-        """Passed, failed or skipped, by test."""
-        return {test: told["outcome"] for test, told in self.results.items()}
 
-    def outcome(self, test: str) -> str:
-        """Of one test; `missing` if the host never told."""
-        return self.outcomes().get(test, "missing" if runs_on(self.host, test) else "elsewhere")
-
-    def why(self, test: str) -> str:
-        """Why a test was skipped, in a line."""
-        told = self.results.get(test, {})
-        return told.get("reason", "") if told.get("outcome") == "skipped" else ""
+FEW = ("4.20-arm64", "4.14-ox")
+"""Both kinds of xenstored and both machines, and of such pairs the one that is done first."""
 
 
-def scenarios(runs: list[Run]) -> dict[str, str]:
-    """Every scenario by its name: those of the list, then the others by their test's."""
-    named = {name: f"tests/{test}" for name, test in SCENARIOS.items()}
-    known = set(named.values())
-    for run in runs:
-        for test in run.results:
-            if test not in known and "/contract/" not in test:
-                named[test.partition("::")[2]] = test
-    return named
+def chosen(wanted: str | None, ci: bool) -> tuple[str, ...]:
+    """The hosts to boot. wanted: their names, or "all"; without it all under CI, else a few."""
+    if not wanted:
+        return tuple(RELEASES) if ci else FEW
+    hosts = tuple(RELEASES) if wanted == "all" else tuple(wanted.split())
+    if unknown := set(hosts) - set(RELEASES):
+        raise pytest.UsageError(
+            f"no such host: {' '.join(sorted(unknown))}; there are {' '.join(RELEASES)}"
+        )
+    return hosts
 
 
-HOSTS = tuple(os.environ.get("DOMINDEX_HOSTS", " ".join(RELEASES)).split())
-"""Every host there is, or those that are asked for: DOMINDEX_HOSTS="4.17 4.20-ox"."""
-
-_boots: dict[str, Future[Run]] = {}
-_processors = ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="host")
-
-
-def runs() -> list[Run]:
-    """Those made in this session, in the order of the hosts."""
-    boots = [_boots[host] for host in HOSTS if host in _boots]
-    return [boot.result() for boot in boots if boot.done() and boot.exception() is None]
-
-
-def start(hosts: Iterable[str]) -> None:
-    """Say which hosts will be asked for, so that they can be booted side by side.
-
-    Those that take longest come first, so that no processor is idle at the end.
-    """
-    build_wheel()  # once, before the hosts all want it
-    newest_first = sorted(hosts, reverse=True)
-    for host in sorted(newest_first, key=_long_files, reverse=True):
-        if host not in _boots:
-            _boots[host] = _processors.submit(_run, host)
-
-
-def _long_files(host: str) -> int:
-    """How many of the files that take long it runs; -1 if it runs next to nothing."""
-    return -1 if host in INSTEAD else sum(host in on for on in ONLY.values())
+HOSTS = chosen(os.environ.get("DOMINDEX_HOSTS"), bool(os.environ.get("CI")))
 
 
 def run_of(host: str) -> Run:
     """What the tests in the dom0 of `host` told. Skips or fails if it cannot be booted."""
-    start([host])
+    done = _run_or_error(host)
+    if isinstance(done, Run):
+        return done
+    if isinstance(done, BootFailed):
+        pytest.fail(str(done))
+    if os.environ.get("CI"):
+        pytest.fail(f"no real host, and CI asks for one: {done}")
+    pytest.skip(f"no real host: {done}")
+
+
+@functools.cache  # what cannot be booted is not tried again for each of its tests
+def _run_or_error(host: str) -> Run | HostUnavailable | BootFailed:
     try:
-        return _boots[host].result()
-    except HostUnavailable as error:
-        if os.environ.get("CI"):
-            pytest.fail(f"no real host, and CI asks for one: {error}")
-        pytest.skip(f"no real host: {error}")
-    except BootFailed as error:
-        pytest.fail(str(error))
+        return _run(host)
+    except (HostUnavailable, BootFailed) as error:
+        return error
 
 
 def _run(host: str) -> Run:
