@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from uuid import UUID
 
-from domindex.domain import FIRST_RESERVED_DOMID, Domain
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, OSType
 from domindex.errors import InvalidKey
 
 
@@ -85,3 +85,15 @@ def as_record(domain: object) -> Domain:
     if isinstance(domain, Domain):
         return domain
     raise InvalidKey(f"{domain!r} is no Domain: look it up first, as by_name and by_id do")
+
+
+def as_type(type: str) -> OSType:
+    """An `OSType`, or its word.
+
+    Raises:
+        InvalidKey: There is no such type.
+    """
+    try:
+        return OSType(type)
+    except ValueError:
+        raise InvalidKey(f"a type is one of {', '.join(OSType)}, not {type!r}") from None

@@ -35,7 +35,7 @@ def as_seconds(seconds: object, what: str = "timeout") -> float:
     return min(max(0.0, seconds), LONGEST)
 
 
-def as_count(count: object, what: str, least: int = 0) -> int:
+def as_count(count: object, what: str, least: float = 0) -> int:
     """A whole number of at least `least`.
 
     Raises:

@@ -20,7 +20,7 @@ from domindex.core.snapshot import Snapshot
 from domindex.domain import Domain, OSType
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
-from domindex.keys import as_domid, as_name, as_text, as_uuid
+from domindex.keys import as_domid, as_name, as_text, as_type, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.options import Stale
 from domindex.picture import Ended, Picture
@@ -216,7 +216,7 @@ class LookUps(Generic[S]):
             tests.append(_as_pattern(regex).search)
         start = as_text(prefix)
         if type is not None:
-            type = _as_type(type)
+            type = as_type(type)
         if where is not None:
             check_callable("where=", where)
         if pattern is not None and not start:
@@ -519,13 +519,6 @@ def _as_pattern(regex: str | re.Pattern[str]) -> re.Pattern[str]:
     if isinstance(regex.pattern if isinstance(regex, re.Pattern) else regex, str):
         return re.compile(regex)
     raise InvalidKey(f"a regex is text, or a compiled one of text, not {regex!r}")
-
-
-def _as_type(type: str) -> OSType:
-    try:
-        return OSType(type)
-    except ValueError:
-        raise InvalidKey(f"a type is one of {', '.join(OSType)}, not {type!r}") from None
 
 
 def unusable(error: TypeError, what: str, key: object) -> InvalidKey:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import itertools
+import math
 import re
 import threading
 import time
@@ -37,7 +38,8 @@ from domindex.domain import (
 )
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
-from domindex.keys import as_domid, as_uuid
+from domindex.keys import as_domid, as_type, as_uuid
+from domindex.limits import as_count
 from domindex.opening import connect
 from domindex.options import Stale, Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
@@ -302,7 +304,7 @@ class SimulatedHost:
             HypercallFailed: Every domid is in use (ENOMEM).
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
-        kind = OSType(type)
+        kind = as_type(type)
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
@@ -467,10 +469,8 @@ class SimulatedHost:
 
     def spend(self, domid: int, nanoseconds: int) -> None:
         """Add cpu time to the guest, in nanoseconds."""
-        if nanoseconds < 0:
-            raise ValueError(f"nanoseconds must not be below 0, not {nanoseconds}")
         with self._lock:
-            self._guest(domid).spent += nanoseconds
+            self._guest(domid).spent += as_count(nanoseconds, "nanoseconds")
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
         """Write /local/domain/N/name, whether or not a domain has that domid."""
@@ -541,12 +541,12 @@ class SimulatedHost:
     def lose_events(self, count: int = 1) -> None:
         """Fault: the next `count` changes fire no watch event at all."""
         with self._lock:
-            self._losing += count
+            self._losing += as_count(count, "count")
 
     def double_events(self, count: int = 1) -> None:
         """Fault: the events of the next `count` changes are sent twice, the second time later."""
         with self._lock:
-            self._doubling += count
+            self._doubling += as_count(count, "count")
 
     def refuse_node(
         self,
@@ -569,9 +569,13 @@ class SimulatedHost:
         Raises:
             ValueError: `operations` has another word.
         """
-        refused = {operations} if isinstance(operations, str) else set(operations)
-        if not refused <= set(_OPERATIONS):
+        if isinstance(operations, str) or not isinstance(operations, Iterable):
+            operations = (operations,)
+        refused = tuple(operations)
+        if not all(operation in _OPERATIONS for operation in refused):
             raise ValueError(f"operations may be 'READ' and 'WATCH', not {operations!r}")
+        if not isinstance(error, str):
+            raise InvalidKey(f"an error is a word such as 'EIO', not {error!r}")
         with self._lock:
             for operation in refused:
                 self._refused[operation, _node(as_domid(domid), path)] = error
@@ -612,12 +616,12 @@ class SimulatedHost:
             nanoseconds: How far; below 0 it steps forward. The cpu time never falls below 0.
         """
         with self._lock:
-            self._guest(domid).spent -= nanoseconds
+            self._guest(domid).spent -= as_count(nanoseconds, "nanoseconds", -math.inf)
 
     def halve_lists(self, count: int = 1) -> None:
         """Fault: the next `count` lists of domains lack their second half, without an error."""
         with self._lock:
-            self._halving += count
+            self._halving += as_count(count, "count")
 
     def refuse_hypercalls(self, refuse: bool = True) -> None:
         """Fault: every hypercall fails.

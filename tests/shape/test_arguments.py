@@ -1,7 +1,7 @@
 """A wrong argument is refused with a sentence, whatever it is and wherever it is given.
 
-The calls are taken from the signatures: one that is added is tried, too. `RIGHT` has for each name of
-an argument one that fits.
+The calls are taken from the signatures: one that is added is tried, too. `Given.right`
+has for each name of an argument one that fits.
 """
 
 from __future__ import annotations
@@ -10,17 +10,18 @@ import asyncio
 import inspect
 import math
 import re
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
 
 import domindex
-from domindex import DomindexError, InvalidKey, NoSuchDomain, aio, direct, prometheus
+from domindex import DomindexError, InvalidKey, NoSuchDomain, TimedOut, aio, direct, prometheus
 from domindex.testing import QUICK, SimulatedHost
 from tests.shape import public_api
 
@@ -32,6 +33,13 @@ class Call:
     """A thing to be called."""
 
     def __call__(self, *_: object) -> None: ...
+
+
+class HostClass(SimulatedHost):
+    """Has all that a host has, but is none."""
+
+    def __init__(self, *_: object) -> None:
+        super().__init__()
 
 
 WRONG: dict[str, object] = {
@@ -48,7 +56,7 @@ WRONG: dict[str, object] = {
     "list in list": [[]],
     "dict": {},
     "type": domindex.Added,
-    "class": SimulatedHost,
+    "class": HostClass,
 }
 
 
@@ -89,7 +97,7 @@ class Given:
         needed = {
             name: self.right[name]
             for name, parameter in parameters.items()
-            if parameter.default is parameter.empty and name != "self" or name == "timeout"
+            if (parameter.default is parameter.empty and name != "self") or name == "timeout"
         }
         for name in parameters.keys() - {"self"}:
             for what, wrong in WRONG.items():
@@ -221,3 +229,128 @@ def test_opening_in_asyncio_refuses_what_is_no_such_argument() -> None:
     with ExitStack() as stack:
         asyncio.run(main(Given(stack)))
     assert not found
+
+
+LIMITED = [
+    *((kind, name) for kind in (*MADE, aio.AsyncIndex) for name in methods(kind)),
+    *((domindex, "connect"), (aio, "connect"), (direct, "open")),
+]
+
+
+@pytest.mark.parametrize(("holder", "name"), LIMITED)
+def test_every_time_limit_may_be_none(holder: Any, name: str) -> None:
+    """By its type; that it is without a limit is tried below."""
+    timeout = inspect.signature(getattr(holder, name)).parameters.get("timeout")
+    assert timeout is None or timeout.annotation == "float | None"
+
+
+def test_none_is_no_time_limit() -> None:
+    """A wait ends with what it waited for, a call that need not wait returns."""
+    with SimulatedHost() as host, host.connect(timing=QUICK, timeout=None) as index:
+        timer = threading.Timer(0.01, host.create, ["web"])
+        timer.start()
+        web = index.wait_for(name="web", timeout=None)
+        timer.join()
+        index.wait_live(timeout=None)
+        assert index.wait_generation(index.generation, timeout=None) == index.generation
+        with index.events() as events, index.subscribe(Call()) as subscription:
+            assert isinstance(events.get(timeout=None), domindex.Added)
+            assert subscription.wait_synced(timeout=None)
+            assert subscription.drain(timeout=None)
+            subscription.close(timeout=None)
+        host.destroy(web.domid)
+        assert index.refresh(timeout=None) == index.generation
+        assert index.wait_gone(web, timeout=None).domain.life == web.life
+        with direct.open(host, timeout=None) as look_ups:
+            assert look_ups.by_id(0).domid == 0
+            look_ups.close(timeout=None)
+        index.close(timeout=None)
+
+
+def test_none_is_no_time_limit_in_asyncio() -> None:
+    """The same."""
+
+    async def main(host: SimulatedHost) -> None:
+        async with aio.connect(host, timing=QUICK, timeout=None) as index:
+            asyncio.get_running_loop().call_later(0.01, host.create, "web")
+            web = await index.wait_for(name="web", timeout=None)
+            await index.wait_live(timeout=None)
+            assert await index.wait_generation(0, timeout=None) == index.generation
+            host.destroy(web.domid)
+            assert await index.refresh(timeout=None) == index.generation
+            assert (await index.wait_gone(web, timeout=None)).domain.life == web.life
+            await index.close(timeout=None)
+
+    with SimulatedHost() as host:
+        asyncio.run(main(host))
+
+
+@pytest.mark.parametrize("limit", [0, -1, -0.5, -math.inf])
+def test_a_deadline_that_has_passed_is_one_look(limit: float) -> None:
+    """`deadline - time.monotonic()` may be below 0: there is no time to wait, and no mistake."""
+    with SimulatedHost() as host, host.connect(timing=QUICK) as index:
+        assert index.wait_for(domid=0, timeout=limit).domid == 0
+        with pytest.raises(TimedOut):
+            index.wait_for(domid=9, timeout=limit)
+        with index.events() as events:
+            assert isinstance(events.get(timeout=limit), domindex.Added)
+
+
+def test_one_type_of_events_may_be_given_alone() -> None:
+    """`events=Added` is what a program means by it."""
+    with SimulatedHost() as host, host.connect(timing=QUICK) as index:
+        with index.events(events=domindex.Synced) as events:
+            assert isinstance(events.get(timeout=10), domindex.Synced)
+        wrong: Any
+        for wrong in (domindex.Event, str, [str], "Added", 5, [[]]):
+            with pytest.raises(ValueError, match="types of events"):
+                index.events(events=wrong)
+
+
+@pytest.mark.parametrize("nil", [UUID(int=0), str(UUID(int=0)), bytes(16)])
+def test_the_nil_uuid_belongs_to_no_domain(nil: UUID | str | bytes) -> None:
+    """It is the handle of dom0, and yet finds none; a bare "no domain has it" would be a lie."""
+    with SimulatedHost() as host, host.connect(timing=QUICK) as index:
+        with pytest.raises(NoSuchDomain, match="belongs to no domain"):
+            index.by_uuid(nil)
+        with pytest.raises(NoSuchDomain, match="belongs to no domain"):
+            index.by_uuid(nil, verify=True)
+        with direct.open(host) as look_ups, pytest.raises(NoSuchDomain, match="to no domain"):
+            look_ups.by_uuid(nil)
+
+
+def test_asyncio_takes_and_refuses_the_same() -> None:
+    """What is quickly mistaken: a type as text, a name in place of a record, an async handler."""
+
+    async def handler(*_: object) -> None: ...
+
+    async def main(host: SimulatedHost) -> None:
+        async with aio.connect(host, timing=QUICK) as index:
+            web = await index.wait_for(name="web")
+            assert index.find(type="pvh") == index.find(type=domindex.OSType.PVH) == (web,)
+            with pytest.raises(InvalidKey, match="type"):
+                index.find(type="PVHH")
+            with pytest.raises(InvalidKey, match=r"index\.names"):
+                _ = "web" in index
+            assert web in index
+            for wrong in (handler, None):
+                with pytest.raises(TypeError, match=r"async|function"):
+                    index.watch(web, "memory/target", cast(Any, wrong))
+                with pytest.raises(TypeError, match=r"async|function"):
+                    index.watch(web, "memory/target", Call(), on_error=cast(Any, wrong or 1))
+            with pytest.raises(TypeError, match="async"):
+                index.events(where=handler)
+            with pytest.raises(TypeError, match="async"):
+                index.add_index("owner", cast(Any, handler))
+            with pytest.raises(TypeError, match="async"):
+                await index.wait_for(where=handler)
+            with pytest.raises(InvalidKey, match="no Domain"):
+                await index.wait_gone(cast(Any, "web"))
+            async with index.events(events=domindex.Synced) as events:
+                assert isinstance(await anext(events), domindex.Synced)
+            with pytest.raises(NoSuchDomain, match="belongs to no domain"):
+                await index.verified(uuid=bytes(16))
+
+    with SimulatedHost() as host:
+        host.create("web", type="pvh")
+        asyncio.run(main(host))
