@@ -40,7 +40,7 @@ from domindex.events import (
     ShutDown,
     Synced,
 )
-from tests.histories import Believer
+from tests.believer import Believer
 
 Picture: TypeAlias = Mapping[int, Domain]
 """The domains of one generation, by domid."""

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
 from domindex.events import DuplicateName, DuplicateUuid
-from tests.histories import Believer
+from tests.believer import Believer
 
 domids = st.integers(0, 4)
 uuids = st.integers(0, 3).map(lambda number: UUID(int=number))

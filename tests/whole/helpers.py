@@ -15,8 +15,8 @@ from domindex.index import Index
 from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
+from tests.believer import Believer
 from tests.delivery_log import DeliveryLog
-from tests.histories import Believer
 
 LIMIT: Final = 5.0
 """Seconds after which what should have happened has failed to."""

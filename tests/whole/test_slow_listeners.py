@@ -11,8 +11,8 @@ from domindex.domain import Domain
 from domindex.events import Added, Event, Lost, Recovered, Removed, Resync, Synced
 from domindex.index import Index
 from domindex.testing import SimulatedHost
+from tests.believer import Believer
 from tests.delivery_log import DeliveryLog
-from tests.histories import Believer
 from tests.whole.helpers import LIMIT, SHARP, Ear, eventually
 
 

@@ -140,11 +140,7 @@ def in_dom0(
         **site(RELEASES[release]),
         **wheel(RELEASES[release], build_wheel()),
     }
-    tests = PROJECT / "tests"
-    brought = [path for name in IN_DOM0 for path in (tests / name).rglob("*.py")]
-    brought += [tests / f"{name}.py" for name in ("__init__", "programs", "stage")]
-    brought += [tests / f"{name}/__init__.py" for name in ("real", "measure")]
-    files |= {f"/project/{path.relative_to(PROJECT)}": path for path in brought}
+    files |= {f"/project/{path.relative_to(PROJECT)}": path for path in brought()}
     for path in (PROJECT / "examples").glob("*.py"):
         files[f"/project/examples/{path.name}"] = path
     files["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\n"
@@ -168,6 +164,17 @@ def in_dom0(
         lines.append(f"the command {done.outcome.value}\n{done.log[-4000:]}")
     lines.append(f"{TIMES}boot {done.boot_seconds:.0f} s, tests {done.command_seconds:.0f} s")
     return lines
+
+
+def brought() -> list[Path]:
+    """The files of the tests that are in dom0."""
+    tests = PROJECT / "tests"
+    shared = ("__init__", "believer", "delivery_log", "programs", "stage")
+    return [
+        *(path for name in IN_DOM0 for path in (tests / name).rglob("*.py")),
+        *(tests / f"{name}.py" for name in shared),
+        *(tests / name / "__init__.py" for name in ("real", "measure")),
+    ]
 
 
 def _settings(usual: Mapping[str, str]) -> str:
