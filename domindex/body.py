@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
 from domindex import conditions, forking
@@ -17,6 +18,7 @@ from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
 from domindex.limits import as_seconds
+from domindex.listening.hub import Hub
 from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing
 from domindex.picture import Ended, Picture
@@ -37,19 +39,19 @@ class Body:
 
     def __init__(self, host: Host, timing: Timing | None, stale: Stale) -> None:
         check_host(host)
-        self.timing = timing = Timing() if timing is None else timing
-        if not isinstance(timing, Timing):
+        if not isinstance(timing := Timing() if timing is None else timing, Timing):
             raise TypeError(f"timing= is a Timing, not {timing!r}")
-        self.picture = Picture(
+        self.timing: Timing = timing
+        self.picture: Picture = Picture(
             patience=max(timing.probe + timing.request, _LEAST_PATIENCE),
             serves_old=stale == "serve",
         )
-        self.hub = self.picture.hub
+        self.hub: Hub = self.picture.hub
         self.hypervisor: Hypervisor = host.open_hypervisor()
-        self.confirms = self.hypervisor.confirms
-        self.watcher = Watcher(host, self.hypervisor, self.picture, timing)
+        self.confirms: Callable[[Domain], bool] = self.hypervisor.confirms
+        self.watcher: Watcher = Watcher(host, self.hypervisor, self.picture, timing)
         self.hub.join(self.watcher)
-        self.facts = Facts(self.hypervisor, self.picture)
+        self.facts: Facts = Facts(self.hypervisor, self.picture)
         self._closing = forking.rlock()  # held while it is closed; an interrupted one may go on
         self._closed = False
         forking.register(self._after_fork)

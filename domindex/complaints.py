@@ -9,7 +9,7 @@ import contextlib
 import logging
 from typing import Final
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 _KEPT: Final = 256
 """Complaints that are remembered. A host that refuses more is logged again: memory has a bound."""

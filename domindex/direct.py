@@ -43,7 +43,7 @@ from domindex.limits import as_seconds
 from domindex.opening import XenHost
 from domindex.ports import Host, Row, Store, check_host
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 _TRIES: Final = 8
 """Attempts of `by_id` before it raises NotLive."""

@@ -49,7 +49,8 @@ class NoSuchDomain(DomindexError, KeyError):
         super().__init__(nil if key == NIL_UUID else f"no running domain has {what} {key!r}")
         self.key = key
 
-    __str__ = Exception.__str__  # KeyError would print the repr of the sentence
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # KeyError would print the repr of the sentence
 
 
 class Ambiguous(DomindexError, LookupError):

@@ -12,10 +12,10 @@ import contextlib
 import fnmatch
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
-from domindex.core.key import KeyIndex, View, ordered
+from domindex.core.key import KeyIndex, ordered
 from domindex.core.snapshot import Snapshot
 from domindex.domain import Domain, OSType
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
@@ -24,6 +24,9 @@ from domindex.keys import as_domid, as_name, as_text, as_type, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.options import Stale
 from domindex.picture import Ended, Picture
+
+if TYPE_CHECKING:
+    from domindex.core.key import ReadOnly
 
 K = TypeVar("K", bound=Any)
 S = TypeVar("S", bound=Stale)
@@ -43,9 +46,9 @@ class LookUps(Generic[S]):
         domids: the same from int.
     """
 
-    names: View[str]
-    uuids: View[UUID]
-    domids: View[int]
+    names: Final[ReadOnly[str]]
+    uuids: Final[ReadOnly[UUID]]
+    domids: Final[ReadOnly[int]]
 
     def __init__(self, picture: Picture, stale: S, wait: float | None) -> None:
         """wait: seconds for which `stale="wait"` waits; None if it must not be asked for."""
@@ -54,9 +57,9 @@ class LookUps(Generic[S]):
         self._most_wait = wait
         self._stale = self._checked(stale)
         self._snapshot = Snapshot({}, -1)
-        self.names = self._table.names.view
-        self.uuids = self._table.uuids.view
-        self.domids = self._table.domids.view
+        self.names = cast("ReadOnly[str]", self._table.names.view)
+        self.uuids = cast("ReadOnly[UUID]", self._table.uuids.view)
+        self.domids = cast("ReadOnly[int]", self._table.domids.view)
         picture.look_closer = self._look_closer
 
     # -- one domain --------------------------------------------------------------------------

@@ -33,7 +33,7 @@ from domindex.ports import Host, Hypervisor, Store
 from domindex.requests import Requests
 from domindex.stats import Counters
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 
 class Watcher:
@@ -48,7 +48,7 @@ class Watcher:
         self._timing = timing
         self._reconciler = Reconciler(picture.table)
         self._complaints = Complaints()
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self._following: Following | None = None  # the last line that became live
         self._next: Store | None = None  # a line that is open and will follow the present one
         self._live_since: float | None = None  # when the present line became live

@@ -29,7 +29,7 @@ class CallersLoop:
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._dispatcher = dispatcher
-        self.wake = dispatcher.wake
+        self.wake: Callable[[], None] = dispatcher.wake
         # Held while a handler runs. Reentrant: the handler, or a signal's handler amid it, may
         # close its own subscription.
         self._calling = rlock()
@@ -76,7 +76,7 @@ class Dispatcher:
     """
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.fd: int = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._runners: list[CallersLoop] = []
         # Guards the descriptor and the timer. Reentrant, as a signal's handler may close amid it.
         self._lock = rlock()

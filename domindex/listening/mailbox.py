@@ -83,8 +83,8 @@ class Mailbox(Generic[T]):
         self._queue: deque[tuple[float, T]] = deque()  # with the time at which each was put in
         self._ready: deque[T] = deque()  # past the bound and the delay: to be taken first
         self._overflowed = False
-        self.closed = False
-        self.overflows = 0
+        self.closed: bool = False
+        self.overflows: int = 0
         """How often the backlog was dropped."""
         self._put = 0  # items put in so far
         self._handled = 0  # of these, handled by the listener

@@ -43,7 +43,7 @@ class OwnThread:
 
     def __init__(self) -> None:
         self._waiter = Waiter()
-        self.wake = self._waiter.wake
+        self.wake: Callable[[], None] = self._waiter.wake
         self._thread: threading.Thread | None = None
 
     def start(self, mailbox: Mailbox[T], deliver: Callable[[T], object]) -> None:

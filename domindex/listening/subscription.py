@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeAlias
 
 from domindex.events import Event, Synced
 from domindex.limits import as_seconds
@@ -20,10 +20,11 @@ from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
 from domindex.listening.wanted import Wanted
 
-Handler = Callable[[Event], object]
-ErrorHook = Callable[[Event, BaseException], object]
+Handler: TypeAlias = Callable[[Event], object]
+"""What `subscribe` calls: with each event."""
+ErrorHook: TypeAlias = Callable[[Event, BaseException], object]
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 
 class Subscription:
@@ -49,7 +50,7 @@ class Subscription:
         check_callable("a handler", handler)
         if on_error is not None:
             check_callable("on_error=", on_error)
-        self.errors = 0
+        self.errors: int = 0
         self._handler = handler
         self._mailbox = mailbox
         self._runner = runner

@@ -15,7 +15,7 @@ from domindex.domain import Domain, Life
 from domindex.events import Event, Rebooted, Removed, Resync, ShutDown, about
 from domindex.listening.callbacks import check_callable
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 Kinds: TypeAlias = Collection[type[Event]] | type[Event]
 """Types of events, or one of them."""

@@ -11,7 +11,7 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeAlias
 
 from domindex.core.nodes import Node, Value
 from domindex.domain import Domain, Life
@@ -20,10 +20,11 @@ from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
 
-NodeHandler = Callable[[Domain, bytes | None], object]
-Refusal = Callable[[Domain, StoreError], object]
+NodeHandler: TypeAlias = Callable[[Domain, bytes | None], object]
+"""What `watch` calls: with the record, and the value or None if there is no such node."""
+Refusal: TypeAlias = Callable[[Domain, StoreError], object]
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
 _LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
@@ -62,7 +63,7 @@ class NodeWatch:
     ) -> None:
         self.domain = domain
         self.path = path
-        self.closed = False
+        self.closed: bool = False
         self._handler = handler
         self._on_error = on_error
         self._latest = latest
@@ -200,7 +201,7 @@ class NodeCaller:
     """
 
     def __init__(self, watches: NodeWatches, runner: Runner) -> None:
-        self.errors = 0
+        self.errors: int = 0
         self.mailbox: Mailbox[NodeWatch] = Mailbox(
             watches.lock, lambda: watches.queued(self.mailbox), runner.wake, size=sys.maxsize
         )

@@ -59,8 +59,9 @@ class PrivcmdHypervisor:
         try:
             probe = Probe(privcmd, machine)
             release, layout = probe.release, probe.layout
-            self.version = f"{probe.said} (domctl {release.domctl:#x}, sysctl {release.sysctl:#x})"
-            self.has_unique_ids = probe.has_unique_ids
+            numbers = f"domctl {release.domctl:#x}, sysctl {release.sysctl:#x}"
+            self.version: str = f"{probe.said} ({numbers})"
+            self.has_unique_ids: bool = probe.has_unique_ids
             self._sysctl = release.sysctl
             self._size = layout.size
             self._lists = deque([self._list(BATCH)], _KEPT)
