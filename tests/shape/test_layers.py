@@ -50,7 +50,7 @@ ALLOWED_ONLY_IN = {
     "core.key": {"functools"},
     "facts": {"time"},
     "lookups": {"contextlib", "fnmatch"},
-    "picture": {"time"},
+    "picture": {"threading", "time"},
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
