@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import functools
 import threading
+import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
@@ -195,9 +196,17 @@ class AsyncIndex(LookUps[Prompt]):
         self._refuse_stale(index, key)
         return await _in_executor(self._body.verified, index, key)
 
-    async def info(self, domid: int, *, max_age: float = 0.0) -> DomainInfo:
+    async def info(self, domain: int | Domain, *, max_age: float = 0.0) -> DomainInfo:
         """As `Index.info`, in a thread of the loop's executor: Xen's locks may hold it up."""
-        return await _in_executor(self._body.facts.info, domid, max_age)
+        return await _in_executor(self._body.facts.info, domain, max_age)
+
+    async def infos(self, *, max_age: float = 0.0, dying: bool = False) -> dict[int, DomainInfo]:
+        """As `Index.infos`, in a thread of the loop's executor."""
+        return await _in_executor(self._body.facts.infos, max_age, dying=dying)
+
+    async def dying(self) -> tuple[DomainInfo, ...]:
+        """As `Index.dying`, in a thread of the loop's executor."""
+        return await _in_executor(self._body.facts.dying)
 
     async def refresh(self, timeout: float | None = 5.0, *, names: bool = False) -> int:
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
@@ -227,9 +236,17 @@ class AsyncIndex(LookUps[Prompt]):
         )
         return await self._wait(condition, timeout)
 
-    async def wait_gone(self, domain: Domain, timeout: float | None = 30.0) -> Removed:
-        """As `Index.wait_gone`."""
-        return await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
+    async def wait_gone(
+        self, domain: Domain, timeout: float | None = 30.0, *, freed: bool = False
+    ) -> Removed:
+        """As `Index.wait_gone`; hypercalls are made in a thread of the loop's executor."""
+        deadline = time.monotonic() + as_seconds(timeout)
+        removed = await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
+        for pause in conditions.looks(domain, deadline) if freed else ():
+            if await _in_executor(self._body.facts.is_freed, domain):
+                break
+            await self._wait(conditions.never(self._body.picture), pause)
+        return removed
 
     async def wait_live(self, timeout: float | None = 30.0) -> None:
         """As `Index.wait_live`."""

@@ -9,6 +9,7 @@ Read after watcher.py and picture.py; next index.py.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
@@ -51,7 +52,9 @@ class Body:
         self.confirms: Callable[[Domain], bool] = self.hypervisor.confirms
         self.watcher: Watcher = Watcher(host, self.hypervisor, self.picture, timing)
         self.hub.join(self.watcher)
-        self.facts: Facts = Facts(self.hypervisor, self.picture)
+        self.facts: Facts = Facts(
+            self.hypervisor, self.picture, functools.partial(self.refresh, 5.0, names=False)
+        )
         self._closing = forking.rlock()  # held while it is closed; an interrupted one may go on
         self._closed = False
         forking.register(self._after_fork)

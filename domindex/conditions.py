@@ -8,7 +8,9 @@ Read after picture.py; next index.py.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
 from uuid import UUID
 
 from domindex.domain import Domain
@@ -31,6 +33,8 @@ from domindex.listening.signal import Condition
 from domindex.picture import Down, Ended, Picture
 
 _NO_SECOND_TRY = (AccessDenied, NotControlDomain, UnknownXen)
+_FIRST_PAUSE: Final = 0.01
+_LONGEST_PAUSE: Final = 1.0
 
 
 def found(
@@ -112,6 +116,32 @@ def ended(picture: Picture, domain: Domain, timeout: float | None) -> Condition[
             still = f"domain {domain.domid} ({domain.printable}) still runs"
             raise _too_late(picture, still, timeout)
         return None
+
+    return condition
+
+
+def looks(domain: Domain, deadline: float) -> Iterator[float]:
+    """Seconds to wait after each look at whether Xen has freed that domain. No event tells of it.
+
+    Usually it takes milliseconds; where a page of it is still mapped it takes as long as that.
+
+    Raises:
+        TimedOut: After the look that was made at the deadline.
+    """
+    pause = _FIRST_PAUSE
+    while (left := deadline - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(2 * pause, _LONGEST_PAUSE)
+    yield 0.0
+    raise TimedOut(f"domain {domain.domid} ({domain.printable}) has ended, but still holds memory")
+
+
+def never(picture: Picture) -> Condition[bool]:
+    """Nothing: to let time pass, unless the index is closed."""
+
+    def condition(last: bool) -> bool | None:
+        picture.check_open()
+        return last or None
 
     return condition
 

@@ -13,6 +13,7 @@ domain, which had the domid just before or has it just after.
 | by_name | 1, and 1 for each domain found | 1 | 1 for each domain, pipelined |
 | all | 2 | 2 | 1 for each domain, pipelined |
 | os_type | 1 | 1 | 0 |
+| info, infos, dying | 1 | 1 | 0 |
 
 >>> from domindex import direct
 >>> from domindex.testing import SimulatedHost
@@ -35,8 +36,9 @@ from typing import Final, Self
 from uuid import UUID
 
 from domindex.core.reconcile import name_path
-from domindex.domain import NIL_UUID, Domain, Life, OSType
+from domindex.domain import NIL_UUID, Domain, DomainInfo, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
+from domindex.facts import by_domid, is_of
 from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_uuid, decode_name
 from domindex.limits import as_seconds
@@ -243,6 +245,50 @@ class Direct:
         if row is None or row.dying:
             raise NoSuchDomain("domid", domid)
         return row.type
+
+    def info(self, domain: int | Domain) -> DomainInfo:
+        """State, memory and times of a domain, as the hypervisor has them now.
+
+        Args:
+            domain: A domid, or a record of these look-ups or of an index. Then the numbers are of
+                the domain with that uuid and type; where the record has a unique id, of that life.
+
+        Returns:
+            What the hypervisor says.
+
+        Raises:
+            NoSuchDomain: There is no such domain, or another one has the domid of the record.
+
+        Cost:
+            One hypercall. For a record with a unique id two.
+        """
+        self._check()
+        if not isinstance(domain, Domain):
+            found = self._hypervisor.info(as_domid(domain))
+            if found is None:
+                raise NoSuchDomain("domid", domain)
+            return found
+        found = self._hypervisor.info(domain.domid)
+        if found is None or found.dying or not is_of(self._hypervisor, found, domain):
+            raise NoSuchDomain("life", domain.life)
+        return found
+
+    def infos(self, *, dying: bool = False) -> dict[int, DomainInfo]:
+        """The same of every domain, by domid, lowest first. `dying` adds what `dying()` returns.
+
+        Cost:
+            One hypercall for each 1,024 domains.
+        """
+        self._check()
+        return by_domid(self._hypervisor.infos(), dying=dying)
+
+    def dying(self) -> tuple[DomainInfo, ...]:
+        """Domains that have ended, but still hold their domid and some memory, by domid.
+
+        Cost:
+            One hypercall for each 1,024 domains.
+        """
+        return tuple(info for info in self.infos(dying=True).values() if info.dying)
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Close the connection and every descriptor. May be called twice.

@@ -7,6 +7,7 @@ The same for asyncio is aio.py.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 from uuid import UUID
@@ -17,6 +18,7 @@ from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType
 from domindex.events import Removed
 from domindex.keys import as_domid, as_uuid
+from domindex.limits import as_seconds
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
@@ -169,22 +171,66 @@ class Index(LookUps[Stale]):
 
     # -- asking the host ---------------------------------------------------------------------
 
-    def info(self, domid: int, *, max_age: float = 0.0) -> DomainInfo:
+    def info(self, domain: int | Domain, *, max_age: float = 0.0) -> DomainInfo:
         """State, memory and times of a domain, as the hypervisor has them now.
 
         Args:
-            domid: 0 to 0x7FEF.
+            domain: a domid, or a record: then the numbers are of the life that it is of, never of
+                another one on its domid. Its unique id proves it, on Xen before 4.21 its uuid.
             max_age: an answer of the same life that is at most so many seconds old will do.
 
         Raises:
-            NoSuchDomain: there is no such domain.
+            NoSuchDomain: there is no such domain, or the life of the record has ended.
+            NotLive, TimedOut: only for a record whose uuid has changed, if the index does not
+                learn the new one by a `refresh`.
             HypercallFailed: the hypervisor refused.
             InvalidKey, Closed: as `by_id`.
 
         Cost:
-            One hypercall, or none.
+            One hypercall, or none. For a record on Xen >= 4.21 two, or none. For one whose uuid has
+            changed and is not yet known, a `refresh` and the same again.
         """
-        return self._body.facts.info(domid, max_age)
+        return self._body.facts.info(domain, max_age)
+
+    def infos(self, *, max_age: float = 0.0, dying: bool = False) -> dict[int, DomainInfo]:
+        """The same of every domain, by domid, lowest first: all from one moment.
+
+        It has what the hypervisor lists, also what the index does not hold yet.
+
+        Args:
+            max_age: an answer that is at most so many seconds old will do, if the index has not
+                changed since.
+            dying: with those of `dying` too.
+
+        Raises:
+            HypercallFailed: the hypervisor refused.
+            Closed: the index was closed.
+
+        Cost:
+            One hypercall for each 1,024 domains, or none. Of what has not changed since the last
+            call the same objects are given again.
+        """
+        return self._body.facts.infos(max_age, dying=dying)
+
+    def dying(self) -> tuple[DomainInfo, ...]:
+        """What has ended and is no longer in the index, but still holds its domid and some memory.
+
+        Usually that takes milliseconds. It lasts where another domain has mapped a page of it.
+        Before that, Xen takes back the memory of a large domain for seconds or minutes: then the
+        domain is still in the index, without a name.
+
+        Returns:
+            Its domid, its uuid (XAPI replaces it before the end), the memory that it still holds;
+            lowest domid first.
+
+        Raises:
+            HypercallFailed: the hypervisor refused.
+            Closed: the index was closed.
+
+        Cost:
+            One hypercall for each 1,024 domains.
+        """
+        return self._body.facts.dying()
 
     def refresh(self, timeout: float | None = 5.0, *, names: bool = False) -> int:
         """Return once every change that was complete on the host before this call is held.
@@ -251,7 +297,9 @@ class Index(LookUps[Stale]):
         )
         return self._body.picture.changed.wait_for(condition, timeout)
 
-    def wait_gone(self, domain: Domain, timeout: float | None = 30.0) -> Removed:
+    def wait_gone(
+        self, domain: Domain, timeout: float | None = 30.0, *, freed: bool = False
+    ) -> Removed:
         """Wait until the life that this record is of has ended.
 
         Another life on the same domid is not mistaken for it.
@@ -259,18 +307,31 @@ class Index(LookUps[Stale]):
         Args:
             domain: a record of this index.
             timeout: seconds to wait, None for as long as it takes.
+            freed: wait until its domid and all its memory are free again too, see `dying`.
 
         Returns:
             The `Removed` of that end. If it was so long ago that `recent` has forgotten it, one
             with the given record, and `inferred`.
 
         Raises:
-            TimedOut, NotLive: it still runs after `timeout` seconds; NotLive if the line to the
-                host is down.
+            TimedOut, NotLive: it still runs after `timeout` seconds, or is not freed; NotLive if
+                the line to the host is down.
+            HypercallFailed: only with `freed`.
             Closed: the index was closed.
+
+        Cost:
+            A look at each change of the index. With `freed` one hypercall at its end; while it
+            is dying more, as no event tells when that is over: the next after 10 ms, and each
+            after twice the time of the one before, up to a second.
         """
+        deadline = time.monotonic() + as_seconds(timeout)
         condition = conditions.ended(self._body.picture, domain, timeout)
-        return self._body.picture.changed.wait_for(condition, timeout)
+        removed = self._body.picture.changed.wait_for(condition, timeout)
+        for pause in conditions.looks(domain, deadline) if freed else ():
+            if self._body.facts.is_freed(domain):
+                break
+            self._body.picture.changed.wait_for(conditions.never(self._body.picture), pause)
+        return removed
 
     def wait_live(self, timeout: float | None = 30.0) -> None:
         """Wait until the index is live. Raises NotLive after `timeout` seconds, or Closed."""

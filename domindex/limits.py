@@ -45,5 +45,5 @@ def as_count(count: object, what: str, least: float = 0) -> int:
     if not isinstance(count, int) or isinstance(count, bool):
         raise TypeError(f"{what} is an int, not {count!r}")
     if count < least:
-        raise ValueError(f"{what} is at least {least}, not {count}")
+        raise ValueError(f"{what} must not be below {least}, not {count}")
     return count

@@ -39,7 +39,6 @@ from domindex.domain import (
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
 from domindex.keys import as_domid, as_type, as_uuid
-from domindex.limits import as_count
 from domindex.opening import connect
 from domindex.options import Stale, Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
@@ -49,6 +48,7 @@ QUICK: Final = Timing(request=1.0, probe=0.05, audit=0.2, retry=0.005, retry_mos
 noticed after about a second."""
 
 _PAGE = 4096
+_MEMORY: Final = 512 << 20
 _GAP = 0.25
 """Seconds for which `order="libxl"` waits at most until the lines have seen the nodes go."""
 _ORDERS = ("libxl", "xapi", "at once")
@@ -66,6 +66,9 @@ class _Guest:
     handle: bytes
     type: OSType
     unique_id: int
+    memory: int
+    max_memory: int
+    vcpus: int
     paused: bool = False
     shutdown: ShutdownReason | None = None
     dying: bool = False
@@ -91,10 +94,10 @@ class _Guest:
             running=False,
             shutdown=self.shutdown,
             dying=self.dying,
-            memory=0 if self.dying else 8 * _PAGE,
-            max_memory=256 * _PAGE,
+            memory=self.memory,
+            max_memory=self.max_memory,
             cpu_time=self._cpu_time(),
-            vcpus=1,
+            vcpus=self.vcpus,
         )
 
     def _cpu_time(self) -> int:
@@ -149,6 +152,7 @@ class SimulatedHost:
     | xenstored releases a domain before it ends | `release`, then `destroy` |
     | a uuid changes, a suspended guest resumes: no event | `change_handle`, `resume` |
     | guests use cpu time; clocks of two CPUs differ | `spend`, `step_clock` |
+    | memory and vCPUs are given and taken: no event | `set_memory`, `set_max_memory`, `set_vcpus` |
     | xenstored refuses a node: corrupt, no access, a quota | `refuse_node`, `allow_node` |
     | a Flask policy refuses the state of a domain, or hides it | `refuse_state`, `hide` |
     | this process is not privileged for xenstored | `deafen_special` |
@@ -171,7 +175,8 @@ class SimulatedHost:
     Raises:
         NoSuchDomain: By a method that needs a domain, if no domain has that domid.
         InvalidKey: By every method, if an argument is not a domid, name, path or value.
-        ValueError: `watch_depth` is none of the three.
+        TypeError: By every method, if a number is not an int.
+        ValueError: By every method, if a number is below 0. `watch_depth` is none of the three.
 
     Attributes:
         hypercalls: Hypercalls made so far, by any caller.
@@ -254,6 +259,9 @@ class SimulatedHost:
         domid: int | None = None,
         introduce: bool = True,
         clear: bool = True,
+        memory: int = _MEMORY,
+        max_memory: int | None = None,
+        vcpus: int = 1,
     ) -> int:
         """Make a running domain. Its nodes are written before it is introduced to xenstored.
 
@@ -267,6 +275,9 @@ class SimulatedHost:
             introduce: False does not introduce it: it exists, but no event reports it until
                 `introduce`.
             clear: False keeps nodes that an earlier domain left behind under this domid.
+            memory: Memory that it has, in bytes; 512 MiB if you give none.
+            max_memory: Memory that it may have, in bytes. None is as much as it has.
+            vcpus: How many vCPUs it has.
 
         Returns:
             Its domid.
@@ -277,7 +288,9 @@ class SimulatedHost:
         """
         raw = _as_value(name)
         with self._lock:
-            domid = self.build(uuid=uuid, type=type, domid=domid)
+            domid = self.build(
+                uuid=uuid, type=type, domid=domid, memory=memory, max_memory=max_memory, vcpus=vcpus
+            )
             if clear:
                 self._remove(_home(domid))
             self._furnish(domid, raw)
@@ -285,7 +298,16 @@ class SimulatedHost:
                 self.introduce(domid)
             return domid
 
-    def build(self, *, uuid: UUID | None = None, type: str = "pv", domid: int | None = None) -> int:
+    def build(
+        self,
+        *,
+        uuid: UUID | None = None,
+        type: str = "pv",
+        domid: int | None = None,
+        memory: int = _MEMORY,
+        max_memory: int | None = None,
+        vcpus: int = 1,
+    ) -> int:
         """Make a domain of which the toolstack has not yet written any node.
 
         Nodes that an earlier domain left behind under this domid are still there. `clear_node`,
@@ -295,6 +317,9 @@ class SimulatedHost:
             uuid: Its uuid. None takes a random one.
             type: "pv", "hvm" or "pvh".
             domid: Its domid. None takes the next free one.
+            memory: As for `create`.
+            max_memory: As for `create`.
+            vcpus: As for `create`.
 
         Returns:
             Its domid.
@@ -305,6 +330,9 @@ class SimulatedHost:
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
         kind = as_type(type)
+        most = memory if max_memory is None else max_memory
+        for what, number in (("memory", memory), ("max_memory", most), ("vcpus", vcpus)):
+            as_count(number, what)
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
@@ -312,7 +340,8 @@ class SimulatedHost:
             self._last_domid = domid
             self._lives += 1
             idle = self._idle and domid != 0
-            self._guests[domid] = _Guest(domid, handle, kind, self._lives, idle=idle)
+            guest = _Guest(domid, handle, kind, self._lives, memory, most, vcpus, idle=idle)
+            self._guests[domid] = guest
             return domid
 
     def introduce(self, domid: int) -> None:
@@ -356,6 +385,7 @@ class SimulatedHost:
         """
         with self._lock:
             guest = self._guest(domid)
+            as_count(reason, "reason")
             if guest.shutdown is None:
                 guest.shutdown = ShutdownReason(reason)
                 if guest.introduced:
@@ -377,10 +407,13 @@ class SimulatedHost:
         """
         with self._lock:
             guest = self._guest(domid)
-            name = self._nodes.get(name_path(domid))
+            name, memory = self._nodes.get(name_path(domid)), guest.memory
             self.shutdown(domid, ShutdownReason.REBOOT)
             self.destroy(domid, order=order)
-            return self.create(name, uuid=UUID(bytes=guest.handle), type=guest.type)
+            again = self.create(name, uuid=UUID(bytes=guest.handle), type=guest.type)
+            new = self._guests[again]
+            new.memory, new.max_memory, new.vcpus = memory, guest.max_memory, guest.vcpus
+            return again
 
     def destroy(self, domid: int, *, order: str = "libxl") -> None:
         """End the domain.
@@ -399,6 +432,8 @@ class SimulatedHost:
     def zombie(self, domid: int, *, order: str = "libxl") -> Callable[[], None]:
         """End the domain while a page of it is still mapped: it stays listed, as dying.
 
+        It holds that page, 4 KiB, until the page is unmapped; more if you `set_memory`.
+
         Args:
             domid: The domain.
             order: As for `destroy`.
@@ -415,7 +450,7 @@ class SimulatedHost:
             if order == "libxl":
                 self._let_see()
             if self._guests.get(domid) is guest:  # no other thread has ended it meanwhile
-                guest.dying = True
+                guest.dying, guest.memory = True, _PAGE
                 self._release(guest)
 
         def let_go() -> None:
@@ -471,6 +506,21 @@ class SimulatedHost:
         """Add cpu time to the guest, in nanoseconds."""
         with self._lock:
             self._guest(domid).spent += as_count(nanoseconds, "nanoseconds")
+
+    def set_memory(self, domid: int, memory: int) -> None:
+        """Change the memory that a domain has, in bytes, as its balloon does. Fires no event."""
+        with self._lock:
+            self._guest(domid).memory = as_count(memory, "memory")
+
+    def set_max_memory(self, domid: int, max_memory: int) -> None:
+        """Change the memory that a domain may have, in bytes. Fires no event."""
+        with self._lock:
+            self._guest(domid).max_memory = as_count(max_memory, "max_memory")
+
+    def set_vcpus(self, domid: int, vcpus: int) -> None:
+        """Change how many vCPUs of a domain are online. Fires no event."""
+        with self._lock:
+            self._guest(domid).vcpus = as_count(vcpus, "vcpus")
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
         """Write /local/domain/N/name, whether or not a domain has that domid."""
@@ -767,6 +817,11 @@ class _SimulatedHypervisor:
         with self._host._lock:
             guest = self._seen(domid)
             return None if guest is None else guest.info()
+
+    def infos(self) -> Sequence[DomainInfo]:
+        with self._host._lock:
+            guests = self._called()
+            return [guests[domid].info() for domid in sorted(guests.keys() - self._host._hidden)]
 
     def close(self) -> None:
         pass

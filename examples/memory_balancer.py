@@ -1,5 +1,7 @@
 """Divide memory among the guests by what each reports to use. Prints the plan, changes nothing.
 
+Domain-0 is no guest: it has no share of the pool.
+
     python3 memory_balancer.py --pool 4096 --socket /run/balancer
     (echo 512; cat) | nc -U /run/balancer     # reserves 512 MiB for a new guest, until Ctrl-C
 
@@ -57,10 +59,12 @@ class Balancer:
                     self.follow(domain)
 
     def follow(self, domain: Domain) -> None:
-        if domain.life not in self.guests:
+        if domain.domid != 0 and domain.life not in self.guests:
+            # As long as the index does not change, one hypercall will do for all guests.
+            info = self.index.infos(max_age=1.0).get(domain.domid)
             with contextlib.suppress(domindex.NoSuchDomain):  # it has just ended
-                has = self.index.info(domain.domid).memory >> 20
                 self.index.watch(domain, MEMINFO, self.on_meminfo, threaded=False)
+                has = LEAST if info is None else info.memory >> 20
                 self.guests[domain.life] = Guest(domain, has)
 
     def on_meminfo(self, domain: Domain, value: bytes | None) -> None:
@@ -73,7 +77,9 @@ class Balancer:
         if not request.strip().isdigit():
             return b"not a number\n"
         amount = int(request)
-        if sum(self.wants().values()) + sum(self.reserved.values()) + amount > self.pool:
+        ended = sum(info.memory for info in self.index.dying()) >> 20  # not yet free again
+        taken = sum(self.wants().values()) + sum(self.reserved.values()) + ended
+        if taken + amount > self.pool:
             return b"no\n"
         self.reserved[client] += amount
         return b"ok\n"
@@ -176,7 +182,8 @@ def simulated(path: Path) -> domindex.Index:
         host.write(guest, MEMINFO, b"%d" % (megabytes << 10))
 
     def live() -> None:
-        web, db, guests = host.create("web"), host.create("db"), list[int]()
+        web, db = (host.create(name, memory=1 << 30) for name in ("web", "db"))
+        guests = list[int]()
         uses(db, 300)
         while True:
             uses(web, 300)

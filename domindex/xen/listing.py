@@ -17,17 +17,19 @@ import bisect
 import itertools
 import struct
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
-from domindex.domain import FIRST_RESERVED_DOMID
+from domindex.domain import FIRST_RESERVED_DOMID, DomainInfo
 from domindex.errors import HypercallFailed
 from domindex.ports import Row
+
+R = TypeVar("R", Row, DomainInfo)
 
 _PIECE: Final = 32
 """Domids of one piece."""
 
 
-class Listing:
+class Listing(Generic[R]):
     """The last list, as bytes and as rows. One caller at a time.
 
     Args:
@@ -35,13 +37,13 @@ class Listing:
         decode: Makes a row of what `entry` unpacked.
     """
 
-    def __init__(self, entry: struct.Struct, decode: Callable[[tuple[Any, ...]], Row]) -> None:
+    def __init__(self, entry: struct.Struct, decode: Callable[[tuple[Any, ...]], R]) -> None:
         self._entry = entry
-        self._decode = decode
+        self._decode: Callable[[tuple[Any, ...]], R] = decode
         self._pieces: list[bytes] = []
-        self._rows: list[Row] = []  # of all pieces
+        self._rows: list[R] = []  # of all pieces
 
-    def rows(self, raw: bytes) -> list[Row]:
+    def rows(self, raw: bytes) -> list[R]:
         """The rows of these entries; the same objects as last time where nothing has changed.
 
         Raises HypercallFailed if the domids do not ascend.
@@ -92,8 +94,8 @@ class Listing:
         """Where its rows are."""
         return slice(at // self._entry.size, (at + len(piece)) // self._entry.size)
 
-    def _decoded(self, piece: bytes) -> list[Row]:
-        return [*map(self._decode, self._entry.iter_unpack(piece))]
+    def _decoded(self, piece: bytes) -> list[R]:
+        return list(map(self._decode, self._entry.iter_unpack(piece)))
 
 
 def _in_order(last: int, domids: list[int]) -> list[int]:

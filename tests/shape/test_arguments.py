@@ -80,6 +80,8 @@ class Given:
             "index": lambda: self.index,
             "key": lambda: 1,
             "key_function": lambda: Call(),
+            "max_memory": lambda: 1 << 20,
+            "memory": lambda: 1 << 20,
             "name": lambda: "web",
             "nanoseconds": lambda: 1,
             "older": self.index.snapshot,
@@ -89,6 +91,7 @@ class Given:
             "timeout": lambda: 0.01,
             "uuid": lambda: UUID_OF_WEB,
             "value": lambda: b"1",
+            "vcpus": lambda: 1,
         }
 
     def arguments(self, call: Callable[..., object]) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -48,7 +48,8 @@ ALLOWED_ONLY_IN = {
     "core.ended": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "core.key": {"functools"},
-    "facts": {"time"},
+    "conditions": {"time"},
+    "facts": {"errno", "time"},
     "lookups": {"contextlib", "fnmatch"},
     "picture": {"threading", "time"},
 }
@@ -95,7 +96,7 @@ MAY_KNOW_THE_OUTSIDE = OUTSIDE | {"opening"}
 
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
-FOREIGN = {"_asdict", "_is_owned"}  # of a NamedTuple, and of locks: the language's own
+FOREIGN = {"_asdict", "_make", "_is_owned"}  # of a NamedTuple, and of locks: the language's own
 
 
 def is_stored(node: ast.AST) -> TypeGuard[ast.Attribute]:
@@ -284,7 +285,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE, TOLD = 6_500, 0.25
+CODE, TOLD = 6_600, 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have, and the
 least part of all its lines that are comments and docstrings."""
 LONG = {

@@ -174,6 +174,9 @@ class _Hypervisor:
     def info(self, domid: int) -> DomainInfo | None:
         return self._behind.info(domid)
 
+    def infos(self) -> Sequence[DomainInfo]:
+        return self._behind.infos()
+
     def close(self) -> None:
         self.closed += 1
         self._behind.close()

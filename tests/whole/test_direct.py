@@ -227,6 +227,34 @@ def test_all_leaves_out_what_changed_hands(host: SimulatedHost) -> None:
         assert {domain.domid for domain in look.all()} == {0, 3, 4, 5, 6, 7, 8}
 
 
+def test_facts(host: SimulatedHost, look: Direct) -> None:
+    """What `info` says of one, of a life, and of all; each by one hypercall, by an id's by two."""
+    with host.connect(timing=CALM) as index:
+        held = index.by_id(1)
+    web = look.by_id(1)
+    for asked, calls in ((1, 1), (web, 1), (held, 1 + (held.life.unique_id is not None))):
+        before = host.hypercalls
+        found = look.info(asked)
+        assert (found.domid, found.uuid) == (1, U)
+        assert host.hypercalls == before + calls
+    before = host.hypercalls
+    assert [*look.infos()] == [0, *range(1, 9)]
+    assert [*look.infos(dying=True)] == [*range(10)]
+    assert [info.domid for info in look.dying()] == [9]
+    assert host.hypercalls == before + 3
+    host.destroy(1)
+    for gone in (1, web, held):
+        with pytest.raises(NoSuchDomain):
+            look.info(gone)
+    host.create("web", domid=1)
+    assert look.info(1).uuid != U
+    for gone in (web, held):
+        with pytest.raises(NoSuchDomain):
+            look.info(gone)
+    with pytest.raises(InvalidKey):
+        look.info("web")  # type: ignore[arg-type]
+
+
 def test_what_breaks_is_said(host: SimulatedHost) -> None:
     """P9: typed errors; after a lost line the look-ups are of no more use, but say so."""
     with direct.open(host) as look:

@@ -30,10 +30,10 @@ RAW_NAMES = (
 )
 
 
-def scrape(index: domindex.Index) -> Samples:
+def scrape(index: domindex.Index, max_age: float = 0.0) -> Samples:
     """Every sample by its name and labels; fails on a series that is told twice."""
     registry = CollectorRegistry()
-    registry.register(DomainCollector(index))
+    registry.register(DomainCollector(index, max_age=max_age))
     samples: Samples = {}
     for family in parse(generate_latest(registry).decode()):
         for sample in family.samples:
@@ -171,14 +171,44 @@ def test_it_serves_while_not_live(stale: Literal["serve", "refuse", "wait"]) -> 
         assert value(scrape(index), "domindex_live") == 1
 
 
-def test_a_scrape_asks_nobody(host: SimulatedHost, index: domindex.Index) -> None:
-    """Neither the hypervisor nor xenstored, however often it comes."""
-    host.create("web")
+def test_a_scrape_makes_one_hypercall(host: SimulatedHost, index: domindex.Index) -> None:
+    """P11: for all domains, and none with max_age=; xenstored is not asked."""
+    for number in range(30):
+        host.create(f"vm-{number}")
     index.refresh()
     before = host.hypercalls, host.requests
     for _ in range(10):
         scrape(index)
-    assert (host.hypercalls, host.requests) == before
+    assert (host.hypercalls, host.requests) == (before[0] + 10, before[1])
+    for _ in range(10):
+        scrape(index, max_age=60.0)
+    assert host.hypercalls == before[0] + 10
+
+
+def test_memory_and_time_of_each_domain(host: SimulatedHost, index: domindex.Index) -> None:
+    """With the labels of its name; a dying one is left out."""
+    web = host.create("web", uuid=ONE, memory=3 << 30, max_memory=4 << 30, vcpus=3)
+    host.zombie(host.create("gone"))
+    host.spend(web, 5 * 10**9)
+    host.pause(web)
+    index.refresh()
+    samples = scrape(index)
+    key = frozenset({("domid", str(web)), ("uuid", str(ONE))})
+    for name, expected in (("memory_bytes", 3 << 30), ("max_memory_bytes", 4 << 30), ("vcpus", 3)):
+        assert samples[f"domindex_domain_{name}", key] == expected
+        assert len(series(samples, f"domindex_domain_{name}")) == 2
+    assert 5 <= samples["domindex_domain_cpu_seconds_total", key] < 6
+    assert samples["domindex_domain_state", key | {("state", "paused")}] == 1
+
+
+def test_a_refused_hypercall_is_no_failed_scrape(
+    host: SimulatedHost, index: domindex.Index
+) -> None:
+    """P9: what memory holds is told."""
+    host.refuse_hypercalls()
+    samples = scrape(index)
+    assert series(samples, "domindex_domain_info")
+    assert not series(samples, "domindex_domain_memory_bytes")
 
 
 def test_listeners_that_are_behind_are_told(host: SimulatedHost, index: domindex.Index) -> None:

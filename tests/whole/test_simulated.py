@@ -216,7 +216,7 @@ def test_cpu_time_is_spent_and_steps_back(host: SimulatedHost) -> None:
     assert 9 * 10**11 <= cpu_time() < spent
     host.step_clock(web, 10**13)
     assert cpu_time() == 0
-    with pytest.raises(ValueError, match="at least 0"):
+    with pytest.raises(ValueError, match="below 0"):
         host.spend(web, -1)
 
 
@@ -268,10 +268,50 @@ def test_a_wrong_domid_or_value_is_an_error(host: SimulatedHost) -> None:
         host.rename(99, "x")
     with pytest.raises(ValueError, match="order"):
         host.destroy(web, order="qemu")
+    setters = (host.set_memory, host.set_max_memory, host.set_vcpus, host.spend, host.shutdown)
+    for setter in setters:
+        with pytest.raises(NoSuchDomain):
+            setter(99, 1)
+        for none in ("1", 1.5, None, True):
+            with pytest.raises(TypeError, match="is an int, not"):
+                setter(web, none)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="must not be below 0"):
+            setter(web, -1)
+    for what in ("memory", "max_memory", "vcpus"):
+        with pytest.raises(TypeError, match=f"{what} is an int"):
+            host.create("db", **{what: "1"})  # type: ignore[arg-type]
+    for fault in (host.lose_events, host.double_events, host.halve_lists):
+        with pytest.raises(TypeError, match="count is an int"):
+            fault("1")  # type: ignore[arg-type]
+    assert host.domids() == [web]
     with pytest.raises(ValueError, match="operations"):
         host.refuse_node(web, operations=("RM",))
     with pytest.raises(ValueError, match="watch_depth"):
         SimulatedHost(watch_depth="all")  # type: ignore[arg-type]
+
+
+def test_guests_have_memory_and_processors(host: SimulatedHost) -> None:
+    """512 MiB and one, or what is asked for; they change without an event, and stay at a reboot."""
+    web, db = host.create("web"), host.create("db", memory=1 << 30, max_memory=2 << 30, vcpus=4)
+
+    def has(domid: int) -> tuple[int, int, int]:
+        info = host.open_hypervisor().info(domid)
+        assert info is not None
+        return info.memory, info.max_memory, info.vcpus
+
+    assert has(web) == (512 << 20, 512 << 20, 1)
+    assert has(db) == (1 << 30, 2 << 30, 4)
+    requests = host.requests
+    host.set_memory(web, 1 << 29)
+    host.set_max_memory(web, 1 << 31)
+    host.set_vcpus(web, 2)
+    assert has(web) == (1 << 29, 1 << 31, 2)
+    assert host.requests == requests
+    assert has(host.reboot(db)) == (1 << 30, 2 << 30, 4)
+    host.zombie(web)
+    assert has(web)[0] == 4096
+    host.set_memory(web, 1 << 28)
+    assert has(web)[0] == 1 << 28
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 1e10])

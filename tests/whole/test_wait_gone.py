@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import pytest
 
 from domindex.domain import ShutdownReason
-from domindex.errors import TimedOut
+from domindex.errors import Closed, TimedOut
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.testing import SimulatedHost
@@ -85,3 +87,61 @@ def test_an_end_that_was_long_ago_is_inferred(
     assert index.recent() == ()
     ended = index.wait_gone(web, 0)
     assert (ended.domain, ended.reason, ended.inferred) == (web, None, True)
+
+
+# -- until it is freed ---------------------------------------------------------------------------
+
+
+def test_it_may_wait_until_the_memory_is_freed(host: SimulatedHost, index: Index) -> None:
+    """No event tells of it: it looks, and the first look is enough where nothing is left."""
+    domid, quick = host.create("web"), host.create("db")
+    index.refresh()
+    web, db = index.by_id(domid), index.by_id(quick)
+    let_go = host.zombie(domid)
+    index.refresh()
+    assert index.wait_gone(web, 0).domain == web
+    with pytest.raises(TimedOut, match=r"\(web\) has ended, but still holds memory"):
+        index.wait_gone(web, SOON, freed=True)
+    waiting = Waiting(index, lambda: index.wait_gone(web, LIMIT, freed=True))
+    let_go()
+    assert waiting.end() == index.wait_gone(web, 0)
+    host.destroy(quick)
+    index.refresh()
+    before = host.hypercalls
+    assert index.wait_gone(db, 0, freed=True).domain == db
+    assert host.hypercalls == before + 1
+
+
+def test_the_end_of_the_next_life_is_not_waited_for(host: SimulatedHost, index: Index) -> None:
+    """P3: that its domid is held, by a domain that runs or is dying, is no matter of the first."""
+    domid = host.create("web")
+    index.refresh()
+    web = index.by_id(domid)
+    host.change_handle(domid, UUID(int=0xDEADBEEF))  # as xenopsd does
+    let_go = host.zombie(domid, order="xapi")
+    index.refresh()
+    with pytest.raises(TimedOut):
+        index.wait_gone(web, 0, freed=True)
+    let_go()
+    host.create("next", domid=domid)
+    index.refresh()
+    assert index.wait_gone(web, 0, freed=True).domain.life == web.life
+    following = index.by_id(domid)
+    host.zombie(domid)
+    index.refresh()
+    assert index.wait_gone(web, 0, freed=True).domain.life == web.life
+    with pytest.raises(TimedOut):
+        index.wait_gone(following, 0, freed=True)
+
+
+def test_closing_ends_the_wait_for_memory(host: SimulatedHost) -> None:
+    """P9: it has a pause of its own between two looks."""
+    index = host.connect()
+    domid = host.create("web")
+    index.refresh()
+    web = index.by_id(domid)
+    host.zombie(domid)
+    index.refresh()
+    waiting = Waiting(index, lambda: index.wait_gone(web, LIMIT, freed=True))
+    index.close()
+    assert isinstance(waiting.end(), Closed)

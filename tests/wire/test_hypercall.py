@@ -53,6 +53,7 @@ CALLS: dict[str, Call] = {
     "list": lambda hypervisor: hypervisor.list(),
     "get": lambda hypervisor: hypervisor.get(0),
     "info": lambda hypervisor: hypervisor.info(0),
+    "infos": lambda hypervisor: hypervisor.infos(),
     "unique_id": lambda hypervisor: hypervisor.unique_id(0),
 }
 
@@ -147,6 +148,7 @@ def test_every_field_is_read_back(
             cpu_time=number(domain, "cpu_time"),
             vcpus=number(domain, "nr_online_vcpus"),
         )
+    assert hypervisor.infos() == [hypervisor.info(domid) for domid in sorted(xen.domains)]
 
 
 @pytest.mark.parametrize(("release", "machine"), PAIRS)
@@ -247,10 +249,11 @@ def test_no_other_call_is_ever_made(open_on: Open, release: str, machine: str) -
     hypervisor.list()
     hypervisor.get(3)
     hypervisor.info(3)
-    assert xen.calls == [(35, 6)] * 3
+    hypervisor.infos()
+    assert xen.calls == [(35, 6)] * 4
     if hypervisor.has_unique_ids:
         hypervisor.unique_id(3)
-        assert xen.calls[3:] == [(36, 90)]
+        assert xen.calls[4:] == [(36, 90)]
 
 
 # -- long lists ------------------------------------------------------------------------------
@@ -338,6 +341,29 @@ def test_every_change_shows_in_the_next_list(open_on: Open, count: int) -> None:
         if domid:
             xen.remove(domid)
             lists_the_truth()
+
+
+def test_every_change_shows_in_the_next_infos(open_on: Open) -> None:
+    """Memory and states are of no interest to a list, and of all interest here."""
+    xen = FakeXen("4.17", domains=[FakeDomain(domid) for domid in range(100)])
+    hypervisor = open_on(xen)
+    before = hypervisor.infos()
+    assert all(old is new for old, new in zip(before, hypervisor.infos(), strict=True))
+    for field, value in (
+        ("flags", 0x20),
+        ("flags", 0x8),
+        ("tot_pages", 7),
+        ("max_pages", 9),
+        ("cpu_time", 1),
+        ("nr_online_vcpus", 3),
+        ("handle", bytes(16)),
+    ):
+        xen.domains[50].fields[field] = value
+        hypervisor.list()
+        infos = hypervisor.infos()
+        assert infos == open_on(xen).infos() != before
+        assert infos[50] == hypervisor.info(50)
+        before = infos
 
 
 def test_what_is_kept_of_a_list_does_not_hide_one_out_of_order(open_on: Open) -> None:
@@ -927,6 +953,7 @@ def test_a_call_amid_a_call_of_the_same_thread_disturbs_it_not(
         "list": lambda _: hypervisor.list(),
         "get": hypervisor.get,
         "info": hypervisor.info,
+        "infos": lambda _: hypervisor.infos(),
         "unique_id": hypervisor.unique_id,
     }
     expected = calls[outer](3), calls[inner](5)

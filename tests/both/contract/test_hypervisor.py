@@ -97,6 +97,23 @@ def test_info_tells_the_state_of_now(played: Stage, hypervisor: Hypervisor) -> N
     assert info.state == "crashed"
 
 
+def test_infos_is_info_of_all(played: Stage, hypervisor: Hypervisor) -> None:
+    """Lowest domid first, a dying one among them; it holds memory until it is let go."""
+    running, dying = played.toolstack.create("web"), played.toolstack.create("db")
+    let_go = played.toolstack.zombie(dying)
+    infos = hypervisor.infos()
+    assert [info.domid for info in infos] == [row.domid for row in hypervisor.list()]
+    by_domid = {info.domid: info for info in infos}
+    mine, again = by_domid[running], hypervisor.info(running)
+    assert again is not None
+    assert again == mine._replace(cpu_time=again.cpu_time)  # which goes on
+    assert not mine.dying
+    assert by_domid[dying].dying
+    assert 0 < by_domid[dying].memory <= mine.memory
+    let_go()
+    eventually(lambda: dying not in {info.domid for info in hypervisor.infos()}, "it is gone")
+
+
 def test_a_changed_handle_is_seen(played: Stage, hypervisor: Hypervisor) -> None:
     domid, uuid = played.toolstack.create("web"), uuid4()
     played.toolstack.change_handle(domid, uuid)

@@ -7,9 +7,11 @@ from uuid import uuid4
 import pytest
 
 import domindex
+import domindex.direct
 from domindex import Added, Ambiguous, NoSuchDomain, OSType, Removed, Renamed, ShutDown
 from domindex import ShutdownReason as Why
-from tests.stage import Stage
+from tests.both.scenarios.seen import Waiting
+from tests.stage import PATIENCE, Stage
 
 
 @pytest.mark.parametrize("type_", ["pv", "pvh", "hvm"])
@@ -180,6 +182,51 @@ def test_zombie(stage: Stage) -> None:
         let_go()
         index.refresh()
         assert heard.rest() == []
+
+
+def test_facts_of_all_and_of_one_life(stage: Stage) -> None:
+    """One hypercall for all; of a record only what is of its life; what ended may hold memory."""
+    with stage.index() as (index, heard), domindex.direct.open(stage.host) as look:
+        domid = stage.toolstack.create("web")
+        web = heard.named(domid, "web")
+        assert [*index.infos()] == [*look.infos()] == [domain.domid for domain in index]
+        for info in (index.info(web), look.info(web), index.infos()[domid]):
+            assert (info.uuid, info.type, info.dying) == (web.uuid, web.type, False)
+            assert info.memory > 0
+        let_go = stage.toolstack.zombie(domid)
+        heard.until(Removed, domid=domid)
+        assert index.wait_gone(web, PATIENCE).domain.life == web.life
+        assert domid not in index.infos()
+        assert index.infos(dying=True)[domid] in index.dying()
+        assert [(info.domid, info.uuid) for info in look.dying()] == [(domid, web.uuid)]
+        assert index.dying()[0].memory > 0
+        for refused in (index.info, look.info):
+            with pytest.raises(domindex.NoSuchDomain):
+                refused(web)
+        with pytest.raises(domindex.TimedOut):
+            index.wait_gone(web, 0.1, freed=True)
+        waiting = Waiting(lambda: index.wait_gone(web, PATIENCE, freed=True))
+        let_go()
+        assert waiting.end().domain.life == web.life
+        assert index.dying() == look.dying() == ()
+
+
+def test_a_record_whose_uuid_has_changed(stage: Stage) -> None:
+    """P3: `info` of it finds out that its life goes on, and that the next is another."""
+    with stage.index() as (index, heard):
+        domid = stage.toolstack.create("web")
+        web = heard.named(domid, "web")
+        heard.told(index)  # before 4.21 a uuid that changes amid a birth is taken for another life
+        uuid = uuid4()
+        stage.toolstack.change_handle(domid, uuid)
+        assert index.info(web).uuid == uuid
+        with stage.unseen():
+            stage.toolstack.destroy(domid)
+            stage.toolstack.create("web", domid=domid)
+        with pytest.raises(domindex.NoSuchDomain):
+            index.info(web)
+        index.refresh(timeout=PATIENCE)
+        assert index.info(index.by_id(domid)).uuid == index.by_id(domid).uuid
 
 
 def test_named_after_it_was_added(stage: Stage) -> None:

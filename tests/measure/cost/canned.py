@@ -65,6 +65,9 @@ class CannedHypervisor:
     def info(self, domid: int) -> DomainInfo | None:
         raise NotImplementedError
 
+    def infos(self) -> Sequence[DomainInfo]:
+        raise NotImplementedError
+
     def close(self) -> None:
         pass
 
