@@ -39,6 +39,7 @@ from domindex.domain import (
 from domindex.errors import HypercallFailed, InvalidKey, NoSuchDomain, StoreError, StoreLost
 from domindex.index import Index
 from domindex.keys import as_domid, as_type, as_uuid
+from domindex.limits import as_count
 from domindex.opening import connect
 from domindex.options import Stale, Timing
 from domindex.ports import Hypervisor, Row, Store, Watch

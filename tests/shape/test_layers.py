@@ -285,7 +285,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE, TOLD = 6_600, 0.25
+CODE, TOLD = 6_720, 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have, and the
 least part of all its lines that are comments and docstrings."""
 LONG = {
