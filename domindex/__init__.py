@@ -27,7 +27,7 @@ scope: The domids that a pass looks at: those that had an event, or all.
 probe: A test of the line and a pass over all domains, every few seconds. It finds what no event
     reports.
 audit: A probe that also reads every name and every followed node again, every few minutes.
-ready: A domain is ready when it runs under its final name. See `Index.wait_for`.
+ready: A domain is ready when it runs under its final name. See `Domain.ready`.
 
 The order in which to read the code is in CONTRIBUTING.md.
 """
@@ -66,6 +66,7 @@ from domindex.events import (
     DuplicateUuid,
     Event,
     Lost,
+    Ready,
     Rebooted,
     Recovered,
     Removed,
@@ -90,7 +91,7 @@ __all__ = [
     "DomainInfo", "DomindexError", "DuplicateName", "DuplicateUuid", "Event", "EventStream",
     "Handler", "HostError", "HypercallFailed", "Index", "InvalidKey", "Life", "Lost",
     "NoEventLoop", "NoSuchDomain", "NodeHandler", "NodeWatch", "NotControlDomain", "NotLive",
-    "OSType", "Rebooted", "Recovered", "Removed", "Renamed", "Resync", "ShutDown",
+    "OSType", "Ready", "Rebooted", "Recovered", "Removed", "Renamed", "Resync", "ShutDown",
     "ShutdownReason", "Snapshot", "Stats", "StoreError", "StoreLost", "Subscription", "Synced",
     "TimedOut", "Timing", "UnknownXen", "XenHost", "connect", "direct", "printable",
 ]

@@ -28,7 +28,7 @@ from uuid import UUID
 from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
-from domindex.domain import Domain, DomainInfo
+from domindex.domain import Domain, DomainInfo, ShutdownReason
 from domindex.errors import InvalidKey
 from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_uuid
@@ -212,6 +212,13 @@ class AsyncIndex(LookUps[Prompt]):
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
         return await self._wait(self._body.refreshing(timeout, names=names), timeout)
 
+    async def read(
+        self, domain: Domain, *paths: str, timeout: float | None = 5.0
+    ) -> dict[str, bytes | None]:
+        """As `Index.read`: the values of nodes, of that life and no other. It takes no thread."""
+        with self._body.reading(domain, paths, timeout) as condition:
+            return await self._wait(condition, timeout)
+
     # -- waiting -----------------------------------------------------------------------------
 
     async def wait_for(
@@ -220,6 +227,7 @@ class AsyncIndex(LookUps[Prompt]):
         name: str | bytes | None = None,
         uuid: UUID | str | bytes | None = None,
         domid: int | None = None,
+        domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
         timeout: float | None = 30.0,
@@ -230,6 +238,7 @@ class AsyncIndex(LookUps[Prompt]):
             name=name,
             uuid=uuid,
             domid=domid,
+            domain=domain,
             where=where,
             ready=ready,
             timeout=timeout,
@@ -247,6 +256,10 @@ class AsyncIndex(LookUps[Prompt]):
                 break
             await self._wait(conditions.never(self._body.picture), pause)
         return removed
+
+    async def wait_stopped(self, domain: Domain, timeout: float | None = 30.0) -> ShutdownReason:
+        """As `Index.wait_stopped`."""
+        return await self._wait(conditions.stopped(self._body.picture, domain, timeout), timeout)
 
     async def wait_live(self, timeout: float | None = 30.0) -> None:
         """As `Index.wait_live`."""
@@ -309,7 +322,13 @@ class AsyncIndex(LookUps[Prompt]):
         return AsyncEventStream(self._body.hub, Wanted(events, where), options)
 
     def watch(
-        self, domain: Domain, path: str, handler: NodeHandler, *, on_error: Refusal | None = None
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        *,
+        every: bool = False,
+        on_error: Refusal | None = None,
     ) -> NodeWatch:
         """As `Index.watch`; `handler(domain, value)` is called in the loop, and so must be quick.
 
@@ -338,6 +357,7 @@ class AsyncIndex(LookUps[Prompt]):
             domain,
             path,
             functools.partial(take, handler),
+            every=every,
             threaded=True,
             on_error=functools.partial(take, on_error or nothing),
         )

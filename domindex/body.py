@@ -8,22 +8,25 @@ Read after watcher.py and picture.py; next index.py.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from domindex import conditions, forking
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
+from domindex.keys import as_record
 from domindex.limits import as_seconds
 from domindex.listening.hub import Hub
 from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing
 from domindex.picture import Ended, Picture
 from domindex.ports import Host, Hypervisor, check_host
+from domindex.requests import Reading
 from domindex.stats import Capabilities, Stats
 from domindex.watcher import Watcher
 
@@ -86,7 +89,7 @@ class Body:
 
     def _finish(self, timeout: float) -> None:
         """The rest of `close`. Each step may be done again, after one that was interrupted."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + as_seconds(timeout)
         self.hub.cut_off()
         stopped = self.watcher.close(timeout)
         self.hub.close(max(0.0, deadline - time.monotonic()))
@@ -129,6 +132,22 @@ class Body:
         as_seconds(timeout)  # before anything is asked for
         ticket = self.watcher.request_refresh(names=names)
         return conditions.refreshed(self.picture, ticket, timeout)
+
+    @contextlib.contextmanager
+    def reading(
+        self, domain: Domain, paths: Sequence[str], timeout: float | None
+    ) -> Iterator[Condition[dict[str, bytes | None]]]:
+        """Ask for nodes once; the condition that they were read. Leaving it withdraws that."""
+        as_seconds(timeout)  # before anything is asked for
+        reading = Reading(as_record(domain), paths)
+        with self.picture.lock:
+            self.picture.check_open()
+            self.picture.holds(domain)
+        self.watcher.request_reading(reading)
+        try:
+            yield conditions.read(self.picture, reading, timeout)
+        finally:
+            self.watcher.withdraw(reading)
 
     @property
     def capabilities(self) -> Capabilities:

@@ -27,6 +27,7 @@ from domindex.events import (
     DuplicateUuid,
     Event,
     Lost,
+    Ready,
     Rebooted,
     Recovered,
     Removed,
@@ -232,7 +233,7 @@ def event_json(event: Event) -> dict[str, Any]:
             fields |= {"uuid": str(uuid), "domains": [as_json(domain) for domain in domains]}
         case Resync(domains):
             fields["domains"] = [as_json(domain) for domain in domains]
-        case Added(domain) | Removed(domain) | ShutDown(domain):
+        case Added(domain) | Ready(domain) | Removed(domain) | ShutDown(domain):
             fields["domain"] = as_json(domain)
     return fields
 
@@ -256,7 +257,7 @@ def event_line(event: Event) -> str:
             what = f" {domains[0].printable}" if isinstance(event, DuplicateName) else ""
             domids = ", ".join(str(domain.domid) for domain in domains)
             return f"{word:<9}     -{what} (domains {domids})"
-        case Added(domain) | Removed(domain) | ShutDown(domain):
+        case Added(domain) | Ready(domain) | Removed(domain) | ShutDown(domain):
             why = "" if domain.shutdown is None else f" ({domain.shutdown.name.lower()})"
             return f"{word:<9} {domain.domid:>5} {domain.printable}{why}"
     return word

@@ -1,4 +1,4 @@
-"""What can be waited for: a domain, its end, a line that works, a generation, a refresh.
+"""What can be waited for: a domain, its stop, its end, a line that works, a generation, a refresh.
 
 Each function makes a `Condition` (listening/signal.py) of a picture. Both coats wait for the same
 conditions: a thread with `ChangeSignal.wait_for`, a task of asyncio in its own way (aio.py).
@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from typing import Final
 from uuid import UUID
 
-from domindex.domain import Domain
+from domindex.domain import Domain, ShutdownReason
 from domindex.errors import (
     AccessDenied,
     Ambiguous,
     Closed,
     HostError,
     InvalidKey,
+    NoSuchDomain,
     NotControlDomain,
     NotLive,
     TimedOut,
@@ -31,6 +32,7 @@ from domindex.limits import as_count
 from domindex.listening.callbacks import check_callable
 from domindex.listening.signal import Condition
 from domindex.picture import Down, Ended, Picture
+from domindex.requests import Reading
 
 _NO_SECOND_TRY = (AccessDenied, NotControlDomain, UnknownXen)
 _FIRST_PAUSE: Final = 0.01
@@ -43,19 +45,21 @@ def found(
     name: str | bytes | None,
     uuid: UUID | str | bytes | None,
     domid: int | None,
+    domain: Domain | None,
     where: Callable[[Domain], object] | None,
     ready: bool,
     timeout: float | None,
 ) -> Condition[Domain]:
-    """One domain has all these keys, and `where` holds of it."""
-    if name is None and uuid is None and domid is None and where is None:
-        raise InvalidKey("wait_for needs a name, a uuid, a domid or where=")
+    """One domain has all these keys, and `where` holds of it. Of `domain` the life is the key."""
+    if (name, uuid, domid, domain, where) == (None,) * 5:
+        raise InvalidKey("wait_for needs a name, a uuid, a domid, domain= or where=")
     if where is not None:
         check_callable("where=", where)
     called = None if name is None else as_name(name)
     handle = None if uuid is None else as_uuid(uuid)
     number = None if domid is None else as_domid(domid)
-    by_key = (number, called, handle) != (None, None, None)
+    record = None if domain is None else as_record(domain)
+    by_key = (number, called, handle, record) != (None,) * 4
     table = picture.table
 
     def holders() -> list[Domain]:
@@ -72,17 +76,19 @@ def found(
     def condition(last: bool) -> Domain | None:
         with picture.lock:
             picture.check_open()
+            one = None if record is None else [picture.holds(record)]  # raises once it has ended
             if not (picture.serves_old or picture.live):
                 if last:
                     raise picture.not_live()
                 return None
-            domains = holders()
+            domains = one or holders()
         matching = [
             domain
             for domain in domains
             if (called is None or domain.name == called)
             and (handle is None or domain.uuid == handle)
-            and (not ready or is_ready(domain))
+            and (number is None or domain.domid == number)
+            and (not ready or domain.ready)
             and (where is None or where(domain))
         ]
         if matching and (len(matching) == 1 or not by_key):
@@ -116,6 +122,25 @@ def ended(picture: Picture, domain: Domain, timeout: float | None) -> Condition[
             still = f"domain {domain.domid} ({domain.printable}) still runs"
             raise _too_late(picture, still, timeout)
         return None
+
+    return condition
+
+
+def stopped(picture: Picture, domain: Domain, timeout: float | None) -> Condition[ShutdownReason]:
+    """The life that this record is of has shut down, or has ended for a reason that is known."""
+    has_ended = ended(picture, domain, timeout)
+
+    def condition(last: bool) -> ShutdownReason | None:
+        with picture.lock:
+            held = picture.table.get(domain.domid)
+            if held is not None and held.life == domain.life and held.shutdown is not None:
+                return held.shutdown
+            removed = has_ended(last)
+        if removed is None:
+            return None
+        if removed.reason is None:
+            raise NoSuchDomain("life", domain.life)
+        return removed.reason
 
     return condition
 
@@ -186,6 +211,22 @@ def refreshed(picture: Picture, ticket: int, timeout: float | None) -> Condition
     return condition
 
 
+def read(
+    picture: Picture, reading: Reading, timeout: float | None
+) -> Condition[dict[str, bytes | None]]:
+    """Nodes were read once (`Watcher.request_reading`)."""
+
+    def condition(last: bool) -> dict[str, bytes | None] | None:
+        picture.check_open()
+        if reading.values is not None:
+            return reading.result()
+        if last:
+            raise _too_late(picture, "the nodes were not read", timeout)
+        return None
+
+    return condition
+
+
 def opened(picture: Picture, timeout: float | None) -> Condition[bool]:
     """The first pass is done. Raises at once what a second try would not mend."""
 
@@ -204,21 +245,6 @@ def opened(picture: Picture, timeout: float | None) -> Condition[bool]:
         return picture.live or None
 
     return condition
-
-
-def is_ready(domain: Domain) -> bool:
-    """It has its final name and runs: not being made or migrated in, not stopped or migrated away.
-
-    While xl migrates, the new domain is called NAME--incoming, and the old one NAME--migratedaway
-    once it is of no more use (tools/xl/xl_migrate.c). XenD called the old one migrating-NAME.
-    """
-    name = domain.name
-    return (
-        domain.shutdown is None
-        and bool(name)
-        and not (name or "").endswith(("--incoming", "--migratedaway"))
-        and not (name or "").startswith("migrating-")
-    )
 
 
 def _too_late(picture: Picture, what: str, timeout: float | None) -> Exception:

@@ -106,6 +106,26 @@ class Domain:
         """The name, escaped for a terminal or a log. `(null)`, as in xl, if there is none."""
         return "(null)" if self.name is None else printable(self.name)
 
+    @property
+    def ready(self) -> bool:
+        """Whether it runs under its final name. A paused domain is ready, too.
+
+        Not ready are: a domain without a name, which is still being made; one that is migrating
+        in (`NAME--incoming`) or was migrated away (`NAME--migratedaway`, `migrating-NAME`); and
+        one that has shut down, was saved or has crashed.
+
+        Cost:
+            No call to the host: it says what this record says.
+        """
+        # The first two names are of xl (tools/xl/xl_migrate.c), the last one is of XenD.
+        name = self.name or ""
+        return (
+            name != ""
+            and self.shutdown is None
+            and not name.endswith(("--incoming", "--migratedaway"))
+            and not name.startswith("migrating-")
+        )
+
 
 class DomainInfo(NamedTuple):
     """What one hypercall says of a domain. At most as old as `info(max_age=)` allows.

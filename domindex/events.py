@@ -29,6 +29,42 @@ class Added(_Stamped):
 
 
 @dataclass(frozen=True, slots=True)
+class Ready(_Stamped):
+    """`domain` runs under its final name (see `Domain.ready`). A listener gets it once a life.
+
+    It follows the events of the change that made it so, in their generation: the birth, a name
+    that came later, the rename at the end of a migration, a first resume. With replay it follows
+    the `Added` of each domain that is ready already. A life that is renamed, suspended and
+    resumed, or migrated away without success gets no second one.
+
+    Attributes:
+        domain: The record that is ready.
+        ceased: The generation in which this life had ceased to be ready; 0 if it is ready for
+            the first time. Only a listener that began while it was not ready gets such an event.
+
+    Example:
+        Run something when a domain is up, whether it is there already, is created, gets its name
+        late or migrates in:
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     web = host.create("web--incoming")
+        ...     with index.subscribe(
+        ...         lambda event: print(event.domain.name, "is up"),
+        ...         events=(Ready,),
+        ...         where=lambda domain: domain.name == "web",
+        ...     ) as subscription:
+        ...         host.rename(web, "web")
+        ...         _ = index.refresh()
+        ...         _ = subscription.drain()
+        web is up
+    """
+
+    domain: Domain
+    ceased: int = field(default=0, compare=False, repr=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class Renamed(_Stamped):
     """The same life has another name. `old.name` or `new.name` may be None."""
 
@@ -76,7 +112,8 @@ class Removed(_Stamped):
 class Rebooted(_Stamped):
     """`old` ended and `new` runs in its place: the same uuid, or else the same name.
 
-    Told in place of Removed and Added to a listener that asked for it by `reboot_grace`.
+    Told in place of Removed and Added to a listener that asked for it by `reboot_grace`. The
+    `Ready` of `new` follows, as it would follow the Added.
     """
 
     old: Domain
@@ -111,7 +148,9 @@ class Synced(_Stamped):
 class Resync(_Stamped):
     """This listener was too slow and its backlog was dropped: forget all, `domains` run now.
 
-    In domid order. The index is live, unless a `Lost` comes next.
+    In domid order. The index is live, unless a `Lost` comes next. No `Added` and no `Ready`
+    follows for these domains: those whose `ready` is true are ready. One that becomes ready
+    later is told as `Ready`, even if it was ready before.
     """
 
     domains: tuple[Domain, ...]
@@ -132,7 +171,15 @@ class Recovered(_Stamped):
 
 
 DomainEvent: TypeAlias = (
-    Added | Renamed | ShutDown | Changed | Removed | Rebooted | DuplicateName | DuplicateUuid
+    Added
+    | Ready
+    | Renamed
+    | ShutDown
+    | Changed
+    | Removed
+    | Rebooted
+    | DuplicateName
+    | DuplicateUuid
 )
 LineEvent: TypeAlias = Lost | Recovered | Synced | Resync
 Event: TypeAlias = DomainEvent | LineEvent
@@ -141,7 +188,7 @@ Event: TypeAlias = DomainEvent | LineEvent
 def about(event: Event) -> tuple[Domain, ...]:
     """The domains that an event tells of, as they were and as they are."""
     match event:
-        case Added(domain) | Removed(domain) | ShutDown(domain):
+        case Added(domain) | Ready(domain) | Removed(domain) | ShutDown(domain):
             return (domain,)
         case Renamed(old, new) | Changed(old, new) | Rebooted(old, new):
             return old, new
@@ -156,16 +203,21 @@ def events_of_change(
     generation: int,
     time: float = 0.0,
     inferred: bool = False,
+    ceased: int = 0,
 ) -> Iterator[DomainEvent]:
-    """The events of one change, in order: each starts from the record where the last ended."""
+    """The events of one change, in order: each starts from the record where the last ended.
+
+    ceased: as in `Ready`, which is the last of them.
+    """
     if old is not None and (new is None or old.life != new.life):
         yield Removed(old, old.shutdown, inferred, generation=generation, time=time)
         old = None
     if new is None:
         return
+    becomes_ready = new.ready and (old is None or not old.ready)
     if old is None:
+        old = new
         yield Added(new, generation=generation, time=time)
-        return
     if old.name != new.name:
         renamed = replace(old, name=new.name)
         yield Renamed(old, renamed, generation=generation, time=time)
@@ -177,3 +229,5 @@ def events_of_change(
     fields = tuple(f for f in ("uuid", "type", "shutdown") if getattr(old, f) != getattr(new, f))
     if fields:
         yield Changed(old, new, fields, generation=generation, time=time)
+    if becomes_ready:
+        yield Ready(new, ceased=ceased, generation=generation, time=time)

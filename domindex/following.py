@@ -1,6 +1,6 @@
 """One line to xenstore, from its first list to its loss.
 
-Read after core/reconcile.py and picture.py; next watcher.py, which opens one line after another.
+Read after looks.py and picture.py; next watcher.py, which opens one line after another.
 
 A line begins with the watches that stand for all domains, and a pass over everything. Then the
 thread does what is due, the first of these:
@@ -13,6 +13,9 @@ thread does what is due, the first of these:
 
 They stand in this order so that none can put off the ones before it for ever: guests may write, and
 programs may ask, without end. A refresh comes before a probe, as a caller waits for it.
+
+Nodes that programs read once are read before each of these, all that were asked for by then in one
+go: so nothing puts them off, and they put off what is due by a round trip and a short pass at most.
 
 A *pass* looks at the domains of a *scope* until nothing is open, in *rounds*: list, compare,
 publish what has become certain, set watches, take in events, read. What a round reads is believed
@@ -40,10 +43,11 @@ from domindex.core.nodes import Followed
 from domindex.core.reconcile import NAMES, SPECIAL, Reconciler
 from domindex.core.scope import Scope
 from domindex.core.table import Change
-from domindex.errors import HostError, HypercallFailed, StoreError
+from domindex.errors import HostError, StoreError
+from domindex.looks import Looks
 from domindex.options import Timing
 from domindex.picture import Down, Picture
-from domindex.ports import Hypervisor, Row, Store
+from domindex.ports import Store
 from domindex.requests import Requests
 from domindex.stats import Counters
 
@@ -71,7 +75,7 @@ class Following:
     def __init__(
         self,
         store: Store,
-        hypervisor: Hypervisor,
+        looks: Looks,
         reconciler: Reconciler,
         picture: Picture,
         requests: Requests,
@@ -80,7 +84,7 @@ class Following:
         complaints: Complaints,
     ) -> None:
         self._store = store
-        self._hypervisor = hypervisor
+        self._looks = looks
         self._reconciler = reconciler
         self._nodes = reconciler.nodes
         self._picture = picture
@@ -123,6 +127,8 @@ class Following:
             now = self._show_progress()
             probe_at = self._probed + self._timing.probe
             audit_at = self._audited + self._timing.audit
+            if self._requests.readings:
+                self._read_once()
             if now >= audit_at:
                 if self._store.forgets:
                     return
@@ -167,8 +173,22 @@ class Following:
         self._pass(Scope.ALL, thorough=True)
         self._picture.confirmed = time.monotonic()  # first: who asked may look how old it is
         self._picture.refreshed = ticket
+        self._show_result()
+
+    def _show_result(self) -> None:
         self._picture.commit(())
         time.sleep(0)  # who asked has the interpreter first, and not when we next wait
+
+    def _read_once(self) -> None:
+        """Read what programs asked for, and look at its domains: it is of lives that still run."""
+        readings = tuple(self._requests.readings)
+        values = iter(self._ask([node for reading in readings for node in reading.nodes]))
+        self._pass(Scope(reading.life.domid for reading in readings), thorough=True)
+        for reading in readings:
+            reading.runs = self._reconciler.follows(reading.life)
+            reading.values = [next(values) for _ in reading.nodes]
+            self._requests.readings.pop(reading, None)
+        self._show_result()
 
     def _probe(self) -> None:
         """A sign of life of the line, and what no event reports: bounds how old the picture is."""
@@ -281,12 +301,12 @@ class Following:
             # 1. List.
             if len(scope.domids) > _FEW:
                 scope = Scope.ALL
-            rows = self._list() if scope is Scope.ALL else self._get_each(scope)
+            rows = self._looks.rows(scope)
             if reconciler.shows_new_handle(rows, scope):
                 # The proof that the watch of a name was silent up to this list: lives.py.
                 self._store.barrier()
                 self._left = self._events(after_list=True)
-            ids = self._unique_ids(rows, thorough)
+            ids = self._looks.unique_ids(rows, thorough=thorough)
             # 2. Compare, and publish. Answers of the last round are confirmed by this list.
             reconciler.see(rows, now=time.time(), scope=scope, unique_ids=ids)
             changes += self._publish(inferred)
@@ -343,17 +363,20 @@ class Following:
                 for asked, error in zip(watch, answers, strict=True):
                     if error is not None:
                         self._nodes.refused(asked, error)
-                        self._refused(asked.path, error)
+                        self._complaints.refused(asked.path, error)
 
     def _read(self, nodes: Sequence[Followed]) -> None:
         paths = [node.path for node in nodes]
-        values = self._in_parts(self._store.read, paths)
-        self._counters.reads += len(paths)
+        values = self._ask(paths)
         if StoreError in map(type, values):
             for path, value in zip(paths, values, strict=True):
                 if isinstance(value, StoreError):
-                    self._refused(path, value)
+                    self._complaints.refused(path, value)
         self._nodes.on_values(zip(nodes, values, strict=True))
+
+    def _ask(self, paths: Sequence[bytes]) -> list[bytes | StoreError | None]:
+        self._counters.reads += len(paths)
+        return self._in_parts(self._store.read, paths)
 
     def _in_parts(self, ask: Callable[[Sequence[A]], list[B]], items: Sequence[A]) -> list[B]:
         """The answers to all items; between two parts the thread shows that it gets on."""
@@ -362,35 +385,3 @@ class Following:
             self._show_progress()
             answers += ask(items[start : start + _AT_ONCE])
         return answers
-
-    def _list(self) -> Sequence[Row]:
-        """Every domain. Raises if what it lacks is still there: removals need a whole list."""
-        for _ in range(2):
-            self._counters.lists += 1
-            rows = self._hypervisor.list()
-            missing = self._reconciler.unlisted(rows)
-            there = [row for d in missing if (row := self._hypervisor.get(d)) and not row.dying]
-            if not there:
-                return rows
-            # Or it is another life, born since: then the second list has it.
-        raise HypercallFailed(f"the list of domains lacks {there[0].domid}, which exists")
-
-    def _get_each(self, scope: Scope) -> Sequence[Row]:
-        return [row for d in sorted(scope.domids) if (row := self._hypervisor.get(d)) is not None]
-
-    def _unique_ids(self, rows: Sequence[Row], thorough: bool) -> dict[int, int | None]:
-        """What the hypervisor calls the lives in doubt; without those that it refuses to tell."""
-        ids: dict[int, int | None] = {}
-        if self._hypervisor.has_unique_ids:
-            for domid in self._reconciler.suspects(rows, thorough=thorough):
-                try:
-                    ids[domid] = self._hypervisor.unique_id(domid)
-                except HypercallFailed as error:
-                    if error.errno is None:
-                        raise
-                    self._refused(b"the state of domain %d" % domid, error)
-        return ids
-
-    def _refused(self, what: bytes, error: HostError) -> None:
-        self._counters.refusals += 1
-        self._complaints.log(what, error.errno, str(error))

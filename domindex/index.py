@@ -15,7 +15,7 @@ from uuid import UUID
 from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
-from domindex.domain import Domain, DomainInfo, OSType
+from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.events import Removed
 from domindex.keys import as_domid, as_uuid
 from domindex.limits import as_seconds
@@ -252,6 +252,43 @@ class Index(LookUps[Stale]):
         """
         return self._body.refresh(timeout, names=names)
 
+    def read(
+        self, domain: Domain, *paths: str, timeout: float | None = 5.0
+    ) -> dict[str, bytes | None]:
+        """The values of xenstore nodes of a domain, read once. `watch` follows a node.
+
+        They are of that life and no other: after they were read the hypervisor is asked whether
+        it still runs. (Before Xen 4.21 by uuid, type and cpu time, as the index always does.)
+
+        Args:
+            domain: whose nodes they are, a record of this index.
+            paths: below /local/domain/N, such as "memory/target".
+            timeout: seconds to wait.
+
+        Returns:
+            By path the bytes, or None if there is no such node.
+
+        Raises:
+            NoSuchDomain: that life has ended.
+            StoreError: xenstored refuses a node; `path` says which. The first one, if several.
+            NotLive, TimedOut: it was not done in time; NotLive if the line to the host is down.
+            InvalidKey: `domain` is no record, or a path is none.
+            Closed: the index was closed.
+
+        Cost:
+            One xenstore round trip for all paths, and then one hypercall, on Xen >= 4.21 two.
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     domid = host.create("web")
+        ...     host.write(domid, "memory/target", b"1024")
+        ...     web = index.wait_for(name="web")
+        ...     index.read(web, "memory/target", "control/shutdown")
+        {'memory/target': b'1024', 'control/shutdown': None}
+        """
+        with self._body.reading(domain, paths, timeout) as condition:
+            return self._body.picture.changed.wait_for(condition, timeout)
+
     # -- waiting -----------------------------------------------------------------------------
 
     def wait_for(
@@ -260,6 +297,7 @@ class Index(LookUps[Stale]):
         name: str | bytes | None = None,
         uuid: UUID | str | bytes | None = None,
         domid: int | None = None,
+        domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
         timeout: float | None = 30.0,
@@ -270,13 +308,18 @@ class Index(LookUps[Stale]):
             name: its name.
             uuid: its uuid.
             domid: its domid.
+            domain: a record of this index: only the life that it is of will do. It may have
+                changed since, as `where` sees.
             where: a function that is called with a record, in this thread, after each change.
                 Without a key the domain with the lowest domid of which it holds is taken.
-            ready: wait until it runs under its final name, too: it is not unnamed, migrating in
-                (`NAME--incoming`) or away (`migrating-NAME`), shut down or saved.
+            ready: wait until it is `Domain.ready`, too: it runs under its final name.
             timeout: seconds to wait, None for as long as it takes.
 
+        Returns:
+            Its record, as it is now.
+
         Raises:
+            NoSuchDomain: only with `domain`: that life has ended. It is raised at once.
             Ambiguous: after `timeout` seconds, if several domains have the key.
             NotLive: after `timeout` seconds, if the line to the host is down.
             TimedOut: after `timeout` seconds, else.
@@ -284,13 +327,22 @@ class Index(LookUps[Stale]):
             Closed: the index was closed.
 
         Cost:
-            A look at each change of the index, nothing in between.
+            A look at each change of the index, nothing in between. No call to the host.
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     _ = host.create("web")
+        ...     web = index.wait_for(name="web", ready=True)
+        ...     host.rename(web.domid, "www")
+        ...     index.wait_for(domain=web, where=lambda domain: domain.name != "web").name
+        'www'
         """
         condition = conditions.found(
             self._body.picture,
             name=name,
             uuid=uuid,
             domid=domid,
+            domain=domain,
             where=where,
             ready=ready,
             timeout=timeout,
@@ -317,7 +369,7 @@ class Index(LookUps[Stale]):
             TimedOut, NotLive: it still runs after `timeout` seconds, or is not freed; NotLive if
                 the line to the host is down.
             HypercallFailed: only with `freed`.
-            Closed: the index was closed.
+            InvalidKey, Closed: as `wait_for`.
 
         Cost:
             A look at each change of the index. With `freed` one hypercall at its end; while it
@@ -333,8 +385,40 @@ class Index(LookUps[Stale]):
             self._body.picture.changed.wait_for(conditions.never(self._body.picture), pause)
         return removed
 
+    def wait_stopped(self, domain: Domain, timeout: float | None = 30.0) -> ShutdownReason:
+        """Wait until the life that this record is of has shut down, been saved or crashed.
+
+        Its domain may exist for some time afterwards: `wait_gone` waits for its end. A stop that
+        ended again between two looks at the host, by a resume, is not seen.
+
+        Args:
+            domain: a record of this index.
+            timeout: seconds to wait, None for as long as it takes.
+
+        Returns:
+            Why it has stopped. If the domain has ended meanwhile, the reason of its `Removed`.
+
+        Raises:
+            NoSuchDomain: it has ended, and no reason was seen: it was destroyed while it ran, or
+                it stopped and ended between two looks.
+            TimedOut, NotLive: it still runs after `timeout` seconds; NotLive if the line to the
+                host is down.
+            InvalidKey, Closed: as `wait_for`.
+
+        Cost:
+            As `wait_for`.
+
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     host.crash(host.create("web"))
+        ...     index.wait_stopped(index.wait_for(name="web")).name
+        'CRASH'
+        """
+        condition = conditions.stopped(self._body.picture, domain, timeout)
+        return self._body.picture.changed.wait_for(condition, timeout)
+
     def wait_live(self, timeout: float | None = 30.0) -> None:
-        """Wait until the index is live. Raises NotLive after `timeout` seconds, or Closed."""
+        """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
         self._body.picture.changed.wait_for(conditions.live(self._body.picture), timeout)
 
     def wait_generation(self, generation: int, timeout: float | None = 30.0) -> int:
@@ -363,8 +447,9 @@ class Index(LookUps[Stale]):
     ) -> Subscription:
         """Call `handler(event)` for every event from now on, in order, in a thread of its own.
 
-        The first events are an `Added` for each domain present, in domid order, then duplicates,
-        then `Synced`, then `Lost` if the index is not live at this moment. A handler that raises
+        The first events are an `Added` for each domain present, in domid order, each followed by
+        its `Ready` if it is ready, then duplicates, then `Synced`, then `Lost` if the index is not
+        live at this moment. A handler that raises
         is logged, and called again for the next event. A slow one delays no other.
 
         Args:
@@ -414,8 +499,8 @@ class Index(LookUps[Stale]):
         >>> with SimulatedHost() as host, host.connect() as index:
         ...     with index.events(replay=False) as events:
         ...         _ = host.create("web")
-        ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
-        ['Synced', 'Added']
+        ...         print([type(events.get(timeout=5)).__name__ for _ in range(3)])
+        ['Synced', 'Added', 'Ready']
         """
         options = MailboxOptions(replay, queue, reboot_grace)
         return self._body.hub.stream(Wanted(events, where), options)
@@ -433,8 +518,13 @@ class Index(LookUps[Stale]):
         It does not wait for events. If more come meanwhile, `fileno` is readable again. Called
         from a handler, or while another thread is in it, it does nothing.
 
+        Handlers of events (`subscribe`) are called first, and then those of nodes (`watch`). So a
+        value is not told before the `Added` of its domain was told to the listeners that were
+        there before the watch. Once the index holds the end of a domain, no call with a value of
+        it begins, here and in any thread.
+
         Returns:
-            How many events there were.
+            How many events and values there were.
 
         >>> import select
         >>> from domindex.testing import SimulatedHost
@@ -443,8 +533,9 @@ class Index(LookUps[Stale]):
         ...     _ = select.select([index], [], [], 5)
         ...     index.dispatch()
         Added
+        Ready
         Synced
-        2
+        3
         """
         return self._body.hub.loop().dispatch()
 
@@ -454,6 +545,7 @@ class Index(LookUps[Stale]):
         path: str,
         handler: NodeHandler,
         *,
+        every: bool = False,
         threaded: bool = True,
         on_error: Refusal | None = None,
     ) -> NodeWatch:
@@ -463,11 +555,20 @@ class Index(LookUps[Stale]):
         any more once the index holds the end. It gets the latest record. Handlers of all nodes
         share one thread. One that raises is logged, and called again for the next value.
 
+        The order of values and events is promised within `dispatch` alone, which says it. Between
+        threads there is none: a value may be told before the thread of a handler of events has
+        come to the domain's `Added`.
+
         Args:
             domain: whose node it is.
             path: below /local/domain/N, such as "memory/meminfo".
             handler: called with the record and the value: bytes, or None if there is no such
                 node. Of values that follow each other quickly it may get the last one only.
+            every: call it for the same value again, too. Each write of the node, or of a node
+                below it, is an event, as of a node that carries requests or of a directory.
+                After each event there is a call, but one call may be for several events. There is
+                one without any event, too, where one may have been missed: after a reconnection,
+                and at each probe if xenstored refuses to watch the node.
             threaded: False leaves the calls to `dispatch`.
             on_error: called with the record and a StoreError when xenstored refuses the node;
                 `NodeWatch.error` has it too. The node is asked for again at its next event and at
@@ -494,7 +595,9 @@ class Index(LookUps[Stale]):
         ...     print(domain.name, value)
         web b'1024'
         """
-        return self._body.hub.watch(domain, path, handler, threaded=threaded, on_error=on_error)
+        return self._body.hub.watch(
+            domain, path, handler, every=every, threaded=threaded, on_error=on_error
+        )
 
     # -- state -------------------------------------------------------------------------------
 

@@ -1,14 +1,19 @@
-"""What a caller gives for a key, as the index keeps it: a name, a uuid or a domid; or a record.
+"""What a caller gives for a key, as the index keeps it: a name, a uuid, a domid or a record.
 
 Read after domain.py and errors.py; next events.py.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Final
 from uuid import UUID
 
 from domindex.domain import FIRST_RESERVED_DOMID, Domain, OSType
 from domindex.errors import InvalidKey
+
+_PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
+_LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
 
 
 def decode_name(raw: bytes) -> str:
@@ -77,14 +82,27 @@ def as_domid(domid: object) -> int:
 
 
 def as_record(domain: object) -> Domain:
-    """A record of an index, where a key would not say which life is meant.
+    """A record of a domain, which stands for its life.
 
     Raises:
-        InvalidKey: It is no `Domain`.
+        InvalidKey: It is anything else, such as a name.
     """
-    if isinstance(domain, Domain):
-        return domain
-    raise InvalidKey(f"{domain!r} is no Domain: look it up first, as by_name and by_id do")
+    if not isinstance(domain, Domain):
+        raise InvalidKey(f"a life is given by its Domain record, not {type(domain).__name__}")
+    return domain
+
+
+def as_node(domid: int, path: object) -> bytes:
+    """The whole path of a node that is given by its path below /local/domain/N.
+
+    Raises:
+        InvalidKey: It is no such path.
+    """
+    if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _LONGEST:
+        raise InvalidKey(
+            f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
+        )
+    return f"/local/domain/{domid}/{path}".encode()
 
 
 def as_type(type: str) -> OSType:

@@ -22,11 +22,11 @@ from typing import Any, TypeAlias
 from domindex import forking
 from domindex.core.ended import EndedLives
 from domindex.core.key import KeyIndex, Missing
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import NodeValue
 from domindex.core.table import Change, DomainTable
 from domindex.domain import Domain
 from domindex.errors import Closed, HostError, NoSuchDomain, NotLive, StoreError
-from domindex.events import Added, Event, Lost, Recovered, Removed, Resync, Synced
+from domindex.events import Added, Event, Lost, Ready, Recovered, Removed, Resync, Synced
 from domindex.listening.hub import Hub
 from domindex.listening.signal import ChangeSignal
 
@@ -101,7 +101,7 @@ class Picture:
                     self.hub.ended(event.domain.domid)
             self._tell(events)
 
-    def node_values(self, values: Sequence[tuple[Node, Value]]) -> None:
+    def node_values(self, values: Sequence[NodeValue]) -> None:
         """Tell the watches of these nodes what they hold now."""
         with self.lock:
             if not isinstance(self.state, Ended):
@@ -199,7 +199,10 @@ class Picture:
         present: list[Event] = []
         if replay:
             now, generation = time.time(), self.table.generation
-            present += (Added(domain, generation=generation, time=now) for domain in self.table)
+            for domain in self.table:
+                present.append(Added(domain, generation=generation, time=now))
+                if domain.ready:
+                    present.append(Ready(domain, generation=generation, time=now))
             present += self.table.duplicates(generation=generation, time=now)
         return present + self._about_all(Synced())
 

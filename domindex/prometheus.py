@@ -161,14 +161,19 @@ def _of_the_domains(domains: Snapshot) -> Iterator[Metric]:
         "When the index first saw the domain. A reboot makes a new domain.",
         labels=keys,
     )
+    ready = GaugeMetricFamily(
+        "domindex_domain_ready", "1 if the domain runs under its final name.", labels=keys
+    )
     # A name may be any bytes, but a label must be text. Prometheus drops empty labels, so a domain
     # without a name and one with an empty name look the same.
     for domain in domains.values():
         key = (str(domain.domid), str(domain.uuid))
         info.add_metric(key, {"name": printable(domain.name or ""), "type": str(domain.type)})
         seen.add_metric(key, domain.first_seen)
+        ready.add_metric(key, domain.ready)
     yield info
     yield seen
+    yield ready
 
 
 def _of_their_use(infos: Iterable[DomainInfo]) -> Iterator[Metric]:

@@ -27,10 +27,11 @@ from domindex.core.reconcile import Reconciler
 from domindex.domain import Life
 from domindex.errors import AccessDenied, HostError
 from domindex.following import Following
+from domindex.looks import Looks
 from domindex.options import Timing
 from domindex.picture import Live, Picture
 from domindex.ports import Host, Hypervisor, Store
-from domindex.requests import Requests
+from domindex.requests import Reading, Requests
 from domindex.stats import Counters
 
 log: logging.Logger = logging.getLogger("domindex")
@@ -47,8 +48,9 @@ class Watcher:
         self._picture = picture
         self._timing = timing
         self._reconciler = Reconciler(picture.table)
-        self._complaints = Complaints()
         self.counters: Counters = Counters()
+        self._complaints = Complaints(self.counters)
+        self._looks = Looks(hypervisor, self._reconciler, self.counters, self._complaints)
         self._following: Following | None = None  # the last line that became live
         self._next: Store | None = None  # a line that is open and will follow the present one
         self._live_since: float | None = None  # when the present line became live
@@ -93,6 +95,16 @@ class Watcher:
         self._requests.nodes.append((life, node))
         with self._changed:
             self._wake()
+
+    def request_reading(self, reading: Reading) -> None:
+        """Have nodes read once. A commit follows when they are, if need be without changes."""
+        self._requests.readings[reading] = None
+        with self._changed:
+            self._wake()
+
+    def withdraw(self, reading: Reading) -> None:
+        """Its caller waits no longer. May be called after it was done."""
+        self._requests.readings.pop(reading, None)
 
     @property
     def names_domids(self) -> bool:
@@ -200,7 +212,7 @@ class Watcher:
     def _line(self, store: Store) -> Following:
         return Following(
             store,
-            self._hypervisor,
+            self._looks,
             self._reconciler,
             self._picture,
             self._requests,

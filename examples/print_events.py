@@ -14,10 +14,21 @@ import time
 from fnmatch import fnmatchcase
 
 import domindex
-from domindex import Added, Lost, Rebooted, Recovered, Removed, Renamed, ShutDown, Synced, printable
+from domindex import (
+    Added,
+    Lost,
+    Ready,
+    Rebooted,
+    Recovered,
+    Removed,
+    Renamed,
+    ShutDown,
+    Synced,
+    printable,
+)
 from domindex.testing import SimulatedHost
 
-SHOWN = (Added, Renamed, ShutDown, Rebooted, Removed, Synced, Lost, Recovered)
+SHOWN = (Added, Ready, Renamed, ShutDown, Rebooted, Removed, Synced, Lost, Recovered)
 
 REBOOT_GRACE = 5.0
 """A guest that ends and starts again within so many seconds is one Rebooted event."""
@@ -28,6 +39,8 @@ def show(event: domindex.Event) -> None:
     match event:
         case Added(domain):
             line = f"{domain.printable} runs, as domain {domain.domid}"
+        case Ready(domain):
+            line = f"{domain.printable} is ready"
         case Renamed(old, new):
             line = f"{old.printable} was renamed to {new.printable}"
         case ShutDown(domain, reason):

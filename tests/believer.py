@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from domindex.domain import Domain
+from domindex.domain import Domain, Life
 from domindex.events import (
     Added,
     Changed,
     Event,
     Lost,
+    Ready,
     Recovered,
     Removed,
     Renamed,
@@ -28,6 +29,7 @@ class Believer:
     def __init__(self, *, strict: bool = True) -> None:
         self._strict = strict
         self.domains: dict[int, Domain] = {}
+        self.was_ready: set[Life] = set()
         self.live = True
 
     def hear(self, event: Event) -> None:
@@ -36,6 +38,12 @@ class Believer:
             case Added(domain):
                 assert domain.domid not in self.domains, f"{event} while that domid is held"
                 self.domains[domain.domid] = domain
+            case Ready(domain):
+                assert self.domains.get(domain.domid) == domain, f"{event} is not held so"
+                assert domain.ready, f"{event} of a domain that is not"
+                again = event.ceased > 0
+                assert again or domain.life not in self.was_ready, f"{event} twice in a life"
+                self.was_ready.add(domain.life)
             case Renamed(old, new):
                 self._replace(event, old, new)
                 assert new == replace(old, name=new.name), f"{event} changes more than the name"

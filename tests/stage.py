@@ -273,6 +273,8 @@ def tale(events: Sequence[Event]) -> list[str]:
                 place, before = latest.get(life, (0, None))
                 if isinstance(before, Renamed) and before.new.name is None:
                     told[place] = ""
+            case domindex.Ready():
+                continue  # test_ready.py has the tests of these
             case _:
                 text, life = type(event).__name__, None
         if life is not None:

@@ -44,6 +44,14 @@ class Node(NamedTuple):
     path: bytes
 
 
+class NodeValue(NamedTuple):
+    """What a node holds. fired: an event came since its last value, or may have been missed."""
+
+    node: Node
+    value: Value
+    fired: bool
+
+
 class Followed:
     """One node that is followed: a name (`lives.Tracked`) or another.
 
@@ -105,7 +113,7 @@ class Nodes:
         ] = {}  # of the watches now set, but for that of all names
         self._token_of_names: bytes | None = None  # where one watch stands for all of them
         self._unwatch: list[Watch] = []
-        self._values: list[tuple[Node, Value]] = []  # of other nodes, confirmed
+        self._values: list[NodeValue] = []  # of other nodes, confirmed
         self._serial = 0
         # A dict because it keeps the order: the first event is answered first.
         self.dirty: dict[Followed, None] = {}
@@ -260,10 +268,11 @@ class Nodes:
             self.unconfirmed.clear()  # a set that has shrunk keeps the room for all it ever had
         if domid in self._others:
             for other in self._others[domid].values():
+                fired = not other.silent
                 if (value := self.believe(other)) is not UNREAD:
-                    self._values.append((other.node, value))
+                    self._values.append(NodeValue(other.node, value, fired))
 
-    def certain_values(self) -> list[tuple[Node, Value]]:
+    def certain_values(self) -> list[NodeValue]:
         """The values of other nodes that have become certain, once each."""
         values, self._values = self._values, []
         return values

@@ -104,11 +104,14 @@ class Reconciler:
 
     def follow(self, life: Life, node: Node) -> bool:
         """Follow a node of this life; False if the life is over."""
+        if follows := self.follows(life):
+            self.nodes.follow(node)
+        return follows
+
+    def follows(self, life: Life) -> bool:
+        """Whether this life ran when it was last looked at."""
         tracked = self._lives.get(life.domid)
-        if tracked is None or not tracked.is_of(life):
-            return False
-        self.nodes.follow(node)
-        return True
+        return tracked is not None and tracked.is_of(life)
 
     # -- facts in: events -------------------------------------------------------------------
 

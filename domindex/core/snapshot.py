@@ -68,7 +68,8 @@ class Snapshot(Mapping[int, Domain]):
     def diff(self, older: Snapshot) -> tuple[DomainEvent, ...]:
         """What happened since `older`, as events: Removed first, then by domid.
 
-        What began and ended in between left no trace. Cost: one step for each domain.
+        What began and ended in between left no trace. `Ready` comes for each domain that is ready
+        here and was not in `older`, though it may have been before. Cost: one step for each domain.
 
         >>> from domindex.testing import SimulatedHost
         >>> with SimulatedHost() as host, host.connect() as index:
@@ -76,7 +77,7 @@ class Snapshot(Mapping[int, Domain]):
         ...     _ = host.create("web")
         ...     _ = index.refresh()
         ...     [type(event).__name__ for event in index.snapshot().diff(before)]
-        ['Added']
+        ['Added', 'Ready']
         """
         if not isinstance(older, Snapshot):
             raise TypeError(f"a Snapshot is compared with another one, not with {older!r}")

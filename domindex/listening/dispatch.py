@@ -27,8 +27,10 @@ class CallersLoop:
     _mailbox: Mailbox[Any]
     _deliver: Callable[[Any], object]
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, last: bool = False) -> None:
         self._dispatcher = dispatcher
+        self.last = last
+        """It is run after the others: it calls the handlers of nodes."""
         self.wake: Callable[[], None] = dispatcher.wake
         # Held while a handler runs. Reentrant: the handler, or a signal's handler amid it, may
         # close its own subscription.
@@ -132,14 +134,20 @@ class Dispatcher:
     def _hand_over(self) -> int:
         self._silence()
         count = 0
-        for runner in tuple(self._runners):  # a handler may add and remove some
-            # What comes meanwhile is left for the next call: the loop has other things to do.
-            for _ in range(runner.pending + 1):
+        # Values of nodes are counted first and handed over last. When a value comes, the `Added`
+        # of its domain has been in the mailboxes for long, and so is among the events counted
+        # here. What comes later is left for the next call: the loop has other things to do.
+        values = [(runner, runner.pending) for runner in self._runners if runner.last]
+        # One event more is asked for, by which its mailbox learns that the one before is handled.
+        events = [(runner, runner.pending + 1) for runner in self._runners if not runner.last]
+        for runner, share in events + values:
+            for _ in range(share):
                 if not runner.hand_over():
                     break
                 count += 1
             else:
-                self.wake()
+                if runner.pending or not runner.last:
+                    self.wake()
         self._set_timer()
         return count
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import NodeValue
 from domindex.domain import Domain
 from domindex.events import Event
 from domindex.forking import register
@@ -112,7 +112,7 @@ class Hub:
         for mailbox in self._mailboxes:
             mailbox.put(events)
 
-    def node_values(self, values: Iterable[tuple[Node, Value]]) -> None:
+    def node_values(self, values: Iterable[NodeValue]) -> None:
         """Followed nodes have these values. Never waits, and never fails."""
         self._nodes.have(values)
 
@@ -190,6 +190,7 @@ class Hub:
         path: str,
         handler: NodeHandler,
         *,
+        every: bool = False,
         threaded: bool = True,
         on_error: Refusal | None = None,
     ) -> NodeWatch:
@@ -197,10 +198,10 @@ class Hub:
         with self._lock:
             self._source.check_open()
             domain = self._source.holds(as_record(domain))
-            watch = self._nodes.make(domain, path, handler, on_error)
             threaded = bool(threaded)
+            watch = self._nodes.make(domain, path, handler, on_error, every=every)
             if threaded not in self._callers:  # kept only once it runs: else the next call tries
-                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded))
+                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded, last=True))
             self._nodes.add(watch, self._callers[threaded].mailbox)
             return watch
 
@@ -268,8 +269,8 @@ class Hub:
 
     # -- within ------------------------------------------------------------------------------
 
-    def _runner(self, threaded: bool) -> Runner:
-        return OwnThread() if threaded else CallersLoop(self.loop())
+    def _runner(self, threaded: bool, *, last: bool = False) -> Runner:
+        return OwnThread() if threaded else CallersLoop(self.loop(), last=last)
 
     def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
         return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]

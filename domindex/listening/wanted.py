@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final, TypeAlias, get_args
 
 from domindex.domain import Domain, Life
-from domindex.events import Event, Rebooted, Removed, Resync, ShutDown, about
+from domindex.events import Event, Ready, Rebooted, Removed, Resync, ShutDown, Synced, about
 from domindex.listening.callbacks import check_callable
 
 log: logging.Logger = logging.getLogger("domindex")
@@ -43,6 +43,7 @@ class Wanted:
             check_callable("where=", where)
         self._where = where
         self._let_in: set[Life] = set()  # chosen by `where` once, and not yet ended
+        self._began = 0  # the generation in which the listener began, or began anew
 
     def __call__(self, event: Event) -> Event | None:
         """The event as the listener is to get it, None if it is not wanted.
@@ -50,6 +51,10 @@ class Wanted:
         Raises what `where` raises, except for a `Resync`: that comes without the domains on
         which `where` fails, as the listener would otherwise keep a picture that is wrong.
         """
+        if isinstance(event, (Synced, Resync)):
+            self._began = event.generation
+        elif isinstance(event, Ready) and event.ceased > self._began:
+            return None  # it was ready before, and the listener knows
         where = self._where
         if where is None:
             return event if self._kinds is None or isinstance(event, self._kinds) else None

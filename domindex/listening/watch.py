@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import re
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol, Self, TypeAlias
 
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import Node, NodeValue, Value
 from domindex.domain import Domain, Life
-from domindex.errors import InvalidKey, StoreError
+from domindex.errors import StoreError
+from domindex.keys import as_node
 from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
@@ -26,8 +26,6 @@ Refusal: TypeAlias = Callable[[Domain, StoreError], object]
 
 log: logging.Logger = logging.getLogger("domindex")
 
-_PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
-_LONGEST: Final = 1000  # with /local/domain/N before it: oxenstored takes no path above 1,024
 _NOTHING: Final = object()
 
 
@@ -60,9 +58,14 @@ class NodeWatch:
         on_error: Refusal | None,
         latest: Callable[[Domain], Domain],
         forget: Callable[[NodeWatch], None],
+        *,
+        every: bool,
     ) -> None:
         self.domain = domain
         self.path = path
+        self._node = Node(domain.domid, as_node(domain.domid, path))
+        self._every = every
+        self._fired = 0  # events so far, where each of them is to be told
         self.closed: bool = False
         self._handler = handler
         self._on_error = on_error
@@ -93,13 +96,10 @@ class NodeWatch:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    @property
-    def _node(self) -> Node:
-        return Node(self.domain.domid, f"/local/domain/{self.domain.domid}/{self.path}".encode())
-
-    def _put(self, value: Value, mailbox: Mailbox[NodeWatch]) -> None:
+    def _put(self, value: Value, fired: bool, mailbox: Mailbox[NodeWatch]) -> None:
         """Keep the latest value. Queued once, however many come: so the mailbox has no bound."""
         self._value = value
+        self._fired += fired and self._every
         queued, self._queued = self._queued, True
         if not queued:
             mailbox.put(self._alone)
@@ -107,9 +107,11 @@ class NodeWatch:
     def _deliver(self) -> None:
         """Call the handler with the latest of all values that came meanwhile."""
         self._queued = False  # before the value is read: one that comes now is queued again
-        value = self._value
+        # The events before the value: it is of the last of them, or of a later one.
+        fired, value = self._fired, self._value
         # StoreErrors are compared by number: each reply makes one of its own.
-        delivered = (StoreError, value.errno) if isinstance(value, StoreError) else value
+        what = (StoreError, value.errno) if isinstance(value, StoreError) else value
+        delivered = fired, what
         if delivered == self._delivered:
             return
         domain = self._latest(self.domain)
@@ -138,28 +140,30 @@ class NodeWatches:
         self._watches: dict[Node, dict[NodeWatch, Mailbox[NodeWatch]]] = {}
 
     def make(
-        self, domain: Domain, path: str, handler: NodeHandler, on_error: Refusal | None
+        self,
+        domain: Domain,
+        path: str,
+        handler: NodeHandler,
+        on_error: Refusal | None,
+        *,
+        every: bool,
     ) -> NodeWatch:
         """A watch that is not followed yet. Raises InvalidKey, TypeError."""
-        if not isinstance(path, str) or not _PATH.fullmatch(path) or len(path) > _LONGEST:
-            raise InvalidKey(
-                f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
-            )
         check_callable("a handler", handler)
         if on_error is not None:
             check_callable("on_error", on_error)
-        return NodeWatch(domain, path, handler, on_error, self._latest, self._forget)
+        return NodeWatch(domain, path, handler, on_error, self._latest, self._forget, every=every)
 
     def add(self, watch: NodeWatch, mailbox: Mailbox[NodeWatch]) -> None:
         """Follow its node from now on. It is queued in this mailbox at each value."""
         self._watches.setdefault(watch._node, {})[watch] = mailbox
         self.follower.follow(watch.domain.life, watch._node)
 
-    def have(self, values: Iterable[tuple[Node, Value]]) -> None:
+    def have(self, values: Iterable[NodeValue]) -> None:
         """Nodes have these values."""
-        for node, value in values:
+        for node, value, fired in values:
             for watch, mailbox in self._watches.get(node, {}).items():
-                watch._put(value, mailbox)
+                watch._put(value, fired, mailbox)
 
     def queued(self, mailbox: Mailbox[NodeWatch]) -> Sequence[NodeWatch]:
         """What a mailbox has to hold, if it found no memory for it."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domindex.core.nodes import Node
+from domindex.core.nodes import Node, NodeValue
 from tests.core.by_hand import Watcher, row
 
 DATA = Node(7, b"/local/domain/7/data")
@@ -20,7 +20,10 @@ def watcher(watcher: Watcher) -> Watcher:
     assert [watch.path for watch in watcher.ask()[1]] == [DATA.path, TARGET.path]
     assert read(watcher) == [DATA, TARGET]
     watcher.see(row(7))
-    assert watcher.reconciler.nodes.certain_values() == [(DATA, b"1"), (TARGET, b"1")]
+    assert watcher.reconciler.nodes.certain_values() == [
+        NodeValue(DATA, b"1", True),
+        NodeValue(TARGET, b"1", True),
+    ]
     return watcher
 
 
@@ -46,6 +49,35 @@ def test_a_doubt_is_about_every_node(watcher: Watcher) -> None:
     """P2: as an event may have been lost for any of them, an audit reads them all."""
     watcher.reconciler.nodes.doubt()
     assert read(watcher) == [Node(7, b"/local/domain/7/name"), DATA, TARGET]
+
+
+def test_only_an_event_makes_the_same_value_new(watcher: Watcher) -> None:
+    """P8: not a doubt, but a new line, on which events may have been missed."""
+    nodes = watcher.reconciler.nodes
+
+    def fired() -> list[bool]:
+        watcher.ask()
+        read(watcher)
+        watcher.see(row(7))
+        return [value.fired for value in nodes.certain_values()]
+
+    nodes.doubt()
+    assert fired() == [False, False]
+    watcher.reconciler.on_watch_events([watcher.watches[TARGET.path]])
+    assert fired() == [True]
+    watcher.reconciler.new_line()
+    assert fired() == [True, True]
+
+
+def test_an_event_amid_the_read_is_another(watcher: Watcher) -> None:
+    """P8: whether or not the answer is of after it, there is a value after each event."""
+    nodes, target = watcher.reconciler.nodes, watcher.watches[TARGET.path]
+    watcher.reconciler.on_watch_events([target])
+    for _ in range(2):
+        read(watcher)
+        watcher.reconciler.on_watch_events([target])
+        watcher.see(row(7))
+        assert nodes.certain_values() == [NodeValue(TARGET, b"1", True)]
 
 
 def test_the_end_of_a_life_ends_all_its_nodes(watcher: Watcher) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from domindex.core.listed import LastList
 from domindex.core.lives import CLOCKS
-from domindex.core.nodes import Node
+from domindex.core.nodes import Node, NodeValue
 from domindex.core.reconcile import SPECIAL, name_path
 from domindex.core.scope import Scope
 from domindex.domain import Life, OSType, ShutdownReason
@@ -744,7 +744,7 @@ def test_a_row_that_comes_again_confirms_what_was_read_of_other_nodes(watcher: W
     reconciler.nodes.on_values([(asked, b"1024") for asked in reconciler.nodes.unread()])
     assert reconciler.nodes.certain_values() == []
     watcher.see(zero, seven)
-    assert reconciler.nodes.certain_values() == [(node, b"1024")]
+    assert reconciler.nodes.certain_values() == [NodeValue(node, b"1024", True)]
 
 
 def test_a_node_that_is_not_read_yet_tells_nothing(watcher: Watcher) -> None:
@@ -761,4 +761,4 @@ def test_a_node_that_is_not_read_yet_tells_nothing(watcher: Watcher) -> None:
     watcher.read(d7=b"web")
     reconciler.nodes.on_values([(asked[1], b"1024")])
     watcher.see(row(7))
-    assert reconciler.nodes.certain_values() == [(nodes[1], b"1024")]
+    assert reconciler.nodes.certain_values() == [NodeValue(nodes[1], b"1024", True)]

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from domindex.core.nodes import Node, Nodes
+from domindex.core.nodes import Node, Nodes, NodeValue
 from domindex.core.reconcile import name_path
 from domindex.core.scope import Scope
 from domindex.errors import StoreError
@@ -194,11 +194,11 @@ def test_a_node_that_may_not_be_read_is_told_as_that(watcher: Watcher) -> None:
     """P9: to its watcher, in its turn; the name and the next value come as ever."""
     watch = follow(watcher)
     assert hear(watcher, CORRUPT) == [TARGET]
-    assert watcher.reconciler.nodes.certain_values() == [(TARGET, CORRUPT)]
+    assert watcher.reconciler.nodes.certain_values() == [NodeValue(TARGET, CORRUPT, True)]
     assert watcher.reconciler.unreadable == {}
     assert watcher.reconciler.on_watch_events([watch]) == Scope({7})
     hear(watcher, b"1024")
-    assert watcher.reconciler.nodes.certain_values() == [(TARGET, b"1024")]
+    assert watcher.reconciler.nodes.certain_values() == [NodeValue(TARGET, b"1024", True)]
 
 
 def test_a_node_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) -> None:
@@ -212,7 +212,8 @@ def test_a_node_that_may_not_be_watched_is_read_at_each_probe(watcher: Watcher) 
     watcher.reconciler.doubt_unwatched()
     assert watcher.ask() == ([], [])
     assert hear(watcher, b"2048") == [TARGET]
-    assert watcher.reconciler.nodes.certain_values() == [(TARGET, b"1024"), (TARGET, b"2048")]
+    values = [value for _, value, _ in watcher.reconciler.nodes.certain_values()]
+    assert values == [b"1024", b"2048"]
     watcher.reconciler.nodes.drop(TARGET)
     assert watcher.ask() == ([], [])
     watcher.reconciler.doubt_unwatched()

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from domindex.core.snapshot import Snapshot
 from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, ShutdownReason
-from domindex.events import Added, DuplicateName, DuplicateUuid, Removed, Renamed, ShutDown
+from domindex.events import Added, DuplicateName, DuplicateUuid, Ready, Removed, Renamed, ShutDown
 from tests.core.lives import life
 
 
@@ -114,7 +114,7 @@ def test_a_difference_is_told_as_events() -> None:
 def test_a_reused_domid_is_an_end_and_a_beginning() -> None:
     """P3."""
     new = life(1, "web", uuid=WEB.uuid.int, number=1)
-    assert snapshot(new).diff(snapshot(WEB)) == (Removed(WEB), Added(new))
+    assert snapshot(new).diff(snapshot(WEB)) == (Removed(WEB), Added(new), Ready(new))
 
 
 states = st.dictionaries(

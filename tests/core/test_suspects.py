@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from domindex.core.nodes import Node
+from domindex.core.nodes import Node, NodeValue
 from domindex.domain import OSType, ShutdownReason
 from domindex.ports import Row, Watch
 from tests.core.by_hand import Watcher, row
@@ -29,7 +29,7 @@ def follow(watcher: Watcher) -> Watch:
     (watch,) = watcher.ask()[1]
     hear(watcher, b"1")
     watcher.see(row(7, 1), row(8, 2), ids={7: 71})
-    assert watcher.reconciler.nodes.certain_values() == [(NODE, b"1")]
+    assert watcher.reconciler.nodes.certain_values() == [NodeValue(NODE, b"1", True)]
     return watch
 
 

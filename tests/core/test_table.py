@@ -14,7 +14,7 @@ import pytest
 from domindex.core.key import View
 from domindex.core.table import Change, DomainTable
 from domindex.domain import NIL_UUID, Domain, Life, OSType, ShutdownReason
-from domindex.events import Added, Changed, DomainEvent, Removed, Renamed, ShutDown
+from domindex.events import Added, Changed, DomainEvent, Ready, Removed, Renamed, ShutDown
 
 
 class Absent(KeyError):
@@ -47,10 +47,10 @@ def swapped(table: DomainTable, one: Domain, other: Domain) -> list[DomainEvent]
 
 
 def test_a_domain_that_comes_is_found_by_all_three_keys() -> None:
-    """One life, three keys, one generation, one event."""
+    """One life, three keys, one generation."""
     table = table_of()
     web = domain(1, "web")
-    assert table.apply([(None, web)]) == [Added(web)]
+    assert table.apply([(None, web)]) == [Added(web), Ready(web)]
     assert table.domids.view[1] is table.names.view["web"] is table.uuids.view[web.uuid] is web
     assert table.generation == 1
     table.check()
@@ -72,7 +72,7 @@ def test_a_reused_domid_is_removed_then_added_in_one_generation() -> None:
     old, new = domain(1, "web", life=1), domain(1, "web", life=2)
     table = table_of(old)
     events = table.apply([(old, new)])
-    assert events == [Removed(old), Added(new)]
+    assert events == [Removed(old), Added(new), Ready(new)]
     assert {event.generation for event in events} == {table.generation} == {2}
     table.check()
 
@@ -94,7 +94,41 @@ def test_a_resume_is_a_change() -> None:
     """A failed migration: the domain that was suspended runs again."""
     old = replace(domain(1, "web"), shutdown=ShutdownReason.SUSPEND)
     new = replace(old, shutdown=None)
-    assert table_of(old).apply([(old, new)]) == [Changed(old, new, ("shutdown",))]
+    assert table_of(old).apply([(old, new)]) == [
+        Changed(old, new, ("shutdown",)),
+        Ready(new),
+    ]
+
+
+def test_a_life_that_is_ready_again_says_since_when_it_was_not() -> None:
+    """P8: so that each listener gets Ready once a life. Nothing is kept beyond the life's end."""
+    web = domain(1, "web")
+    away, down = replace(web, name="web--migratedaway"), replace(web, shutdown=ShutdownReason(2))
+    table = table_of(web)
+    assert Ready(away) not in table.apply([(web, away)])
+    assert Ready(down) not in table.apply([(away, down)])
+    ready = table.apply([(down, web)])[-1]
+    assert isinstance(ready, Ready)
+    assert (ready.domain, ready.ceased, ready.generation) == (web, 2, 4)
+    renamed = replace(web, name="db")
+    assert table.apply([(web, renamed)]) == [Renamed(web, renamed)]
+    table.apply([(renamed, down)])
+    new = domain(1, "web", life=2)
+    ready = table.apply([(down, new)])[-1]
+    assert isinstance(ready, Ready)
+    assert (ready.domain, ready.ceased) == (new, 0)
+    assert table._ceased == {}
+
+
+def test_ready_is_the_last_event_of_its_change() -> None:
+    """With the record as the table holds it; one that stopped at once was not ready."""
+    old = domain(1, None)
+    new = replace(old, name="web", uuid=UUID(int=5))
+    events = table_of(old).apply([(old, new)])
+    assert [type(event) for event in events] == [Renamed, Changed, Ready]
+    assert events[-1] == Ready(new)
+    stopped = replace(new, shutdown=ShutdownReason.CRASH)
+    assert not [e for e in table_of(old).apply([(old, stopped)]) if isinstance(e, Ready)]
 
 
 def test_a_removal_carries_the_last_reason_and_whether_it_was_inferred() -> None:
@@ -112,15 +146,16 @@ def test_lives_that_only_go_are_told_before_those_that_come() -> None:
     """A listener that counts domains never counts one too many."""
     gone, came = domain(2, "web"), domain(1, "web")
     table = table_of(gone)
-    assert table.apply([(None, came), (gone, None)]) == [Removed(gone), Added(came)]
+    told = table.apply([(None, came), (gone, None)])
+    assert told == [Removed(gone), Added(came), Ready(came)]
 
 
 def test_events_carry_generation_and_time() -> None:
     """Neither counts when events are compared."""
     web = domain(1, "web")
-    (event,) = table_of(domain(2)).apply([(None, web)], time=12.5)
-    assert (event.generation, event.time) == (2, 12.5)
-    assert event == Added(web)
+    events = table_of(domain(2)).apply([(None, web)], time=12.5)
+    assert {(event.generation, event.time) for event in events} == {(2, 12.5)}
+    assert events == [Added(web), Ready(web)]
 
 
 def test_nothing_changed_is_no_generation() -> None:

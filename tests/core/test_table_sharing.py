@@ -33,7 +33,7 @@ def test_a_key_that_gains_a_second_holder_is_told() -> None:
     table = table_of(B)
     told = table.apply([(None, A)])
     assert told[-1] == DuplicateName("web", (A, B))
-    assert [event.generation for event in told] == [2, 2]
+    assert [event.generation for event in told] == [2, 2, 2]
     assert duplicates(table, (None, C)) == [DuplicateUuid(C.uuid, (A, C))]
 
 

@@ -13,6 +13,7 @@ from domindex.events import (
     DuplicateName,
     Event,
     Lost,
+    Ready,
     Rebooted,
     Removed,
     Renamed,
@@ -38,6 +39,8 @@ def is_web(domain: Domain) -> bool:
         (Added(DB), False),
         (Renamed(DB, WEB), True),
         (Renamed(WEB, DB), True),
+        (Ready(WEB), True),
+        (Ready(DB), False),
         (Changed(DB, DB, ("type",)), False),
         (Rebooted(WEB, DB), True),
         (DuplicateName("x", (DB, WEB)), True),
@@ -58,6 +61,16 @@ def test_kinds_are_chosen_and_a_resync_always_is() -> None:
     assert wanted(Added(WEB)) == Added(WEB)
     assert wanted(Removed(WEB)) is None
     assert wanted(Resync((WEB,))) == Resync((WEB,))
+
+
+@pytest.mark.parametrize("begin", [Synced(generation=5), Resync((), generation=5)], ids=str)
+def test_ready_again_is_for_whoever_began_meanwhile(begin: Event) -> None:
+    """P8: a listener that began before the life ceased to be ready has had its Ready."""
+    for wanted in (Wanted(None, None), Wanted((Ready,), is_web)):
+        wanted(begin)
+        assert wanted(Ready(WEB)) == Ready(WEB)
+        assert wanted(Ready(WEB, ceased=4)) == wanted(Ready(WEB, ceased=5)) == Ready(WEB)
+        assert wanted(Ready(WEB, ceased=6)) is None
 
 
 def test_of_a_resync_the_wanted_domains_are_told() -> None:

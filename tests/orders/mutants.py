@@ -15,6 +15,7 @@ from domindex.core.reconcile import NAMES, Reconciler
 from domindex.core.scope import Scope
 from domindex.core.table import Change
 from domindex.following import Following
+from domindex.looks import Looks
 from domindex.ports import Row
 
 
@@ -125,8 +126,18 @@ def never_silent(self: Reconciler, tracked: Tracked, row: Row, ids: Any) -> bool
     return always_silent(self, tracked, row, ids) and row.handle == tracked.row.handle
 
 
-def gone_if_unlisted(self: Following) -> Sequence[Row]:
+def gone_if_unlisted(self: Looks) -> Sequence[Row]:
     return self._hypervisor.list()
+
+
+def read_after_the_look(self: Following) -> None:
+    readings = tuple(self._requests.readings)
+    self._pass(Scope(reading.life.domid for reading in readings), thorough=True)
+    for reading in readings:
+        reading.runs = self._reconciler.follows(reading.life)
+        reading.values = self._ask(reading.nodes)
+        del self._requests.readings[reading]
+    self._show_result()
 
 
 def refreshed_already(self: Following) -> None:
@@ -189,8 +200,11 @@ MUTANTS = {
     "P2: a probe does not list": Mutant(
         Following, "_probe", only_a_sign_of_life, "a silent birth", "plain"
     ),
+    "P1: a node is read after the look": Mutant(
+        Following, "_read_once", read_after_the_look, "a read of the next life", "plain"
+    ),
     "P4: half a list is a whole one": Mutant(
-        Following, "_list", gone_if_unlisted, "a list cut in half", "plain"
+        Looks, "_list", gone_if_unlisted, "a list cut in half", "plain"
     ),
     "P6: a refresh looks at nothing": Mutant(
         Following, "_refresh", refreshed_already, "refresh of what is silent", "plain"

@@ -32,15 +32,16 @@ from uuid import UUID
 import domindex.following
 import domindex.picture
 import domindex.watcher
-from domindex.core.nodes import Node, Value
+from domindex.core.nodes import Node, NodeValue
 from domindex.core.table import Change
 from domindex.domain import Domain, Life, OSType, ShutdownReason
 from domindex.errors import HostError
-from domindex.events import Added, Changed, Removed, Renamed, ShutDown, about
+from domindex.events import Added, Changed, Ready, Removed, Renamed, ShutDown, about
 from domindex.keys import decode_name
 from domindex.options import Timing
 from domindex.picture import Picture
 from domindex.ports import Row, Watch
+from domindex.requests import Reading
 from domindex.testing import SimulatedHost
 from domindex.watcher import Watcher
 from tests.orders.choices import Choices
@@ -171,7 +172,7 @@ class Checked(Picture):
     def commit(self, changes: Sequence[Change], *, inferred: bool = False) -> None:
         self._play.take(changes)
 
-    def node_values(self, values: Sequence[tuple[Node, Value]]) -> None:
+    def node_values(self, values: Sequence[NodeValue]) -> None:
         self._play.tell(values)
 
 
@@ -199,7 +200,9 @@ class Play:
         self.truth: list[dict[int, Moment]] = []
         self.meant: dict[Life, set[int]] = {}  # the lives that a record may be of
         self.heard: dict[int, Domain] = {}  # what a listener believes
+        self.were_ready: set[Life] = set()
         self.followed: dict[Node, tuple[Life, list[object]]] = {}  # and the values told
+        self.readings: dict[Reading, Life] = {}  # not answered yet
         self.refreshes: list[tuple[int, int]] = []  # ticket, and the moment it was asked for
         self.started = self.rested = False
         self.picture = Checked(self)
@@ -290,6 +293,13 @@ class Play:
             self.followed[node] = domain.life, []
             self.watcher.follow(domain.life, node)
 
+    def read(self, domid: int, path: str) -> None:
+        """Another thread reads a node of a domain that it has found in the table."""
+        if (domain := self.table.get(domid)) is not None:
+            reading = Reading(domain, [path])
+            self.readings[reading] = domain.life
+            self.watcher.request_reading(reading)
+
     # -- notes -------------------------------------------------------------------------------
 
     def note_truth(self) -> None:
@@ -353,9 +363,18 @@ class Play:
                     self.heard[new.domid] = new
                 case ShutDown(domain):
                     self.heard[domain.domid] = domain
+                case Ready(domain):
+                    promise(self.heard[domain.domid] == domain, "P8:", event, "is not held so")
+                    first = domain.life not in self.were_ready
+                    promise(first == (not event.ceased), "P8:", event, "is not once a life")
+                    self.were_ready.add(domain.life)
         if told:
+            ready = {domain.life for domain in self.table if domain.ready}
+            promise(ready <= self.were_ready, "P8: some are ready, and no event says so")
             table = {domain.domid: domain for domain in self.table}
             promise(self.heard == table, "P3: the events do not make the table")
+        for reading in [reading for reading in self.readings if reading.values is not None]:
+            self.have_read(reading, self.readings.pop(reading))
         for ticket, asked in self.refreshes:
             if self.picture.refreshed >= ticket:
                 self.refreshed(asked)
@@ -383,13 +402,23 @@ class Play:
         empty = domain.domid not in self.seen
         promise(replaced or empty, "P3:", domain, "is Removed before the next life is Added")
 
-    def tell(self, values: Sequence[tuple[Node, object]]) -> None:
-        for node, value in values:
+    def tell(self, values: Sequence[NodeValue]) -> None:
+        for node, value, _ in values:
             self.trace.append(("told", node, value))
             life, told = self.followed[node]
             told.append(value)
             had = [m.nodes.get(node.path) for m in self.moments(node.domid) if self.is_of(m, life)]
             promise(value in had, "P1:", value, "never was in", node, "of this life")
+
+    def have_read(self, reading: Reading, life: Life) -> None:
+        (node,), (value,) = reading.nodes, reading.values or ()
+        self.trace.append(("was read", node, value, "of", life, "which runs" * reading.runs))
+        if reading.runs:
+            had = [m.nodes.get(node) for m in self.moments(life.domid) if self.is_of(m, life)]
+            promise(value in had, "P1:", value, "never was in", node, "of this life")
+        elif self.sure:
+            now = self.truth[-1].get(life.domid)
+            promise(not now or not self.is_of(now, life), "P3:", life, "runs and was not read")
 
     def is_of(self, moment: Moment, life: Life) -> bool:
         return moment.life in self.meant[life] or not self.sure
@@ -408,6 +437,7 @@ class Play:
 
     def settled(self) -> None:
         now = self.truth[-1]
+        promise(not self.readings, "P9:", *self.readings, "are not answered")
         promise(self.heard.keys() == now.keys(), "P2:", [*self.heard], "are there, not", [*now])
         for domid, moment in now.items():
             domain = self.heard[domid]
@@ -443,7 +473,7 @@ def shown(thing: object) -> str:
             return f"{thing.uuid.int} {thing.name!r}{stopped} of life {thing.life}"
         case Node():
             return thing.path.decode()
-        case Added() | Removed() | ShutDown() | Renamed() | Changed():
+        case Added() | Ready() | Removed() | ShutDown() | Renamed() | Changed():
             return f"{type(thing).__name__}({', '.join(map(shown, about(thing)))})"
         case list() | tuple() if not hasattr(thing, "_fields"):
             return f"[{', '.join(map(shown, thing))}]"

@@ -116,6 +116,17 @@ SCRIPTS = {
         [do.follow(1, "x"), do.write(1, "x", b"1"), do.change_handle(1, TWO), do.probe()],
         silent=True,
     ),
+    # a node read once
+    "a read": Script([do.write(1, "x", b"1"), do.read(1, "x"), do.write(1, "x", b"2")]),
+    "a read of the next life": Script(
+        [do.read(1, "x"), *LIBXL, NEXT[0], do.write(1, "x", b"2"), NEXT[2]]
+    ),
+    "a read of the next, same uuid": Script(
+        [do.read(1, "x"), *LIBXL, AGAIN[0], do.write(1, "x", b"2"), AGAIN[2]], unsure=REUSED
+    ),
+    "a read and a handle": Script(
+        [do.read(1, "x"), do.write(1, "x", b"1"), do.change_handle(1, TWO)], silent=True
+    ),
     # nothing tells
     "a silent birth": Script([BESIDE[0], do.probe(), BESIDE[1]], silent=True),
     "a silent end": Script([*BESIDE[:2], do.probe(), do.destroy(2)], silent=True),

@@ -22,7 +22,7 @@ MODULES = sorted(
 
 PURE = {
     *("domain", "errors", "keys", "limits", "stats", "options", "events", "ports"),
-    *("picture", "lookups", "conditions", "facts"),
+    *("picture", "requests", "lookups", "conditions", "facts"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch", "listening.async_stream"}  # a descriptor to poll, a loop
 
@@ -69,14 +69,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listening.runner", "listening.stream"),
     ("listening.dispatch", "listening.subscription", "listening.watch"),
     ("listening.hub",),
-    ("listening.async_stream", "picture"),
+    ("listening.async_stream", "picture", "requests"),
     ("conditions", "facts", "lookups"),
     ("xen._privcmd", "xen._pyxs", "xen.layouts", "xen.polling"),  # the outside
     ("xen.calls", "xen.listing", "xen.packets"),
     ("xen.watches",),
     ("xen.line", "xen.probe"),
     ("xen.hypercall", "xen.xenstore"),
-    ("complaints", "requests"),
+    ("complaints",),
+    ("looks",),
     ("following",),
     ("watcher",),  # the thread
     ("body",),
@@ -285,7 +286,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE, TOLD = 6_720, 0.25
+CODE, TOLD = 6_940, 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have, and the
 least part of all its lines that are comments and docstrings."""
 LONG = {

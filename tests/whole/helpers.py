@@ -10,7 +10,7 @@ from typing import Final
 
 from domindex.domain import Domain, DomainInfo
 from domindex.errors import StoreError
-from domindex.events import DuplicateName, DuplicateUuid, Event, Synced
+from domindex.events import DuplicateName, DuplicateUuid, Event, Ready, Synced
 from domindex.index import Index
 from domindex.options import Timing
 from domindex.ports import Hypervisor, Row, Store, Watch
@@ -64,10 +64,13 @@ class Ear:
                     assert self._index.generation >= event.generation
                 if self.events:
                     assert event.generation >= self.events[-1].generation
+                if isinstance(event, Ready):
+                    assert event.domain.life not in self.believer.was_ready
                 self.believer.hear(event)
             except AssertionError as error:
                 self._wrong.append(f"{event}: {error}")
-            self.events.append(event)
+            if not isinstance(event, Ready):  # test_ready.py has the tests of these
+                self.events.append(event)
             self._changed.notify_all()
 
     def until(self, condition: Callable[[], object], timeout: float = LIMIT) -> None:
@@ -89,7 +92,8 @@ class Ear:
     def believes(self, domains: Iterable[Domain]) -> None:
         """Wait until what a listener believes is exactly that."""
         expected = {domain.domid: domain for domain in domains}
-        self.until(lambda: self.believer.domains == expected)
+        ready = {domain.life for domain in expected.values() if domain.ready}
+        self.until(lambda: self.believer.domains == expected and ready <= self.believer.was_ready)
 
 
 def told(index: Iterable[Domain]) -> list[tuple[object, ...]]:

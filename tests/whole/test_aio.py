@@ -26,6 +26,7 @@ from domindex.errors import (
     NoEventLoop,
     NoSuchDomain,
     NotLive,
+    StoreError,
     StoreLost,
     TimedOut,
 )
@@ -33,6 +34,7 @@ from domindex.events import (
     Added,
     Event,
     Lost,
+    Ready,
     Rebooted,
     Recovered,
     Removed,
@@ -477,14 +479,13 @@ async def test_a_refresh_ends_in_time(host: SimulatedHost) -> None:
 async def test_events_come_in_order_and_the_index_holds_them(host: SimulatedHost) -> None:
     """P8: what is there, Synced, then one life from its beginning to its end."""
     async with opened(host) as index, index.events() as events:
-        present = await heard(events, 2)
-        assert present == [Added(index.by_id(0)), Synced()]
+        dom0 = index.by_id(0)
+        assert await heard(events, 3) == [Added(dom0), Ready(dom0), Synced()]
         web = host.create("web")
         (born,) = await heard(events, 1)
         assert born == Added(index.by_id(web))
         assert born.generation == index.generation
-        if index.by_id(web).name is None:
-            await until(events, Renamed)
+        assert (await until(events, Ready)).domain == index.by_id(web)
         host.rename(web, "www")
         renamed = await until(events, Renamed)
         assert index.by_name("www") == renamed.new
@@ -534,7 +535,8 @@ async def test_what_where_raises_is_raised_and_the_stream_goes_on(host: Simulate
         return True
 
     async with opened(host) as index, index.events(where=unsure) as events:
-        assert isinstance(await raised_by(anext(events)), ZeroDivisionError)
+        for _ in (Added, Ready):
+            assert isinstance(await raised_by(anext(events)), ZeroDivisionError)
         assert await heard(events, 1) == [Synced()]
 
 
@@ -598,7 +600,7 @@ async def test_the_line_is_lost_and_comes_back(host: SimulatedHost) -> None:
             index.by_name("nobody")
         host.destroy(web, order="at once")
         late = index.events()  # one who comes now hears how it stands
-        assert isinstance((await heard(late, 4))[-1], Lost)
+        assert isinstance((await heard(late, 6))[-1], Lost)
         late.close()
         waiting = asyncio.ensure_future(index.wait_live())
         await turn()
@@ -623,13 +625,13 @@ async def test_closing_ends_the_iteration(host: SimulatedHost) -> None:
         await turn()
         streams[0].close()
         streams[0].close()
-        assert sum(await asyncio.gather(tasks[0], tasks[3])) == 2
+        assert sum(await asyncio.gather(tasks[0], tasks[3])) == 3
         closer = threading.Thread(target=streams[1].close)
         closer.start()
-        assert sum(await asyncio.gather(tasks[1], tasks[4])) == 2
+        assert sum(await asyncio.gather(tasks[1], tasks[4])) == 3
         assert not tasks[2].done()
         await index.close()
-        assert sum(await asyncio.gather(tasks[2], tasks[5])) == 2
+        assert sum(await asyncio.gather(tasks[2], tasks[5])) == 3
         with pytest.raises(StopAsyncIteration):
             await anext(streams[2])
         with pytest.raises(Closed):
@@ -723,6 +725,59 @@ async def test_a_node_is_told_in_the_loop(host: SimulatedHost) -> None:
 
 
 @in_loop
+async def test_nodes_are_read_once(host: SimulatedHost) -> None:
+    """P1, P9: by tasks beside each other, without a thread, of that life and no other."""
+    host.create("web", domid=1)
+    host.write(1, "data", b"1")
+    async with opened(host) as index:
+        web = index.by_id(1)
+        threads = threading.active_count()
+        answers = await asyncio.gather(*(index.read(web, "data", "x") for _ in range(50)))
+        assert answers == [{"data": b"1", "x": None}] * 50
+        assert threading.active_count() <= threads
+        host.refuse_node(1, "x")
+        with pytest.raises(StoreError) as caught:
+            await index.read(web, "data", "x")
+        assert caught.value.path == "/local/domain/1/x"
+        with pytest.raises(InvalidKey):
+            await index.read(web, "/x")
+        host.destroy(1, order="at once")
+        with pytest.raises(NoSuchDomain):
+            await index.read(web, "data")
+
+
+@in_loop
+async def test_a_task_may_give_a_read_up(host: SimulatedHost) -> None:
+    """P9: nothing is left of it; and one that waits too long is told why."""
+    async with opened(host) as index:
+        dom0, readings = index.by_id(0), index._body.watcher._requests.readings
+        host.stop_xenstored()
+        await soon(lambda: not index.live)
+        task = asyncio.create_task(index.read(dom0, "name"))
+        await soon(lambda: bool(readings))
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        assert not readings
+        with pytest.raises(NotLive):
+            await index.read(dom0, "name", timeout=0.01)
+        assert not readings
+
+
+@in_loop
+async def test_every_write_is_told_in_the_loop(host: SimulatedHost) -> None:
+    """P8: the same value again, too."""
+    host.create("web", domid=1)
+    told: list[bytes | None] = []
+    async with opened(host) as index:
+        with index.watch(index.by_id(1), "x", lambda _, value: told.append(value), every=True):
+            await soon(lambda: told == [None])
+            for count in range(1, 4):
+                host.write(1, "x", b"1")
+                await soon(lambda count=count: told == [None] + [b"1"] * count)  # type: ignore[misc]
+
+
+@in_loop
 async def test_of_a_node_a_busy_loop_is_told_the_last(host: SimulatedHost) -> None:
     """However many come meanwhile: nothing piles up. And nothing is told once it is closed."""
     host.create("web", domid=1)
@@ -798,9 +853,14 @@ async def test_waiting_for_what_comes(host: SimulatedHost) -> None:
         gone = asyncio.ensure_future(index.wait_gone(index.by_id(7)))
         await turn()
         assert not gone.done()
+        stopped = asyncio.ensure_future(index.wait_stopped(index.by_id(7)))
+        never = asyncio.ensure_future(index.wait_for(domain=index.by_id(7), name="db"))
+        await turn()
         host.crash(7)
+        assert await stopped is ShutdownReason.CRASH
         host.destroy(7, order="at once")
         removed = await gone
+        assert isinstance(await raised_by(never), NoSuchDomain)
         assert (removed.domain.life, removed.inferred) == (domains[0].life, False)
         await index.wait_live(0)
 
@@ -815,6 +875,7 @@ async def test_what_does_not_come_is_said(host: SimulatedHost) -> None:
         assert isinstance(await raised_by(index.wait_for(name="two", timeout=0.02)), Ambiguous)
         assert isinstance(await raised_by(index.wait_for()), InvalidKey)
         assert isinstance(await raised_by(index.wait_gone(index.by_id(0), 0.02)), TimedOut)
+        assert isinstance(await raised_by(index.wait_stopped(index.by_id(0), 0.02)), TimedOut)
         assert isinstance(await raised_by(index.wait_generation(10**6, 0.02)), TimedOut)
         host.stop_xenstored()
         await soon(lambda: not index.live)

@@ -172,11 +172,13 @@ def test_watch_prints_what_is_there_and_ends_in_time(cli: Any) -> None:
     status, out, err = cli("watch", "--seconds", "0.2")
     assert (status, err) == (0, "")
     lines = out.splitlines()
-    assert len(lines) == 9
-    assert lines[7].split() == ["DuplicateName", "-", "twin", "(domains", "2,", "3)"]
-    assert lines[8] == "Synced"
-    assert lines[1].split() == ["Added", "1", "web", "(crash)"]
-    assert lines[5].split() == ["Added", "5", r"\x1b[2J\udcff\n\u202e"]
+    assert len(lines) == 14
+    assert lines[12].split() == ["DuplicateName", "-", "twin", "(domains", "2,", "3)"]
+    assert lines[13] == "Synced"
+    assert lines[2].split() == ["Added", "1", "web", "(crash)"]
+    assert [line.split() for line in lines[8:10]] == [
+        [word, "5", r"\x1b[2J\udcff\n\u202e"] for word in ("Added", "Ready")
+    ]
 
 
 def test_watch_prints_what_happens(host: SimulatedHost, capsys: pytest.CaptureFixture[str]) -> None:
@@ -210,21 +212,21 @@ def test_watch_prints_what_happens(host: SimulatedHost, capsys: pytest.CaptureFi
         return capsys.readouterr().out.splitlines()
 
     text = watch()
-    assert [line.split()[0] for line in text[9:]] == [
+    assert [line.split()[0] for line in text[14:]] == [
         *("Renamed", "ShutDown", "Removed", "Lost", "Recovered")
     ]
-    assert text[9].split()[1:] == ["2", "twin", "->", r"other\n"]
-    assert text[11].split()[1:] == ["2", r"other\n", "(crash)"]
+    assert text[14].split()[1:] == ["2", "twin", "->", r"other\n"]
+    assert text[16].split()[1:] == ["2", r"other\n", "(crash)"]
     host.create("twin", domid=2)
     told = [json.loads(line) for line in watch("--json")]
-    assert [event["event"] for event in told[9:]] == [
+    assert [event["event"] for event in told[14:]] == [
         *("Renamed", "ShutDown", "Removed", "Lost", "Recovered")
     ]
-    assert told[9]["old"]["name"] == "twin"
-    assert told[9]["new"]["name"] == "other\n"
-    assert told[10]["domain"]["shutdown"] == "crash"
-    assert "cut" in told[12]["cause"]
-    assert told[13]["downtime"] > 0
+    assert told[14]["old"]["name"] == "twin"
+    assert told[14]["new"]["name"] == "other\n"
+    assert told[15]["domain"]["shutdown"] == "crash"
+    assert "cut" in told[17]["cause"]
+    assert told[18]["downtime"] > 0
     assert all(event["generation"] and event["time"] for event in told)
 
 

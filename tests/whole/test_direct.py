@@ -469,3 +469,39 @@ def test_in_a_child_it_refuses_and_closes_whoever_was_at_it(host: SimulatedHost)
         go.set()
         thread.join(LIMIT)
         assert look.by_id(1).name == "web"
+
+
+def test_nodes_are_read_once(host: SimulatedHost, index: Index, look: Direct) -> None:
+    """As the index reads them, for its own records and for those of an index."""
+    host.write(1, "data", b"1")
+    for web in (look.by_id(1), index.by_id(1)):
+        assert look.read(web, "data", "x") == index.read(index.by_id(1), "data", "x")
+        assert look.read(web, "data", "x") == {"data": b"1", "x": None}
+    host.refuse_node(1, "x")
+    with pytest.raises(StoreError) as caught:
+        look.read(look.by_id(1), "data", "x")
+    assert caught.value.path == "/local/domain/1/x"
+    with pytest.raises(InvalidKey):
+        look.read(look.by_id(1), "/x")
+    given: Any = 1
+    with pytest.raises(InvalidKey):
+        look.read(given, "data")
+
+
+@pytest.mark.parametrize("uuid", [U, UUID(int=11), None], ids=["same", "another", "none"])
+def test_no_node_of_the_next_life_is_read(host: SimulatedHost, uuid: UUID | None) -> None:
+    """P1: the domain is gone after the read, or the domid is another's."""
+    meddler = Meddler(host)
+
+    def reuse() -> None:
+        host.destroy(1, order="at once")
+        if uuid is not None:
+            host.create("other", uuid=uuid, domid=1)
+
+    with host.connect(timing=CALM) as index:
+        web = index.by_id(1)
+    if uuid == web.uuid and not host._unique_ids:
+        pytest.skip("before Xen 4.21 nothing tells the two apart")
+    meddler.meddle["read"] = reuse
+    with direct.open(meddler) as look, pytest.raises(NoSuchDomain):
+        look.read(web, "data")

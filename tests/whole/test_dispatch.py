@@ -13,7 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from domindex.errors import Closed
-from domindex.events import Added, Event, Rebooted, Removed, Synced
+from domindex.events import Added, Event, Ready, Rebooted, Removed, Synced
 from domindex.index import Index
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Ear, eventually, our_threads
@@ -71,10 +71,10 @@ def test_it_is_readable_when_there_is_something_to_do_and_then_no_more(
     assert not readable(index, 0)
     host.create("web")
     assert wait(index.fileno())
-    assert index.dispatch() == 1
+    assert index.dispatch() == 2
     assert not readable(index, 0)
     assert [(type(event), thread) for event, thread in heard] == [
-        (kind, threading.get_ident()) for kind in (Synced, Added)
+        (kind, threading.get_ident()) for kind in (Synced, Added, Ready)
     ]
 
 
@@ -129,8 +129,8 @@ def test_what_comes_while_it_runs_waits_for_the_next(host: SimulatedHost, index:
     rounds = []
     while readable(index, 0):
         rounds.append(index.dispatch())
-    assert len(heard) == sum(rounds) == 5
-    assert max(rounds) <= 2
+    assert len(heard) == sum(rounds) == 1 + 4 * 2
+    assert max(rounds) <= 4
 
 
 def test_dispatch_from_a_handler_does_nothing(host: SimulatedHost, index: Index) -> None:
@@ -144,8 +144,8 @@ def test_dispatch_from_a_handler_does_nothing(host: SimulatedHost, index: Index)
         inner.append((index.dispatch(), readable(index, 0)))
 
     index.subscribe(handler, replay=False, threaded=False)
-    assert run(index) == 2
-    assert inner == [(0, False), (0, False)]
+    assert run(index) == 3
+    assert inner == [(0, False)] * 3
 
 
 def test_dispatch_in_two_threads_hands_each_event_over_once(
@@ -270,7 +270,10 @@ def test_a_reboot_in_time_is_told_as_one(host: SimulatedHost, index: Index) -> N
     host.reboot(web)
     index.refresh()
     run(index)
-    assert [type(event) for event in heard if not isinstance(event, Synced)][-1] is Rebooted
+    assert [type(event) for event in heard if not isinstance(event, Synced)][-2:] == [
+        Rebooted,
+        Ready,
+    ]
     assert "domindex-timer" not in our_threads()
 
 
@@ -333,7 +336,7 @@ def test_a_child_leaves_the_parent_s_descriptor_alone(host: SimulatedHost, index
 
     assert in_a_child(child) == "closed closed freed"
     assert readable(index, 0)
-    assert index.dispatch() == 2
+    assert index.dispatch() == 3
     host.create("web")
     assert readable(index)
 
@@ -353,7 +356,7 @@ def test_a_descriptor_beyond_1024_is_good_enough(host: SimulatedHost) -> None:
             assert index.fileno() > 1024
             assert epoll_(index.fileno())
             assert poll_(index.fileno())
-            assert index.dispatch() == 2
+            assert index.dispatch() == 3
     finally:
         for fd in held:
             os.close(fd)
@@ -390,3 +393,65 @@ def test_a_fork_while_the_loop_is_woken_does_not_hang_the_child(
         go.set()
     assert readable(index)
     assert run(index) == 1
+
+
+def test_events_come_before_values(host: SimulatedHost, index: Index) -> None:
+    """P8: in one dispatch, whichever was listened to first; and an end before no value at all."""
+    web, db = host.create("web"), host.create("db")
+    index.refresh()
+    order: list[object] = []
+    for domid in (web, db):
+        index.watch(index.by_id(domid), "data", lambda *told: order.append(told[1]), threaded=False)
+    index.subscribe(lambda event: order.append(type(event)), replay=False, threaded=False)
+    run(index)
+    index.refresh()
+    run(index)
+    order.clear()
+    host.write(web, "data", b"1")
+    index.refresh()
+    host.write(db, "data", b"2")
+    host.create("new")
+    index.refresh()
+    host.destroy(db, order="at once")
+    index.refresh()
+    assert readable(index)
+    assert index.dispatch() == 4  # the watch of the domain that has ended among them
+    assert order == [Added, Removed, b"1"]
+
+
+@pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another node"])
+def test_no_value_comes_before_its_added(host: SimulatedHost, index: Index, others: bool) -> None:
+    """P8: not even if all of that happens while a dispatch is under way."""
+    order: list[object] = []
+    busy = True
+
+    def other_thread() -> None:
+        domid = host.create("web")
+        record = index.wait_for(name="web", timeout=LIMIT)
+        assert record.domid == domid
+        index.watch(record, "data", lambda domain, _: order.append(domain), threaded=False)
+        index.refresh()
+
+    def on_event(event: Event) -> None:
+        order.append(event.domain if isinstance(event, Added) else type(event))
+
+    def meanwhile(_: Event) -> None:
+        nonlocal busy
+        if busy:
+            busy = False
+            thread = threading.Thread(target=other_thread)
+            thread.start()
+            thread.join(LIMIT)
+
+    index.watch(index.by_id(0), "data", lambda *_: None, threaded=False)
+    if others:
+        index.refresh()
+        assert readable(index)
+    else:
+        run(index)
+    index.subscribe(on_event, replay=False, threaded=False)
+    index.subscribe(meanwhile, replay=False, threaded=False)  # after the other had its share
+    run(index)
+    web = index.by_name("web")
+    assert order == [Synced, web, web]
+    assert not readable(index, 0)

@@ -10,7 +10,7 @@ import warnings
 import pytest
 
 from domindex.errors import Closed
-from domindex.events import Added, Event, Synced
+from domindex.events import Added, Event, Ready, Synced
 from domindex.index import Index
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import CALM, LIMIT
@@ -72,8 +72,8 @@ def test_what_is_to_end_the_program_ends_dispatch(
     with pytest.raises(fatal):
         index.dispatch()
     assert readable(index)
-    assert index.dispatch() == 1
-    assert [type(event) for event in heard] == [Added, Synced]
+    assert index.dispatch() == 2
+    assert [type(event) for event in heard] == [Added, Ready, Synced]
 
 
 def test_other_failures_stay_within(index: Index) -> None:
@@ -82,9 +82,9 @@ def test_other_failures_stay_within(index: Index) -> None:
     subscription = index.subscribe(
         lambda _: 1 // 0, threaded=False, on_error=lambda _, error: failed.append(error)
     )
-    assert index.dispatch() == 2
-    assert subscription.errors == 2
-    assert [type(error) for error in failed] == [ZeroDivisionError] * 2
+    assert index.dispatch() == 3
+    assert subscription.errors == 3
+    assert [type(error) for error in failed] == [ZeroDivisionError] * 3
 
 
 def test_drain_in_the_loop_s_own_thread_returns(index: Index) -> None:

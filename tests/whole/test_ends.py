@@ -13,7 +13,7 @@ import pytest
 import domindex.aio
 from domindex.domain import Domain
 from domindex.errors import Closed
-from domindex.events import Added, Event, Synced
+from domindex.events import Added, Event, Ready, Synced
 from domindex.index import Index
 from domindex.listening.mailbox import Mailbox
 from domindex.testing import SimulatedHost
@@ -238,7 +238,7 @@ def test_a_program_that_closes_our_descriptor_deafens_nobody_else(
         assert subscription.drain(LIMIT)
         os.dup2(spare, fd)  # nobody else is to get that number while it is ours to close
         os.close(spare)
-    assert [type(event) for event in heard] == [Synced, Added]
+    assert [type(event) for event in heard] == [Synced, Added, Ready]
     assert index.live
 
 

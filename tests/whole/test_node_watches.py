@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import gc
 import queue
+import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
 from domindex import Domain, Index
-from domindex.testing import SimulatedHost
+from domindex.testing import QUICK, SimulatedHost
 from tests.whole.helpers import CALM, LIMIT, Meddler, eventually
 from tests.whole.test_dispatch import readable, run
 
@@ -163,3 +165,99 @@ def test_a_loop_that_has_run_is_not_waited_for(host: SimulatedHost, index: Index
     assert not subscription.drain(0)
     run(index)
     assert subscription.drain(0)
+
+
+@pytest.mark.parametrize("threaded", [True, False])
+def test_every_write_is_told(host: SimulatedHost, index: Index, threaded: bool) -> None:
+    """P8: the same value again, and whatever happens below; beside one that wants changes alone."""
+    web = host.create("web")
+    index.refresh()
+    record = index.by_id(web)
+    every, changes = Hand(), Hand()
+    index.watch(record, "data", every, every=True, threaded=threaded)
+    index.watch(record, "data", changes, threaded=threaded)
+
+    def come(hand: Hand) -> bytes | None:
+        while not threaded and hand.values.empty():
+            assert readable(index)
+            run(index)
+        return hand.next()
+
+    assert (come(every), come(changes)) == (None, None)
+    for path, value in [("data", b"1"), ("data", b"1"), ("data/below", b"x"), ("data/below", None)]:
+        host.write(web, path, value)
+        assert come(every) == b"1"
+    assert come(changes) == b"1"
+    index.refresh()
+    run(index)
+    assert every.values.empty()
+    assert changes.values.empty()
+
+
+@pytest.mark.parametrize("ask", ["refresh", "audit", "another watch"])
+def test_what_is_read_again_without_an_event_is_not_told_again(
+    host: SimulatedHost, ask: str
+) -> None:
+    """P8: a call for each event, and none for what the index does by itself."""
+    web = host.create("web")
+    timing = replace(CALM, audit=0.05) if ask == "audit" else CALM
+    with host.connect(timing=timing) as index:
+        record, hand = index.by_id(web), Hand()
+        index.watch(record, ONE, hand, every=True)
+        assert hand.next() is None
+        reads = index.stats.reads
+        if ask == "another watch":
+            second = Hand()
+            index.watch(record, ONE, second, every=True)
+            assert second.next() is None
+        elif ask == "refresh":
+            index.refresh(names=True)
+        eventually(lambda: index.stats.reads > reads)
+        index.refresh()
+        assert hand.values.empty()
+        host.write(web, ONE, b"1")
+        assert hand.next() == b"1"
+
+
+def test_every_write_that_may_have_been_missed_is_told(host: SimulatedHost) -> None:
+    """P8, P9: after a line that was lost the same value is told again."""
+    web = host.create("web")
+    host.write(web, ONE, b"1")
+    with host.connect(timing=QUICK) as index:
+        every, changes = Hand(), Hand()
+        index.watch(index.by_id(web), ONE, every, every=True)
+        index.watch(index.by_id(web), ONE, changes)
+        assert (every.next(), changes.next()) == (b"1", b"1")
+        host.stop_xenstored()
+        eventually(lambda: not index.live)
+        host.write(web, ONE, b"1")
+        host.start_xenstored()
+        assert every.next() == b"1"
+        index.refresh()
+        assert changes.values.empty()
+
+
+def test_a_write_amid_the_call_for_the_last_one_is_told(host: SimulatedHost, index: Index) -> None:
+    """P8: however it falls, there is a call after it."""
+    web = host.create("web")
+    index.refresh()
+    record = index.by_id(web)
+    values: queue.Queue[bytes | None] = queue.Queue()
+    going_on = threading.Semaphore(0)
+
+    def slow(_: Domain, value: bytes | None) -> None:
+        values.put(value)
+        going_on.acquire(timeout=LIMIT)
+
+    with index.watch(record, ONE, slow, every=True):
+        assert values.get(timeout=LIMIT) is None
+        for _ in range(3):  # while the handler is at the first one
+            host.write(web, ONE, b"1")
+            index.refresh()
+        for _ in range(2):  # all of them in one, and then there is nothing left
+            assert values.empty()
+            going_on.release()
+            assert values.get(timeout=LIMIT) == b"1"
+            host.write(web, ONE, b"1")
+            index.refresh()
+        going_on.release(9)

@@ -74,7 +74,7 @@ def test_a_function_that_fails_harms_nothing_else(
         host.create("db-1")
         index.refresh()
         assert subscription.drain(LIMIT)
-    assert len(heard) == 2
+    assert len(heard) == 3
     assert [d.name for d in index.by("owner", "db")] == ["db-1"]
     assert index.by("bad", 1) == ()
     assert index.live

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from domindex.domain import Domain
-from domindex.events import Added, Event, Lost, Recovered, Removed, Resync, Synced
+from domindex.events import Added, Event, Lost, Ready, Recovered, Removed, Resync, Synced
 from domindex.index import Index
 from domindex.testing import SimulatedHost
 from tests.believer import Believer
@@ -68,13 +68,13 @@ def test_a_stuck_listener_is_told_to_begin_anew_and_others_lose_nothing(
         slow.go.set()
         assert subscription.drain(LIMIT)
         slow.believes(index)
-        assert [type(event) for event in slow.events] == [Added, Synced, Resync]
+        assert [type(event) for event in slow.events] == [Added, Ready, Synced, Resync]
         web = host.create("web")
         index.refresh()
         host.destroy(web, order="at once")
         index.refresh()
         assert subscription.drain(LIMIT)
-        assert [type(event) for event in slow.events[3:]] == [Added, Removed]
+        assert [type(event) for event in slow.events[4:]] == [Added, Ready, Removed]
         slow.believes(index)
         assert subscription.overflows == 1
     ear.believes(index)
@@ -98,13 +98,13 @@ def test_a_resync_is_of_the_generation_in_which_the_listener_comes_for_it(
     assert (resync.generation, resync.domains) == (generation, tuple(index))
 
 
-def test_a_queue_of_one_is_enough_for_whoever_is_quick(host: SimulatedHost, index: Index) -> None:
-    """However much is present at the beginning."""
+def test_a_queue_of_two_is_enough_for_whoever_is_quick(host: SimulatedHost, index: Index) -> None:
+    """A birth is Added and Ready; however much is present at the beginning."""
     for number in range(20):
         host.create(f"vm-{number}")
     index.refresh()
     ear = Ear(index)
-    with index.subscribe(ear, queue=1) as subscription:
+    with index.subscribe(ear, queue=2) as subscription:
         assert subscription.wait_synced(LIMIT)
 
         def handled() -> None:
@@ -215,7 +215,7 @@ def test_drain_waits_until_all_that_was_told_is_handled(host: SimulatedHost, ind
         host.create("web")
         index.refresh()
         assert subscription.drain(LIMIT)
-        assert [type(event) for event in slow.events] == [Added, Synced, Added]
+        assert [type(event) for event in slow.events] == [Added, Ready, Synced, Added, Ready]
         assert subscription.drain(float("inf"))  # there is nothing
         assert subscription.wait_synced(float("inf"))
         assert subscription.pending == 0
@@ -236,8 +236,8 @@ def test_drain_from_its_own_handler_does_not_wait(index: Index) -> None:
     subscription = index.subscribe(handler)
     ready.set()
     assert subscription.drain(LIMIT)
-    assert own == [False, False]
-    assert others == [True, True]
+    assert own == [False] * 3
+    assert others == [True] * 3
 
 
 def test_drain_of_a_closed_listener_returns(index: Index) -> None:
@@ -270,10 +270,10 @@ def test_failures_are_told_to_whoever_asked(host: SimulatedHost, index: Index) -
         host.create("web")
         index.refresh()
         assert subscription.drain(LIMIT)
-        assert subscription.errors == index.stats.listener_errors == 3
-    assert [str(error) for _, error in failed] == ["Added", "Synced", "Added"]
+        assert subscription.errors == index.stats.listener_errors == 5
+    assert [str(error) for _, error in failed] == ["Added", "Ready", "Synced", "Added", "Ready"]
     assert all(type(event).__name__ == str(error) for event, error in failed)
-    assert index.stats.listener_errors == 3
+    assert index.stats.listener_errors == 5
 
 
 @pytest.mark.parametrize("worse", [ValueError, SystemExit])
@@ -285,7 +285,7 @@ def test_a_hook_that_fails_too_harms_nobody(index: Index, worse: type[BaseExcept
 
     with index.subscribe(lambda _: 1 // 0, on_error=hook) as subscription:
         assert subscription.drain(LIMIT)
-        assert subscription.errors == 2
+        assert subscription.errors == 3
 
 
 def test_no_hook_is_called_where_nothing_fails(index: Index) -> None:

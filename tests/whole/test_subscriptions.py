@@ -15,6 +15,7 @@ from domindex.events import (
     DuplicateUuid,
     Event,
     Lost,
+    Ready,
     Rebooted,
     Recovered,
     Removed,
@@ -36,13 +37,14 @@ def host() -> SimulatedHost:
 
 
 class Notes:
-    """A handler that notes everything it hears."""
+    """A handler that notes everything it hears but Ready, of which test_ready.py has the tests."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
     def __call__(self, event: Event) -> None:
-        self.events.append(event)
+        if not isinstance(event, Ready):
+            self.events.append(event)
 
     def short(self) -> list[str]:
         """Each event by its kind and the names it tells of."""

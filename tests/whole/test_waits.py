@@ -10,9 +10,8 @@ from uuid import UUID
 
 import pytest
 
-from domindex.conditions import is_ready
 from domindex.domain import Domain, ShutdownReason
-from domindex.errors import Ambiguous, Closed, InvalidKey, NotLive, TimedOut
+from domindex.errors import Ambiguous, Closed, InvalidKey, NoSuchDomain, NotLive, TimedOut
 from domindex.events import Event, Removed
 from domindex.index import Index
 from domindex.testing import SimulatedHost
@@ -129,7 +128,7 @@ def test_one_that_is_ready_has_its_last_name_and_runs(host: SimulatedHost, index
 )
 def test_what_is_ready(name: str | None, shutdown: ShutdownReason | None, ready: bool) -> None:
     """Named for good, neither saved nor stopped."""
-    assert is_ready(life(1, name, shutdown=shutdown)) is ready
+    assert life(1, name, shutdown=shutdown).ready is ready
 
 
 def test_two_with_the_key_are_ambiguous_once_the_time_is_up(
@@ -165,7 +164,9 @@ def test_while_the_line_is_down_it_cannot_be_told(host: SimulatedHost) -> None:
             lambda: index.wait_for(name="web", timeout=SOON),
             lambda: index.wait_live(SOON),
             lambda: index.wait_generation(99, SOON),
+            lambda: index.wait_for(domain=index.by_id(0), name="web", timeout=SOON),
             lambda: index.wait_gone(index.by_id(0), SOON),
+            lambda: index.wait_stopped(index.by_id(0), SOON),
         ):
             with pytest.raises(NotLive):
                 call()
@@ -180,7 +181,10 @@ def test_while_the_line_is_down_it_cannot_be_told(host: SimulatedHost) -> None:
 
 @pytest.mark.parametrize(
     "wanted",
-    [{}, {"ready": True}, {"name": 7}, {"uuid": "web"}, {"domid": "7"}, {"domid": 99999}],
+    [
+        *({}, {"ready": True}, {"name": 7}, {"uuid": "web"}, {"domid": "7"}, {"domid": 99999}),
+        *({"domain": "web"}, {"domain": 0}),
+    ],
     ids=str,
 )
 def test_a_wish_that_makes_no_sense_is_refused_at_once(
@@ -189,6 +193,57 @@ def test_a_wish_that_makes_no_sense_is_refused_at_once(
     """Not when the time is up."""
     with pytest.raises(InvalidKey):
         index.wait_for(**wanted, timeout=60)
+
+
+def test_a_life_is_given_by_its_record(index: Index) -> None:
+    """A domid or a name may be another's by then."""
+    for wait in (index.wait_gone, index.wait_stopped):
+        with pytest.raises(InvalidKey):
+            wait("web", 60)  # type: ignore[arg-type]
+
+
+def test_a_wait_on_one_life_ends_with_it(host: SimulatedHost, index: Index) -> None:
+    """P9: at once, also where another life has taken the domid and the name."""
+    host.create("web", domid=5)
+    index.refresh()
+    web = index.by_id(5)
+    waiting = waiting_for(index, domain=web, where=lambda domain: domain.name != "web")
+    host.destroy(5, order="at once")
+    host.create("web", domid=5)
+    index.refresh()
+    assert isinstance(waiting.end(), NoSuchDomain)
+    new = index.by_id(5)
+    assert index.wait_for(domain=new, name="web", domid=5, uuid=new.uuid, timeout=0) is new
+    for other in ({"name": "db"}, {"domid": 6}, {"uuid": U}):
+        with pytest.raises(TimedOut):
+            index.wait_for(domain=new, timeout=0, **other)
+
+
+def test_why_one_stopped_is_known_after_its_end(host: SimulatedHost, index: Index) -> None:
+    """Also where the given record is older, or newer, than what is remembered of the end."""
+    web, db = host.create("web"), host.create("db")
+    index.refresh()
+    running = index.by_id(web), index.by_id(db)
+    host.shutdown(web, ShutdownReason.SUSPEND)
+    index.refresh()
+    suspended = index.by_id(web)
+    assert index.wait_stopped(suspended, 0) is ShutdownReason.SUSPEND
+    host.resume(web)
+    index.refresh()
+    with pytest.raises(TimedOut, match="still runs"):
+        index.wait_stopped(suspended, 0)
+    host.shutdown(web, ShutdownReason.POWEROFF)
+    index.refresh()
+    for domid in (web, db):
+        host.destroy(domid)
+    index.refresh()
+    assert index.wait_stopped(running[0], 0) is ShutdownReason.POWEROFF
+    assert index.wait_stopped(suspended, 0) is ShutdownReason.POWEROFF
+    with pytest.raises(NoSuchDomain):
+        index.wait_stopped(running[1], 0)
+    index.close()
+    with pytest.raises(Closed):
+        index.wait_stopped(running[0], 0)
 
 
 def test_what_where_raises_ends_the_wait(host: SimulatedHost, index: Index) -> None:

@@ -6,6 +6,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from itertools import chain
 from uuid import uuid4
 
 import pytest
@@ -15,6 +16,7 @@ from domindex import (
     Added,
     DuplicateName,
     DuplicateUuid,
+    Ready,
     Rebooted,
     Removed,
     Renamed,
@@ -54,9 +56,11 @@ def test_what_is_present_is_told_or_not(stage: Stage) -> None:
         heard.told(index)
         full, news = hears(index), hears(index, replay=False)
         made(stage, "c")
-        present = [Added(domain) for domain in index if domain.name != "c"]
-        assert full.told(index) == [*present, Synced(), Added(index.by_name("c"))]
-        assert news.told(index) == [Synced(), Added(index.by_name("c"))]
+        of_each = [(Added(domain), Ready(domain)) for domain in index if domain.name != "c"]
+        told = full.told(index)
+        c = index.by_name("c")
+        assert told == [*chain(*of_each), Synced(), Added(c), Ready(c)]
+        assert news.told(index) == [Synced(), Added(c), Ready(c)]
 
 
 def test_a_reboot_is_told_as_one(stage: Stage) -> None:
@@ -213,7 +217,7 @@ def test_handlers_in_a_loop_of_one_s_own(stage: Stage) -> None:
         with index.subscribe(handler, threaded=False, reboot_grace=0.2):
             until(lambda: told and isinstance(told[-1], Synced))
             domid = made(stage, "web")[0]
-            until(lambda: tale(told)[-1] == "+web")
+            until(lambda: tale(told)[-1] == "+web" and isinstance(told[-1], Ready))
             stage.toolstack.rename(domid, "www")
             until(lambda: isinstance(told[-1], Renamed))
             ended(stage, domid)
@@ -229,6 +233,7 @@ def test_events_to_ask_for(stage: Stage) -> None:
         domid = made(stage, "web")[0]
         event = events.get(PATIENCE)
         assert isinstance(event, Added)
+        assert events.get(PATIENCE) == Ready(event.domain)
         ended(stage, domid)
         assert events.get(PATIENCE) == Removed(event.domain)
         with pytest.raises(domindex.TimedOut):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import queue
 from typing import Any
 from uuid import uuid4
@@ -9,6 +10,8 @@ from uuid import uuid4
 import pytest
 
 import domindex
+import domindex.aio
+from domindex import direct
 from domindex.domain import Domain
 from domindex.events import Added
 from tests.stage import PATIENCE, Stage
@@ -118,6 +121,48 @@ def test_the_handler_of_added_may_watch(stage: Stage) -> None:
             heard.until(Added, domid=domid)
             stage.toolstack.write(domid, MEMINFO, b"512")
             assert hand.until(b"512").life == added[domid].life
+
+
+def test_nodes_are_read_once(stage: Stage) -> None:
+    """P1: what is there, of this life and no other; by an index, in a loop, and without either."""
+    with stage.index() as (index, heard):
+        domid = stage.toolstack.create("web")
+        web = heard.named(domid, "web")
+        stage.toolstack.write(domid, MEMINFO, b"1")
+        expected = {MEMINFO: b"1", "name": b"web", "data/none": None}
+
+        async def in_a_loop() -> dict[str, bytes | None]:
+            async with domindex.aio.connect(stage.host, timeout=PATIENCE) as other:
+                return await other.read(other.by_id(domid), *expected, timeout=PATIENCE)
+
+        assert index.read(web, *expected, timeout=PATIENCE) == expected
+        assert asyncio.run(in_a_loop()) == expected
+        with direct.open(stage.host) as look_ups:
+            assert look_ups.read(web, *expected) == expected
+            with stage.unseen():
+                stage.toolstack.destroy(domid)
+                stage.toolstack.create("db", domid=domid, uuid=uuid4())
+            for reader in (index, look_ups):
+                with pytest.raises(domindex.NoSuchDomain):
+                    reader.read(web, MEMINFO)
+        new = heard.named(domid, "db")
+        assert index.read(new, MEMINFO, timeout=PATIENCE) == {MEMINFO: None}
+
+
+def test_every_write_is_told(stage: Stage) -> None:
+    """P8: the same value again, and a node below; not what the index reads of its own accord."""
+    with stage.index() as (index, heard):
+        domid = stage.toolstack.create("web")
+        web = heard.named(domid, "web")
+        hand = Hand()
+        with index.watch(web, "data", hand, every=True):
+            assert hand.until(None) == web
+            for path in ("data", "data", "data/below"):
+                index.refresh(timeout=PATIENCE)
+                while not hand.told.empty():  # the first event of a watch may be late
+                    hand.next()
+                stage.toolstack.write(domid, path, b"1")
+                assert hand.next() == (web, b"1")
 
 
 @pytest.mark.parametrize(
