@@ -36,6 +36,8 @@ check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/basedpyright
+	PYTHONPATH=$(CURDIR) $(BIN)/basedpyright --ignoreexternal --verifytypes domindex
 	$(BIN)/python -m build --outdir build/dist
 
 pythons: $(PYTHONS:%=python-%)

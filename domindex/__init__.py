@@ -32,51 +32,69 @@ ready: A domain is ready when it runs under its final name. See `Domain.ready`.
 The order in which to read the code is in CONTRIBUTING.md.
 """
 
-from domindex import direct as direct
-from domindex.core.snapshot import Snapshot as Snapshot
-from domindex.domain import Domain as Domain
-from domindex.domain import DomainInfo as DomainInfo
-from domindex.domain import Life as Life
-from domindex.domain import OSType as OSType
-from domindex.domain import Role as Role
-from domindex.domain import ShutdownReason as ShutdownReason
-from domindex.domain import printable as printable
-from domindex.errors import AccessDenied as AccessDenied
-from domindex.errors import Ambiguous as Ambiguous
-from domindex.errors import Closed as Closed
-from domindex.errors import DomindexError as DomindexError
-from domindex.errors import HostError as HostError
-from domindex.errors import HypercallFailed as HypercallFailed
-from domindex.errors import InvalidKey as InvalidKey
-from domindex.errors import NoEventLoop as NoEventLoop
-from domindex.errors import NoSuchDomain as NoSuchDomain
-from domindex.errors import NotControlDomain as NotControlDomain
-from domindex.errors import NotLive as NotLive
-from domindex.errors import StoreError as StoreError
-from domindex.errors import StoreLost as StoreLost
-from domindex.errors import TimedOut as TimedOut
-from domindex.errors import UnknownXen as UnknownXen
-from domindex.events import Added as Added
-from domindex.events import Changed as Changed
-from domindex.events import DuplicateName as DuplicateName
-from domindex.events import DuplicateUuid as DuplicateUuid
-from domindex.events import Event as Event
-from domindex.events import Lost as Lost
-from domindex.events import Ready as Ready
-from domindex.events import Rebooted as Rebooted
-from domindex.events import Recovered as Recovered
-from domindex.events import Removed as Removed
-from domindex.events import Renamed as Renamed
-from domindex.events import Resync as Resync
-from domindex.events import ShutDown as ShutDown
-from domindex.events import Synced as Synced
-from domindex.index import Index as Index
-from domindex.listening.stream import EventStream as EventStream
-from domindex.listening.subscription import Subscription as Subscription
-from domindex.listening.watch import NodeWatch as NodeWatch
-from domindex.opening import XenHost as XenHost
-from domindex.opening import connect as connect
-from domindex.options import Timing as Timing
-from domindex.stats import Capabilities as Capabilities
-from domindex.stats import ListenerStats as ListenerStats
-from domindex.stats import Stats as Stats
+from domindex import direct
+from domindex.core.snapshot import Snapshot
+from domindex.domain import (
+    Domain,
+    DomainInfo,
+    Life,
+    OSType,
+    Role,
+    ShutdownReason,
+    printable,
+)
+from domindex.errors import (
+    AccessDenied,
+    Ambiguous,
+    Closed,
+    DomindexError,
+    HostError,
+    HypercallFailed,
+    InvalidKey,
+    NoEventLoop,
+    NoSuchDomain,
+    NotControlDomain,
+    NotLive,
+    StoreError,
+    StoreLost,
+    TimedOut,
+    UnknownXen,
+)
+from domindex.events import (
+    Added,
+    Changed,
+    DuplicateName,
+    DuplicateUuid,
+    Event,
+    Lost,
+    Ready,
+    Rebooted,
+    Recovered,
+    Removed,
+    Renamed,
+    Resync,
+    ShutDown,
+    Synced,
+)
+from domindex.index import Index
+from domindex.listening.stream import EventStream
+from domindex.listening.subscription import Handler, Subscription
+from domindex.listening.watch import NodeHandler, NodeWatch
+from domindex.opening import XenHost, connect
+from domindex.options import Timing
+from domindex.stats import Capabilities, ListenerStats, Stats
+
+__version__ = "0.1.0"
+
+# fmt: off
+__all__ = [
+    "AccessDenied", "Added", "Ambiguous", "Capabilities", "Changed", "Closed", "Domain",
+    "DomainInfo", "DomindexError", "DuplicateName", "DuplicateUuid", "Event", "EventStream",
+    "Handler", "HostError", "HypercallFailed", "Index", "InvalidKey", "Life",
+    "ListenerStats", "Lost", "NoEventLoop", "NoSuchDomain", "NodeHandler", "NodeWatch",
+    "NotControlDomain", "NotLive", "OSType", "Ready", "Rebooted", "Recovered", "Removed",
+    "Renamed", "Resync", "Role", "ShutDown", "ShutdownReason", "Snapshot", "Stats",
+    "StoreError", "StoreLost", "Subscription", "Synced", "TimedOut", "Timing", "UnknownXen",
+    "XenHost", "connect", "direct", "printable",
+]
+# fmt: on

@@ -20,7 +20,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Collection, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -30,15 +30,16 @@ from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, ShutdownReason
 from domindex.errors import InvalidKey
-from domindex.events import Event, Removed
+from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_uuid
+from domindex.limits import as_seconds
 from domindex.listening.async_stream import AsyncEventStream as AsyncEventStream
 from domindex.listening.async_stream import LoopSignal, nothing, running_loop
 from domindex.listening.callbacks import check_callable
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.signal import Condition, last_look
-from domindex.listening.wanted import Wanted
+from domindex.listening.wanted import Kinds, Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps
 from domindex.opening import XenHost
@@ -57,7 +58,7 @@ def connect(
     host: Host | None = None,
     *,
     timing: Timing | None = None,
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
     stale: Prompt = "serve",
     max_stale: float | None = None,
     wait: bool = True,
@@ -86,7 +87,7 @@ class Connecting:
         self,
         host: Host | None,
         timing: Timing | None,
-        timeout: float,
+        timeout: float | None,
         stale: Prompt,
         max_stale: float | None,
         wait: bool,
@@ -94,7 +95,7 @@ class Connecting:
         most_age(stale, max_stale)  # a mistake is said here, and not when it is awaited
         host = XenHost() if host is None else host
         self._make = functools.partial(Body, host, timing, stale, max_stale)
-        self._start = functools.partial(Body.start, timeout=timeout, wait=wait)
+        self._start = functools.partial(Body.start, timeout=as_seconds(timeout), wait=wait)
         self._stale: Prompt = stale
         self._opening: Body | None = None  # for a task that is cancelled meanwhile
         self._unwanted = False
@@ -141,7 +142,7 @@ class AsyncIndex(LookUps[Prompt]):
         self._body = body
         self._signals: dict[asyncio.AbstractEventLoop, LoopSignal] = {}
 
-    async def close(self, timeout: float = 10.0) -> None:
+    async def close(self, timeout: float | None = 10.0) -> None:
         """End it; afterwards each call raises Closed, and each `async for` over its events ends.
 
         As `Index.close`. If this is cancelled, it is closed all the same.
@@ -211,12 +212,12 @@ class AsyncIndex(LookUps[Prompt]):
         """As `Index.dying`, in a thread of the loop's executor."""
         return await _in_executor(self._body.facts.dying)
 
-    async def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
+    async def refresh(self, timeout: float | None = 5.0, *, names: bool = False) -> int:
         """As `Index.refresh`: what was complete on the host before the call is held after it."""
         return await self._wait(self._body.refreshing(timeout, names=names), timeout)
 
     async def read(
-        self, domain: Domain, *paths: str, timeout: float = 5.0
+        self, domain: Domain, *paths: str, timeout: float | None = 5.0
     ) -> dict[str, bytes | None]:
         """As `Index.read`: the values of nodes, of that life and no other. It takes no thread."""
         with self._body.reading(domain, paths, timeout) as condition:
@@ -233,7 +234,7 @@ class AsyncIndex(LookUps[Prompt]):
         domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> Domain:
         """As `Index.wait_for`. `where` is called in the loop, and so must be quick."""
         condition = conditions.found(
@@ -249,10 +250,10 @@ class AsyncIndex(LookUps[Prompt]):
         return await self._wait(condition, timeout)
 
     async def wait_gone(
-        self, domain: Domain, timeout: float = 30.0, *, freed: bool = False
+        self, domain: Domain, timeout: float | None = 30.0, *, freed: bool = False
     ) -> Removed:
         """As `Index.wait_gone`; hypercalls are made in a thread of the loop's executor."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + as_seconds(timeout)
         removed = await self._wait(conditions.ended(self._body.picture, domain, timeout), timeout)
         for pause in conditions.looks(domain, deadline) if freed else ():
             if await _in_executor(self._body.facts.is_freed, domain):
@@ -260,25 +261,25 @@ class AsyncIndex(LookUps[Prompt]):
             await self._wait(conditions.never(self._body.picture), pause)
         return removed
 
-    async def wait_stopped(self, domain: Domain, timeout: float = 30.0) -> ShutdownReason:
+    async def wait_stopped(self, domain: Domain, timeout: float | None = 30.0) -> ShutdownReason:
         """As `Index.wait_stopped`."""
         return await self._wait(conditions.stopped(self._body.picture, domain, timeout), timeout)
 
-    async def wait_live(self, timeout: float = 30.0) -> None:
+    async def wait_live(self, timeout: float | None = 30.0) -> None:
         """As `Index.wait_live`."""
         await self._wait(conditions.live(self._body.picture), timeout)
 
-    async def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
+    async def wait_generation(self, generation: int, timeout: float | None = 30.0) -> int:
         """As `Index.wait_generation`."""
         return await self._wait(
             conditions.generation(self._body.picture, generation, timeout), timeout
         )
 
-    async def _wait(self, condition: Condition[T], timeout: float) -> T:
+    async def _wait(self, condition: Condition[T], timeout: float | None) -> T:
         """What `ChangeSignal.wait_for` does, for a task."""
         with self._signal() as signal:
             try:
-                async with asyncio.timeout(min(timeout, threading.TIMEOUT_MAX)) as limit:
+                async with asyncio.timeout(as_seconds(timeout)) as limit:
                     while (found := condition(False)) is None:
                         await signal.wait()
                     return found
@@ -311,7 +312,7 @@ class AsyncIndex(LookUps[Prompt]):
     def events(
         self,
         *,
-        events: Collection[type[Event]] | None = None,
+        events: Kinds | None = None,
         where: Callable[[Domain], object] | None = None,
         replay: bool = True,
         queue: int = QUEUE,

@@ -11,19 +11,21 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 from domindex import conditions, forking
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain
 from domindex.facts import Facts
+from domindex.keys import as_record
+from domindex.limits import as_seconds
+from domindex.listening.hub import Hub
 from domindex.listening.signal import Condition
 from domindex.options import Stale, Timing, most_age
 from domindex.picture import Ended, Picture
-from domindex.ports import Host, Hypervisor
+from domindex.ports import Host, Hypervisor, check_host
 from domindex.requests import Reading
 from domindex.stats import Capabilities, Stats
 from domindex.watcher import Watcher
@@ -42,26 +44,30 @@ class Body:
     def __init__(
         self, host: Host, timing: Timing | None, stale: Stale, max_stale: float | None
     ) -> None:
-        self.timing = timing = timing or Timing()
-        self.picture = Picture(
+        check_host(host)
+        if not isinstance(timing := Timing() if timing is None else timing, Timing):
+            raise TypeError(f"timing= is a Timing, not {timing!r}")
+        self.timing: Timing = timing
+        self.picture: Picture = Picture(
             patience=max(timing.probe + timing.request, _LEAST_PATIENCE),
             max_age=most_age(stale, max_stale),
         )
-        self.hub = self.picture.hub
+        self.hub: Hub = self.picture.hub
         self.hypervisor: Hypervisor = host.open_hypervisor()
-        self.confirms = self.hypervisor.confirms
-        self.watcher = Watcher(host, self.hypervisor, self.picture, timing)
+        self.confirms: Callable[[Domain], bool] = self.hypervisor.confirms
+        self.watcher: Watcher = Watcher(host, self.hypervisor, self.picture, timing)
         self.hub.join(self.watcher)
-        self.facts = Facts(
+        self.facts: Facts = Facts(
             self.hypervisor, self.picture, functools.partial(self.refresh, 5.0, names=False)
         )
         self._closing = forking.rlock()  # held while it is closed; an interrupted one may go on
         self._closed = False
         forking.register(self._after_fork)
 
-    def start(self, timeout: float, *, wait: bool) -> None:
+    def start(self, timeout: float | None, *, wait: bool) -> None:
         """Begin to follow the host. With `wait`, return once all of it is held."""
         try:
+            as_seconds(timeout)
             self.watcher.start()
             if wait:
                 self.picture.changed.wait_for(conditions.opened(self.picture, timeout), timeout)
@@ -69,22 +75,23 @@ class Body:
             self.close()
             raise
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float | None = 10.0) -> None:
         """See `Index.close`."""
+        limit = as_seconds(timeout)
         with self.picture.lock:
             if not isinstance(self.picture.state, Ended):
                 self.picture.end("this index is closed; connect() opens a new one")
                 self.hub.cut_off()
         if not self._closed and self._closing.acquire(blocking=False):
             try:
-                self._finish(min(timeout, threading.TIMEOUT_MAX))
+                self._finish(limit)
                 self._closed = True
             finally:
                 self._closing.release()
 
     def _finish(self, timeout: float) -> None:
         """The rest of `close`. Each step may be done again, after one that was interrupted."""
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + as_seconds(timeout)
         self.hub.cut_off()
         stopped = self.watcher.close(timeout)
         self.hub.close(max(0.0, deadline - time.monotonic()))
@@ -117,22 +124,24 @@ class Body:
                 return domain
         return index.view[key]  # of a list made since the call began: the hypervisor's word too
 
-    def refresh(self, timeout: float, *, names: bool) -> int:
+    def refresh(self, timeout: float | None, *, names: bool) -> int:
         """See `Index.refresh`."""
         return self.picture.changed.wait_for(self.refreshing(timeout, names=names), timeout)
 
-    def refreshing(self, timeout: float, *, names: bool) -> Condition[int]:
+    def refreshing(self, timeout: float | None, *, names: bool) -> Condition[int]:
         """Ask for a refresh; the condition that it is done."""
         self.picture.check_open()
+        as_seconds(timeout)  # before anything is asked for
         ticket = self.watcher.request_refresh(names=names)
         return conditions.refreshed(self.picture, ticket, timeout)
 
     @contextlib.contextmanager
     def reading(
-        self, domain: Domain, paths: Sequence[str], timeout: float
+        self, domain: Domain, paths: Sequence[str], timeout: float | None
     ) -> Iterator[Condition[dict[str, bytes | None]]]:
         """Ask for nodes once; the condition that they were read. Leaving it withdraws that."""
-        reading = Reading(domain, paths)
+        as_seconds(timeout)  # before anything is asked for
+        reading = Reading(as_record(domain), paths)
         with self.picture.lock:
             self.picture.check_open()
             self.picture.holds(domain)

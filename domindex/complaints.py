@@ -12,7 +12,7 @@ from typing import Final
 from domindex.errors import HostError
 from domindex.stats import Counters
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 _KEPT: Final = 256
 """Complaints that are remembered. A host that refuses more is logged again: memory has a bound."""

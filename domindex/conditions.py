@@ -28,6 +28,7 @@ from domindex.errors import (
 )
 from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_record, as_uuid
+from domindex.limits import as_count
 from domindex.listening.callbacks import check_callable
 from domindex.listening.signal import Condition
 from domindex.picture import Down, Ended, Picture
@@ -47,7 +48,7 @@ def found(
     domain: Domain | None,
     where: Callable[[Domain], object] | None,
     ready: bool,
-    timeout: float,
+    timeout: float | None,
 ) -> Condition[Domain]:
     """One domain has all these keys, and `where` holds of it. Of `domain` the life is the key."""
     if (name, uuid, domid, domain, where) == (None,) * 5:
@@ -104,7 +105,7 @@ def found(
     return condition
 
 
-def ended(picture: Picture, domain: Domain, timeout: float) -> Condition[Removed]:
+def ended(picture: Picture, domain: Domain, timeout: float | None) -> Condition[Removed]:
     """The life that this record is of has ended."""
     as_record(domain)
 
@@ -125,7 +126,7 @@ def ended(picture: Picture, domain: Domain, timeout: float) -> Condition[Removed
     return condition
 
 
-def stopped(picture: Picture, domain: Domain, timeout: float) -> Condition[ShutdownReason]:
+def stopped(picture: Picture, domain: Domain, timeout: float | None) -> Condition[ShutdownReason]:
     """The life that this record is of has shut down, or has ended for a reason that is known."""
     has_ended = ended(picture, domain, timeout)
 
@@ -182,8 +183,9 @@ def live(picture: Picture) -> Condition[bool]:
     return condition
 
 
-def generation(picture: Picture, wanted: int, timeout: float) -> Condition[int]:
+def generation(picture: Picture, wanted: int, timeout: float | None) -> Condition[int]:
     """The index is at this generation, or beyond it."""
+    as_count(wanted, "a generation")
 
     def condition(last: bool) -> int | None:
         picture.check_open()
@@ -195,7 +197,7 @@ def generation(picture: Picture, wanted: int, timeout: float) -> Condition[int]:
     return condition
 
 
-def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
+def refreshed(picture: Picture, ticket: int, timeout: float | None) -> Condition[int]:
     """The refresh with this ticket (`Watcher.request_refresh`) is done."""
 
     def condition(last: bool) -> int | None:
@@ -209,7 +211,9 @@ def refreshed(picture: Picture, ticket: int, timeout: float) -> Condition[int]:
     return condition
 
 
-def read(picture: Picture, reading: Reading, timeout: float) -> Condition[dict[str, bytes | None]]:
+def read(
+    picture: Picture, reading: Reading, timeout: float | None
+) -> Condition[dict[str, bytes | None]]:
     """Nodes were read once (`Watcher.request_reading`)."""
 
     def condition(last: bool) -> dict[str, bytes | None] | None:
@@ -223,7 +227,7 @@ def read(picture: Picture, reading: Reading, timeout: float) -> Condition[dict[s
     return condition
 
 
-def opened(picture: Picture, timeout: float) -> Condition[bool]:
+def opened(picture: Picture, timeout: float | None) -> Condition[bool]:
     """The first pass is done. Raises at once what a second try would not mend."""
 
     def condition(last: bool) -> bool | None:
@@ -243,5 +247,5 @@ def opened(picture: Picture, timeout: float) -> Condition[bool]:
     return condition
 
 
-def _too_late(picture: Picture, what: str, timeout: float) -> Exception:
+def _too_late(picture: Picture, what: str, timeout: float | None) -> Exception:
     return TimedOut(f"{what} within {timeout} s") if picture.live else picture.not_live()

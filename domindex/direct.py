@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import threading
 import time
 from collections.abc import Iterator
 from typing import Final, Self
@@ -43,22 +42,24 @@ from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
 from domindex.facts import by_domid, is_of
 from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_uuid, decode_name
+from domindex.limits import as_seconds
 from domindex.opening import XenHost
-from domindex.ports import Host, Row, Store, unique_id_of
+from domindex.ports import Host, Row, Store, check_host, unique_id_of
 from domindex.requests import Reading
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 _TRIES: Final = 8
 """Attempts of `by_id` before it raises NotLive."""
 
 
-def open(host: Host | None = None, *, timeout: float = 5.0) -> Direct:
+def open(host: Host | None = None, *, timeout: float | None = 5.0) -> Direct:
     """Open this host for direct look-ups. Close the result, or use it in a `with`.
 
     Args:
         host: A `XenHost` with other than the usual paths, or a `SimulatedHost`. None is this host.
-        timeout: Time limit in seconds, of the connection to xenstore and of each request.
+        timeout: Time limit in seconds, of the connection to xenstore and of each request. None is
+            no limit.
 
     Returns:
         The look-ups.
@@ -91,8 +92,9 @@ class Direct:
         Closed: By every call after `close`, and in a forked child.
     """
 
-    def __init__(self, host: Host, timeout: float) -> None:
-        self._host, self._timeout = host, timeout
+    def __init__(self, host: Host, timeout: float | None) -> None:
+        check_host(host)
+        self._host, self._timeout = host, as_seconds(timeout)
         self._lock = rlock()
         self._busy = False  # a look-up is using the line
         self._inner: list[Store] = []  # lines of look-ups that interrupted another one
@@ -101,7 +103,7 @@ class Direct:
         self._forked = False
         self._hypervisor = host.open_hypervisor()
         try:
-            self._store = host.open_store(timeout)
+            self._store = host.open_store(self._timeout)
         except BaseException:
             self._hypervisor.close()
             raise
@@ -322,21 +324,22 @@ class Direct:
             )
         return reading.result()
 
-    def close(self, timeout: float = 5.0) -> None:
+    def close(self, timeout: float | None = 5.0) -> None:
         """Close the connection and every descriptor. May be called twice.
 
         A look-up in another thread ends with StoreLost. If that thread is in a hypercall for
         longer than `timeout`, it closes the descriptors itself when the hypercall returns.
 
         Args:
-            timeout: How long to wait for such a look-up, in seconds.
+            timeout: How long to wait for such a look-up, in seconds; None is without a limit.
         """
+        limit = as_seconds(timeout)
         if self._forked:  # the descriptors are closed already; the rest belongs to the parent
             return
         self._ended = self._ended or "these look-ups were closed; call direct.open() again"
         for store in (self._store, *self._inner):
             store.interrupt()
-        if self._lock.acquire(timeout=min(max(0.0, timeout), threading.TIMEOUT_MAX)):
+        if self._lock.acquire(timeout=limit):
             try:
                 self._give_back()
             finally:

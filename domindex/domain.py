@@ -211,6 +211,8 @@ def printable(text: str) -> str:
     >>> print(printable("web\x1b[2J\n"))
     web\x1b[2J\n
     """
+    if not isinstance(text, str):
+        raise TypeError(f"only a str can be escaped, not {type(text).__name__}")
     return fit_for_terminal(text.replace("\\", r"\\"))
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from domindex.domain import Domain
+from domindex.domain import NIL_UUID, Domain
 
 
 def _again(kind: type[DomindexError], args: tuple[Any, ...], fields: dict[str, Any]) -> Exception:
@@ -45,10 +45,12 @@ class NoSuchDomain(DomindexError, KeyError):
     """
 
     def __init__(self, what: str, key: object) -> None:
-        super().__init__(f"no running domain has {what} {key!r}")
+        nil = "the nil uuid belongs to no domain: dom0 has it, and domains made without a uuid"
+        super().__init__(nil if key == NIL_UUID else f"no running domain has {what} {key!r}")
         self.key = key
 
-    __str__ = Exception.__str__  # KeyError would print the repr of the sentence
+    def __str__(self) -> str:
+        return Exception.__str__(self)  # KeyError would print the repr of the sentence
 
 
 class Ambiguous(DomindexError, LookupError):

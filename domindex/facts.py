@@ -15,6 +15,7 @@ from typing import Final
 from domindex.domain import Domain, DomainInfo, Life
 from domindex.errors import HypercallFailed, NoSuchDomain, NotLive
 from domindex.keys import as_domid
+from domindex.limits import as_seconds
 from domindex.picture import Picture
 from domindex.ports import Hypervisor, unique_id_of
 
@@ -43,6 +44,7 @@ class Facts:
         record = domain if isinstance(domain, Domain) else None
         domid = as_domid(domain) if record is None else record.domid
         self._picture.check_open()
+        max_age = as_seconds(max_age, "max_age")
         held = self._picture.table.get(domid) if record is None else self._holds(record)
         if max_age > 0 and held is not None and (known := self._known.get(domid)) is not None:
             asked, life, info = known
@@ -61,6 +63,7 @@ class Facts:
         self._picture.check_open()
         asked, generation, infos = self._all
         now, present = time.monotonic(), self._picture.table.generation
+        max_age = as_seconds(max_age, "max_age")
         if max_age <= 0 or generation != present or now - asked > max_age:
             infos = self._hypervisor.infos()
             self._all = now, present, infos

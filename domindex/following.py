@@ -51,7 +51,7 @@ from domindex.ports import Store
 from domindex.requests import Requests
 from domindex.stats import Counters
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 A = TypeVar("A")
 B = TypeVar("B")
 
@@ -92,11 +92,11 @@ class Following:
         self._timing = timing
         self._counters = counters
         self._complaints = complaints
-        self.names_domids = False
+        self.names_domids: bool = False
         """The special watches name the domain that came or went."""
-        self.one_watch = False
+        self.one_watch: bool = False
         """One watch stands for the names of all domains."""
-        self.deaf = False
+        self.deaf: bool = False
         """The special watches do not fire for this caller."""
         self._live = False  # the first pass is done
         self._left = Scope()  # what the last pass left for the next

@@ -8,7 +8,7 @@ The same for asyncio is aio.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -16,13 +16,14 @@ from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
-from domindex.events import Event, Removed
+from domindex.events import Removed
 from domindex.keys import as_domid, as_uuid
+from domindex.limits import as_seconds
 from domindex.listening.hub import MailboxOptions
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import EventStream
 from domindex.listening.subscription import ErrorHook, Handler, Subscription
-from domindex.listening.wanted import Wanted
+from domindex.listening.wanted import Kinds, Wanted
 from domindex.listening.watch import NodeHandler, NodeWatch, Refusal
 from domindex.lookups import LookUps, unusable
 from domindex.options import Stale, Timing
@@ -54,11 +55,11 @@ class Index(LookUps[Stale]):
         """The intervals and time limits that it was opened with."""
         return self._body.timing
 
-    def start(self, timeout: float, *, wait: bool = True) -> None:
+    def start(self, timeout: float | None, *, wait: bool = True) -> None:
         """Begin to follow the host; return once the index holds all of it. For `connect`."""
         self._body.start(timeout, wait=wait)
 
-    def close(self, timeout: float = 10.0) -> None:
+    def close(self, timeout: float | None = 10.0) -> None:
         """End the watcher and every listener. Afterwards each call raises Closed.
 
         Leaves no thread, watch or descriptor. It may be called from any thread and twice: a call
@@ -66,8 +67,9 @@ class Index(LookUps[Stale]):
         Called from a handler, the thread of that handler ends when the handler returns.
 
         Args:
-            timeout: seconds to wait for handlers and hypercalls under way. What takes longer
-                gives its thread and descriptors back as soon as it returns.
+            timeout: seconds to wait for handlers and hypercalls under way, None for as long as
+                they take. What takes longer gives its thread and descriptors back as soon as it
+                returns.
         """
         self._body.close(timeout)
 
@@ -236,11 +238,11 @@ class Index(LookUps[Stale]):
         """
         return self._body.facts.dying()
 
-    def refresh(self, timeout: float = 5.0, *, names: bool = False) -> int:
+    def refresh(self, timeout: float | None = 5.0, *, names: bool = False) -> int:
         """Return once every change that was complete on the host before this call is held.
 
         Args:
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
             names: read every name again too, in case xenstored lost an event (which none does).
 
         Returns:
@@ -256,7 +258,9 @@ class Index(LookUps[Stale]):
         """
         return self._body.refresh(timeout, names=names)
 
-    def read(self, domain: Domain, *paths: str, timeout: float = 5.0) -> dict[str, bytes | None]:
+    def read(
+        self, domain: Domain, *paths: str, timeout: float | None = 5.0
+    ) -> dict[str, bytes | None]:
         """The values of xenstore nodes of a domain, read once. `watch` follows a node.
 
         They are of that life and no other: after they were read the hypervisor is asked whether
@@ -302,7 +306,7 @@ class Index(LookUps[Stale]):
         domain: Domain | None = None,
         where: Callable[[Domain], object] | None = None,
         ready: bool = False,
-        timeout: float = 30.0,
+        timeout: float | None = 30.0,
     ) -> Domain:
         """Wait until there is one domain that has all these keys and of which `where` holds.
 
@@ -315,7 +319,7 @@ class Index(LookUps[Stale]):
             where: a function that is called with a record, in this thread, after each change.
                 Without a key the domain with the lowest domid of which it holds is taken.
             ready: wait until it is `Domain.ready`, too: it runs under its final name.
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
 
         Returns:
             Its record, as it is now.
@@ -351,14 +355,16 @@ class Index(LookUps[Stale]):
         )
         return self._body.picture.changed.wait_for(condition, timeout)
 
-    def wait_gone(self, domain: Domain, timeout: float = 30.0, *, freed: bool = False) -> Removed:
+    def wait_gone(
+        self, domain: Domain, timeout: float | None = 30.0, *, freed: bool = False
+    ) -> Removed:
         """Wait until the life that this record is of has ended.
 
         Another life on the same domid is not mistaken for it.
 
         Args:
             domain: a record of this index.
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
             freed: wait until its domid and all its memory are free again too, see `dying`.
 
         Returns:
@@ -376,7 +382,7 @@ class Index(LookUps[Stale]):
             is dying more, as no event tells when that is over: the next after 10 ms, and each
             after twice the time of the one before, up to a second.
         """
-        deadline = time.monotonic() + timeout
+        deadline = time.monotonic() + as_seconds(timeout)
         condition = conditions.ended(self._body.picture, domain, timeout)
         removed = self._body.picture.changed.wait_for(condition, timeout)
         for pause in conditions.looks(domain, deadline) if freed else ():
@@ -385,7 +391,7 @@ class Index(LookUps[Stale]):
             self._body.picture.changed.wait_for(conditions.never(self._body.picture), pause)
         return removed
 
-    def wait_stopped(self, domain: Domain, timeout: float = 30.0) -> ShutdownReason:
+    def wait_stopped(self, domain: Domain, timeout: float | None = 30.0) -> ShutdownReason:
         """Wait until the life that this record is of has shut down, been saved or crashed.
 
         Its domain may exist for some time afterwards: `wait_gone` waits for its end. A stop that
@@ -393,7 +399,7 @@ class Index(LookUps[Stale]):
 
         Args:
             domain: a record of this index.
-            timeout: seconds to wait.
+            timeout: seconds to wait, None for as long as it takes.
 
         Returns:
             Why it has stopped. If the domain has ended meanwhile, the reason of its `Removed`.
@@ -417,11 +423,11 @@ class Index(LookUps[Stale]):
         condition = conditions.stopped(self._body.picture, domain, timeout)
         return self._body.picture.changed.wait_for(condition, timeout)
 
-    def wait_live(self, timeout: float = 30.0) -> None:
+    def wait_live(self, timeout: float | None = 30.0) -> None:
         """Wait until the index is live. Raises NotLive after `timeout` seconds, Closed."""
         self._body.picture.changed.wait_for(conditions.live(self._body.picture), timeout)
 
-    def wait_generation(self, generation: int, timeout: float = 30.0) -> int:
+    def wait_generation(self, generation: int, timeout: float | None = 30.0) -> int:
         """Wait until the index is at this generation or beyond; returns the one it is at.
 
         Raises:
@@ -437,7 +443,7 @@ class Index(LookUps[Stale]):
         self,
         handler: Handler,
         *,
-        events: Collection[type[Event]] | None = None,
+        events: Kinds | None = None,
         where: Callable[[Domain], object] | None = None,
         replay: bool = True,
         queue: int = QUEUE,
@@ -455,7 +461,8 @@ class Index(LookUps[Stale]):
 
         Args:
             handler: called with each event.
-            events: only these types, such as `(Added, Removed)`. `Resync` always comes too.
+            events: only these types, such as `(Added, Removed)`, or this one. `Resync` always
+                comes too.
             where: a function that is called with a record, in the handler's thread: only events
                 about domains of which it holds. Of a rename one of the two records is enough;
                 events about no domain pass. Once a life was let in, its stop and its end are too.
@@ -491,7 +498,7 @@ class Index(LookUps[Stale]):
     def events(
         self,
         *,
-        events: Collection[type[Event]] | None = None,
+        events: Kinds | None = None,
         where: Callable[[Domain], object] | None = None,
         replay: bool = True,
         queue: int = QUEUE,

@@ -9,7 +9,7 @@ import re
 from typing import Final
 from uuid import UUID
 
-from domindex.domain import FIRST_RESERVED_DOMID, Domain
+from domindex.domain import FIRST_RESERVED_DOMID, Domain, OSType
 from domindex.errors import InvalidKey
 
 _PATH: Final = re.compile(r"[A-Za-z0-9_@-]+(/[A-Za-z0-9_@-]+)*")  # docs/misc/xenstore.txt
@@ -103,3 +103,15 @@ def as_node(domid: int, path: object) -> bytes:
             f"{path!r} is no path below /local/domain/N: letters, digits, -_@, and slashes"
         )
     return f"/local/domain/{domid}/{path}".encode()
+
+
+def as_type(type: str) -> OSType:
+    """An `OSType`, or its word.
+
+    Raises:
+        InvalidKey: There is no such type.
+    """
+    try:
+        return OSType(type)
+    except ValueError:
+        raise InvalidKey(f"a type is one of {', '.join(OSType)}, not {type!r}") from None

@@ -13,18 +13,21 @@ import fnmatch
 import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
-from typing import Any, Final, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
 from uuid import UUID
 
-from domindex.core.key import KeyIndex, View, ordered
+from domindex.core.key import KeyIndex, ordered
 from domindex.core.snapshot import Snapshot
 from domindex.domain import Domain, OSType, Role
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
-from domindex.keys import as_domid, as_name, as_text, as_uuid
+from domindex.keys import as_domid, as_name, as_text, as_type, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.options import Stale
 from domindex.picture import Ended, Picture
+
+if TYPE_CHECKING:
+    from domindex.core.key import ReadOnly
 
 K = TypeVar("K", bound=Any)
 S = TypeVar("S", bound=Stale)
@@ -44,9 +47,9 @@ class LookUps(Generic[S]):
         domids: the same from int.
     """
 
-    names: View[str]
-    uuids: View[UUID]
-    domids: View[int]
+    names: Final[ReadOnly[str]]
+    uuids: Final[ReadOnly[UUID]]
+    domids: Final[ReadOnly[int]]
 
     def __init__(self, picture: Picture, stale: S, wait: float | None) -> None:
         """wait: seconds for which `stale="wait"` waits; None if it must not be asked for."""
@@ -56,9 +59,9 @@ class LookUps(Generic[S]):
         self._stale = self._checked(stale)
         self._any_age = picture.max_age == math.inf  # of an answer; nothing is ever refused
         self._snapshot = Snapshot({}, -1)
-        self.names = self._table.names.view
-        self.uuids = self._table.uuids.view
-        self.domids = self._table.domids.view
+        self.names = cast("ReadOnly[str]", self._table.names.view)
+        self.uuids = cast("ReadOnly[UUID]", self._table.uuids.view)
+        self.domids = cast("ReadOnly[int]", self._table.domids.view)
         picture.look_closer = self._look_closer
 
     # -- one domain --------------------------------------------------------------------------
@@ -218,10 +221,10 @@ class LookUps(Generic[S]):
         pattern = None if glob is None else as_text(glob)
         tests = [] if pattern is None else [re.compile(fnmatch.translate(pattern)).match]
         if regex is not None:
-            tests.append(re.compile(regex).search)
+            tests.append(_as_pattern(regex).search)
         start = as_text(prefix)
         if type is not None:
-            type = _as_type(type)
+            type = as_type(type)
         if not isinstance(role, Role | None):
             raise InvalidKey(f"role is a Role, such as Role.CONTROL, not {role!r}")
         if where is not None:
@@ -278,6 +281,7 @@ class LookUps(Generic[S]):
 
         Raises:
             ValueError: there is an index of that name.
+            InvalidKey: the name is no str.
             TypeError: the function cannot be called, or is `async def`.
             Closed: the index was closed.
 
@@ -289,6 +293,8 @@ class LookUps(Generic[S]):
         ...         [domain.name for domain in index.by("owner", "db")]
         ['db-1', 'db-2']
         """
+        if not isinstance(name, str):
+            raise InvalidKey(f"an index is called by a str, not {type(name).__name__}")
         check_callable("the key function", key_function)
         with self._picture.lock:
             self._check("serve")
@@ -520,11 +526,10 @@ class LookUps(Generic[S]):
         return cast(S, stale)
 
 
-def _as_type(type: str) -> OSType:
-    try:
-        return OSType(type)
-    except ValueError:
-        raise InvalidKey(f"a type is one of {', '.join(OSType)}, not {type!r}") from None
+def _as_pattern(regex: str | re.Pattern[str]) -> re.Pattern[str]:
+    if isinstance(regex.pattern if isinstance(regex, re.Pattern) else regex, str):
+        return re.compile(regex)
+    raise InvalidKey(f"a regex is text, or a compiled one of text, not {regex!r}")
 
 
 def unusable(error: TypeError, what: str, key: object) -> InvalidKey:

@@ -55,7 +55,7 @@ def connect(
     host: Host | None = None,
     *,
     timing: Timing | None = None,
-    timeout: float = 60.0,
+    timeout: float | None = 60.0,
     stale: Stale = "serve",
     max_stale: float | None = None,
     wait: bool = True,
@@ -66,7 +66,8 @@ def connect(
         host: A `XenHost` with other than the usual paths, or a `SimulatedHost`. None is this host.
         timing: Intervals and time limits. None is `Timing()`.
         timeout: How long to try until the index holds every domain, in seconds. It retries for
-            that long, as xenstored may be about to start, unless a retry cannot help.
+            that long, as xenstored may be about to start, unless a retry cannot help. None is
+            without a limit.
         stale: What look-ups do while the line to the host is down. "serve" answers with what was
             last known, and raises NotLive only where nothing is found. "refuse" raises NotLive.
             "wait" waits for the line, for `timing.wait` seconds at most, then raises NotLive.
@@ -93,6 +94,7 @@ def connect(
         TimedOut: The index did not hold every domain within `timeout`.
         ValueError: `stale` is none of the three words, or `max_stale` is no number of seconds
             from 0, or is not with "serve".
+        TypeError: `host`, `timing` or `timeout` is none.
 
     Cost:
         For n domains: the opening of the host (see `XenHost`), two hypercalls for the list, n

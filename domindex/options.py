@@ -43,7 +43,8 @@ class Timing:
         wait: How long a look-up with `stale="wait"` waits for a line that is down.
 
     Raises:
-        ValueError: A value is not a number above 0. Only `probe` and `audit` may be infinite,
+        TypeError: A value is no number.
+        ValueError: A value is not above 0. Only `probe` and `audit` may be infinite,
             which means never.
     """
 
@@ -58,6 +59,8 @@ class Timing:
         for name in ("request", "probe", "audit", "retry", "retry_most", "wait"):
             seconds = getattr(self, name)
             may_be_never = name in ("probe", "audit")
+            if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+                raise TypeError(f"{name} is a number of seconds, not {seconds!r}")
             if not seconds > 0 or (math.isinf(seconds) and not may_be_never):
                 finite = "" if may_be_never else "finite "
                 raise ValueError(

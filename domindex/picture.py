@@ -13,6 +13,7 @@ Read after core/table.py; next lookups.py (what is read from it) and following.p
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -63,17 +64,18 @@ class Picture:
     """
 
     def __init__(self, *, patience: float, max_age: float = math.inf) -> None:
-        self.lock = forking.rlock()  # held to change anything here, or to see it whole
+        # Held to change anything here, or to see it whole.
+        self.lock: threading.RLock = forking.rlock()
         self.look_closer: Missing = _refuse  # until look-ups set theirs
-        self.table = DomainTable(lambda index, key: self.look_closer(index, key))
-        self.ended_lives = EndedLives()
-        self.changed = ChangeSignal(self.lock)
-        self.hub = Hub(self)
-        self.max_age = max_age
+        self.table: DomainTable = DomainTable(lambda index, key: self.look_closer(index, key))
+        self.ended_lives: EndedLives = EndedLives()
+        self.changed: ChangeSignal = ChangeSignal(self.lock)
+        self.hub: Hub = Hub(self)
+        self.max_age: float = max_age
         self.state: State = Down(NotLive("the index has not seen the host yet"), time.monotonic())
-        self.confirmed = -math.inf
+        self.confirmed: float = -math.inf
         """time.monotonic() at which the host last confirmed that the picture is whole."""
-        self.got_on = math.inf
+        self.got_on: float = math.inf
         """time.monotonic() at which the watcher's thread last showed that it is not held up."""
         self.unreadable: Mapping[int, StoreError] = {}
         """Domids whose name xenstored does not give, and why. Replaced, never changed."""

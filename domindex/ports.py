@@ -7,7 +7,7 @@ them to what is written here.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from domindex.domain import Domain, DomainInfo, OSType, Role, ShutdownReason
 from domindex.errors import StoreError
@@ -168,6 +168,7 @@ class Store(Protocol):
         ...
 
 
+@runtime_checkable
 class Host(Protocol):
     """Where both come from."""
 
@@ -181,3 +182,9 @@ class Host(Protocol):
         Raises StoreLost or AccessDenied.
         """
         ...
+
+
+def check_host(host: object) -> None:
+    """Raises TypeError for what is no host, as the class of one."""
+    if isinstance(host, type) or not isinstance(host, Host):
+        raise TypeError(f"a host is an object such as XenHost(), not {host!r}")

@@ -32,11 +32,11 @@ try:
         InfoMetricFamily,
         Metric,
     )
-except ImportError as error:
+except ImportError as _error:
     raise ImportError(
         "domindex.prometheus needs prometheus_client: pip install domindex[prometheus]",
-        name=error.name,
-    ) from error
+        name=_error.name,
+    ) from _error
 
 _LIVE: Final = "1 if the index follows the host, 0 if what it holds may be out of date."
 

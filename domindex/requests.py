@@ -24,9 +24,9 @@ class Reading:
     """
 
     def __init__(self, domain: Domain, paths: Sequence[str]) -> None:
-        self.life = as_record(domain).life
+        self.life: Life = as_record(domain).life
         self.paths = paths
-        self.nodes = [as_node(domain.domid, path) for path in paths]
+        self.nodes: list[bytes] = [as_node(domain.domid, path) for path in paths]
         self.runs = True
         self.values: Sequence[Value] | None = None
 

@@ -47,7 +47,8 @@ from domindex.errors import (
     StoreLost,
 )
 from domindex.index import Index
-from domindex.keys import as_domid, as_uuid
+from domindex.keys import as_domid, as_type, as_uuid
+from domindex.limits import as_count
 from domindex.opening import XenHost, connect
 from domindex.options import Stale, Timing
 from domindex.ports import Host, Hypervisor, LifeState, Row, Store, Watch, unique_id_of
@@ -246,7 +247,7 @@ class SimulatedHost:
         stale: Stale = "serve",
         max_stale: float | None = None,
         wait: bool = True,
-        timeout: float = 60.0,
+        timeout: float | None = 60.0,
     ) -> Index:
         """Open an index of this host, as `domindex.connect(host)` does.
 
@@ -366,10 +367,10 @@ class SimulatedHost:
             HypercallFailed: Every domid is in use (ENOMEM).
         """
         handle = (uuid4() if uuid is None else as_uuid(uuid)).bytes
-        kind = OSType(type)
+        kind = as_type(type)
         most = memory if max_memory is None else max_memory
         for what, number in (("memory", memory), ("max_memory", most), ("vcpus", vcpus)):
-            _number(what, number)
+            as_count(number, what)
         with self._lock:
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
@@ -426,7 +427,7 @@ class SimulatedHost:
         """
         with self._lock:
             guest = self._guest(domid)
-            _number("reason", reason)
+            as_count(reason, "reason")
             if guest.shutdown is None:
                 guest.shutdown = ShutdownReason(reason)
                 if guest.introduced:
@@ -546,22 +547,22 @@ class SimulatedHost:
     def spend(self, domid: int, nanoseconds: int) -> None:
         """Add cpu time to the guest, in nanoseconds."""
         with self._lock:
-            self._guest(domid).spent += _number("nanoseconds", nanoseconds)
+            self._guest(domid).spent += as_count(nanoseconds, "nanoseconds")
 
     def set_memory(self, domid: int, memory: int) -> None:
         """Change the memory that a domain has, in bytes, as its balloon does. Fires no event."""
         with self._lock:
-            self._guest(domid).memory = _number("memory", memory)
+            self._guest(domid).memory = as_count(memory, "memory")
 
     def set_max_memory(self, domid: int, max_memory: int) -> None:
         """Change the memory that a domain may have, in bytes. Fires no event."""
         with self._lock:
-            self._guest(domid).max_memory = _number("max_memory", max_memory)
+            self._guest(domid).max_memory = as_count(max_memory, "max_memory")
 
     def set_vcpus(self, domid: int, vcpus: int) -> None:
         """Change how many vCPUs of a domain are online. Fires no event."""
         with self._lock:
-            self._guest(domid).vcpus = _number("vcpus", vcpus)
+            self._guest(domid).vcpus = as_count(vcpus, "vcpus")
 
     def leave_node(self, domid: int, name: str | bytes) -> None:
         """Write /local/domain/N/name, whether or not a domain has that domid."""
@@ -632,12 +633,12 @@ class SimulatedHost:
     def lose_events(self, count: int = 1) -> None:
         """Fault: the next `count` changes fire no watch event at all."""
         with self._lock:
-            self._losing += _number("count", count)
+            self._losing += as_count(count, "count")
 
     def double_events(self, count: int = 1) -> None:
         """Fault: the events of the next `count` changes are sent twice, the second time later."""
         with self._lock:
-            self._doubling += _number("count", count)
+            self._doubling += as_count(count, "count")
 
     def refuse_node(
         self,
@@ -660,9 +661,13 @@ class SimulatedHost:
         Raises:
             ValueError: `operations` has another word.
         """
-        refused = {operations} if isinstance(operations, str) else set(operations)
-        if not refused <= set(_OPERATIONS):
+        if isinstance(operations, str) or not isinstance(operations, Iterable):
+            operations = (operations,)
+        refused = tuple(operations)
+        if not all(operation in _OPERATIONS for operation in refused):
             raise ValueError(f"operations may be 'READ' and 'WATCH', not {operations!r}")
+        if not isinstance(error, str):
+            raise InvalidKey(f"an error is a word such as 'EIO', not {error!r}")
         with self._lock:
             for operation in refused:
                 self._refused[operation, _node(as_domid(domid), path)] = error
@@ -703,12 +708,12 @@ class SimulatedHost:
             nanoseconds: How far; below 0 it steps forward. The cpu time never falls below 0.
         """
         with self._lock:
-            self._guest(domid).spent -= _number("nanoseconds", nanoseconds, least=-math.inf)
+            self._guest(domid).spent -= as_count(nanoseconds, "nanoseconds", -math.inf)
 
     def halve_lists(self, count: int = 1) -> None:
         """Fault: the next `count` lists of domains lack their second half, without an error."""
         with self._lock:
-            self._halving += _number("count", count)
+            self._halving += as_count(count, "count")
 
     def refuse_hypercalls(self, refuse: bool = True) -> None:
         """Fault: every hypercall fails.
@@ -1099,14 +1104,6 @@ def _as_value(name: str | bytes | None) -> bytes | None:
     if isinstance(name, bytes | None):
         return name
     raise InvalidKey(f"a name is str, bytes or None, not {name!r}")
-
-
-def _number(what: str, number: int, *, least: float = 0) -> int:
-    if not isinstance(number, int) or isinstance(number, bool):
-        raise TypeError(f"{what} is an int, not {number!r}")
-    if number < least:
-        raise ValueError(f"{what} must not be below {least}, not {number}")
-    return number
 
 
 def _home(domid: int) -> bytes:

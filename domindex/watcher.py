@@ -34,7 +34,7 @@ from domindex.ports import Host, Hypervisor, Store
 from domindex.requests import Reading, Requests
 from domindex.stats import Counters
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 
 class Watcher:
@@ -48,7 +48,7 @@ class Watcher:
         self._picture = picture
         self._timing = timing
         self._reconciler = Reconciler(picture.table)
-        self.counters = Counters()
+        self.counters: Counters = Counters()
         self._complaints = Complaints(self.counters)
         self._looks = Looks(hypervisor, self._reconciler, self.counters, self._complaints)
         self._following: Following | None = None  # the last line that became live

@@ -7,7 +7,7 @@ orders/     the watcher against a toolstack, in every order of their steps
 wire/       the real line and hypercalls, against a xenstored and a hypervisor made here
 both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
 real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
-shape/      layers, public names, documents, examples
+shape/      layers, public names, arguments, types, documents, examples
 measure/    cost/ counts instructions, figures/ makes the README's table, mutants/ says which
             faults no test notices
 bench/      the index beside libxl, xl and libvirt, on any host; on_hosts/ boots real ones

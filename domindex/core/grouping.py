@@ -11,7 +11,7 @@ from collections.abc import Callable, Hashable, Iterable
 
 from domindex.domain import Domain
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 
 class Grouping:

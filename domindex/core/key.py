@@ -5,13 +5,24 @@ Read after domain.py; next table.py, which joins three of these.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, ItemsView, Iterable, Iterator, KeysView, ValuesView
+from collections.abc import (
+    Callable,
+    Hashable,
+    ItemsView,
+    Iterable,
+    Iterator,
+    KeysView,
+    Mapping,
+    ValuesView,
+)
 from functools import partial
-from typing import Any, Generic, NoReturn, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
 
 from domindex.domain import Domain
 
 K = TypeVar("K", bound=Hashable)
+T = TypeVar("T")
+V = TypeVar("V")
 
 
 class View(dict[K, Domain]):
@@ -68,12 +79,26 @@ class View(dict[K, Domain]):
     def _refuse(self, *_args: Any, **_kwargs: Any) -> NoReturn:
         raise TypeError("a view of the index is read-only; copy() gives a dict to change")
 
-    __setitem__ = __delitem__ = __ior__ = _refuse
-    clear = update = setdefault = pop = popitem = _refuse
-    __hash__ = None
+    if not TYPE_CHECKING:  # to a type checker it is a `ReadOnly`, which has none of these
+        __setitem__ = __delitem__ = __ior__ = _refuse
+        clear = update = setdefault = pop = popitem = _refuse
+        __hash__ = None
 
     def __reduce__(self) -> tuple[type[dict[K, Domain]], tuple[dict[K, Domain]]]:
         return dict, (self.copy(),)
+
+
+if TYPE_CHECKING:
+
+    class ReadOnly(Mapping[K, Domain]):
+        """What a `View` is to the type checker of a program: it has nothing that changes it."""
+
+        def copy(self) -> dict[K, Domain]:
+            """A plain dict of what is held now."""
+
+        def __reversed__(self) -> Iterator[K]: ...
+        def __or__(self, other: Mapping[T, V]) -> dict[K | T, Domain | V]: ...
+        def __ror__(self, other: Mapping[T, V]) -> dict[K | T, Domain | V]: ...
 
 
 class KeyIndex(Generic[K]):
@@ -90,8 +115,8 @@ class KeyIndex(Generic[K]):
     __slots__ = ("key_of", "shared", "unique", "view", "what")
 
     def __init__(self, what: str, key_of: Callable[[Any], K], missing: Missing) -> None:
-        self.what = what
-        self.key_of = key_of
+        self.what: str = what
+        self.key_of: Callable[[Any], K] = key_of
         self.view: View[K] = View(partial(missing, self))
         self.unique: dict[K, Domain] = self.view
         self.shared: dict[K, dict[int, Domain]] = {}

@@ -21,7 +21,7 @@ from operator import attrgetter
 from typing import Final
 from uuid import UUID
 
-from domindex.core.nodes import UNREAD, Followed
+from domindex.core.nodes import UNREAD, Followed, Unread, Value
 from domindex.core.scope import Scope
 from domindex.domain import NIL_UUID, Domain, Life, OSType, Role
 from domindex.ports import Row
@@ -51,15 +51,18 @@ class Tracked(Followed):
         self, row: Row, unique_id: int | None, first_seen: float, roles: Role | None = None
     ) -> None:
         # As Followed.__init__ does, without the call: each birth comes through here.
-        self.token, self.answer, self.silent = None, UNREAD, False
-        self.row = row
-        self.unique_id = unique_id
-        self.first_seen = first_seen
-        self.roles = roles
-        self.believed = False
+        self.token: bytes | None = None
+        self.answer: Value | Unread = UNREAD
+        self.silent: bool = False
+        self.row: Row = row
+        self.unique_id: int | None = unique_id
+        self.first_seen: float = first_seen
+        self.roles: Role | None = roles
+        self.believed: bool = False
         self.name: str | None = None
 
-    domid = property(attrgetter("row.domid"))  # in C, as every event and every read asks for it
+    # In C, as every event and every read asks for it.
+    domid: property = property(attrgetter("row.domid"))
 
     @property
     def path(self) -> bytes:
@@ -121,7 +124,7 @@ class Announced:
 
     def __init__(self) -> None:
         self.named: set[int] = set()
-        self.unnamed = False
+        self.unnamed: bool = False
         # Both again, of the events that came after a list which is not seen yet.
         self._after_list: tuple[Set[int], bool] = (frozenset(), False)
 

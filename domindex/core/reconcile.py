@@ -73,7 +73,7 @@ class Reconciler:
     def __init__(self, records: Records) -> None:
         self._records = records
         self._lives: dict[int, Tracked] = {}
-        self.nodes = Nodes(self._lives)
+        self.nodes: Nodes = Nodes(self._lives)
         """The names of these lives, and what else is followed of them."""
         self._last = LastList()
         # The last list of all that was asked about, which domids it lacks, and its new rows.
@@ -81,7 +81,7 @@ class Reconciler:
         self._touched: set[int] = set()  # domids whose record may have to change
         self._announced = Announced()
         self._now = 0.0  # when the last list was seen
-        self.specials = 0
+        self.specials: int = 0
         """Events of the special watches so far."""
         self.unreadable: dict[int, StoreError] = {}
         """Domids whose name could not be read when it was last asked for, and why."""

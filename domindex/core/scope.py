@@ -21,7 +21,7 @@ class Scope:
     ALL: ClassVar[Scope]
 
     def __init__(self, domids: Iterable[int] = ()) -> None:
-        self.domids = frozenset(domids)
+        self.domids: frozenset[int] = frozenset(domids)
 
     def __or__(self, other: Scope) -> Scope:
         if self is Scope.ALL or other is Scope.ALL:

@@ -79,6 +79,8 @@ class Snapshot(Mapping[int, Domain]):
         ...     [type(event).__name__ for event in index.snapshot().diff(before)]
         ['Added', 'Ready']
         """
+        if not isinstance(older, Snapshot):
+            raise TypeError(f"a Snapshot is compared with another one, not with {older!r}")
         changes = [
             (was, now)
             for domid in sorted(self.keys() | older.keys())

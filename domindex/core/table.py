@@ -52,7 +52,7 @@ class DomainTable:
         self.domids: KeyIndex[int] = KeyIndex("domid", as_domid, missing)
         self.names: KeyIndex[str] = KeyIndex("name", as_name, missing)
         self.uuids: KeyIndex[UUID] = KeyIndex("uuid", as_uuid, missing)
-        self.generation = 0
+        self.generation: int = 0
         self._by_domid: SortedList[int] = SortedList()
         self._by_name: SortedList[tuple[str, int]] = SortedList()
         self._groupings: dict[str, Grouping] = {}

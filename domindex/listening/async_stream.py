@@ -84,7 +84,7 @@ class LoopSignal:
     """
 
     def __init__(self) -> None:
-        self.loop = running_loop()
+        self.loop: asyncio.AbstractEventLoop = running_loop()
         self.waiting = 0
         self.stop: Callable[[], None] = nothing
         self._arrived = asyncio.Event()

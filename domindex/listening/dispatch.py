@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from domindex.forking import register, rlock
+from domindex.limits import as_seconds
 from domindex.listening.mailbox import Mailbox
 
 T = TypeVar("T")
@@ -30,7 +31,7 @@ class CallersLoop:
         self._dispatcher = dispatcher
         self.last = last
         """It is run after the others: it calls the handlers of nodes."""
-        self.wake = dispatcher.wake
+        self.wake: Callable[[], None] = dispatcher.wake
         # Held while a handler runs. Reentrant: the handler, or a signal's handler amid it, may
         # close its own subscription.
         self._calling = rlock()
@@ -47,8 +48,7 @@ class CallersLoop:
     def stop(self, timeout: float | None) -> None:
         """See `Runner`."""
         self._dispatcher.remove(self)
-        limit = -1 if timeout is None else min(max(0.0, timeout), threading.TIMEOUT_MAX)
-        if self._calling.acquire(timeout=limit):
+        if self._calling.acquire(timeout=as_seconds(timeout)):
             self._calling.release()
 
     @property
@@ -78,7 +78,7 @@ class Dispatcher:
     """
 
     def __init__(self) -> None:
-        self.fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self.fd: int = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._runners: list[CallersLoop] = []
         # Guards the descriptor and the timer. Reentrant, as a signal's handler may close amid it.
         self._lock = rlock()

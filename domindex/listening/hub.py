@@ -22,6 +22,7 @@ from domindex.domain import Domain
 from domindex.events import Event
 from domindex.forking import register
 from domindex.keys import as_record
+from domindex.limits import as_count, as_seconds
 from domindex.listening.dispatch import CallersLoop, Dispatcher
 from domindex.listening.mailbox import QUEUE, Mailbox
 from domindex.listening.reboots import Reboots
@@ -76,7 +77,7 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MailboxOptions:
-    """What a listener's mailbox begins with, and holds. Raises ValueError.
+    """What a listener's mailbox begins with, and holds. Raises ValueError, TypeError.
 
     replay: it begins with what is present. queue: how many events may wait. reboot_grace: seconds
     for which a death may be held back, see reboots.py. name: what the listener is called.
@@ -88,9 +89,8 @@ class MailboxOptions:
     name: str | None = None
 
     def __post_init__(self) -> None:
-        if self.queue < 1:
-            raise ValueError(f"queue is a number of events of at least 1, not {self.queue!r}")
-        if not 0 <= self.reboot_grace <= threading.TIMEOUT_MAX:
+        as_count(self.queue, "queue", 1)
+        if as_seconds(self.reboot_grace, "reboot_grace") != self.reboot_grace:
             raise ValueError(f"reboot_grace is seconds from 0, not {self.reboot_grace!r}")
         name = self.name
         fine = isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME
@@ -220,6 +220,7 @@ class Hub:
         with self._lock:
             self._source.check_open()
             domain = self._source.holds(as_record(domain))
+            threaded = bool(threaded)
             watch = self._nodes.make(domain, path, handler, on_error, every=every)
             if threaded not in self._callers:  # kept only once it runs: else the next call tries
                 self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded, last=True))

@@ -88,8 +88,8 @@ class Mailbox(Generic[T]):
         self._since = 0.0  # when the oldest of `_ready`, or of a dropped backlog, was put in
         self._overflowed = False
         self._behind = False  # it was late, and has not caught up since
-        self.closed = False
-        self.overflows = 0
+        self.closed: bool = False
+        self.overflows: int = 0
         """How often the backlog was dropped."""
         self._put = 0  # items put in so far
         self._handled = 0  # of these, handled by the listener

@@ -9,8 +9,9 @@ import threading
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
+from domindex.limits import as_seconds
 from domindex.listening.mailbox import Mailbox
-from domindex.listening.waiter import Waiter, limit
+from domindex.listening.waiter import Waiter
 
 T = TypeVar("T")
 
@@ -46,7 +47,7 @@ class OwnThread:
     def __init__(self, name: str | None = None) -> None:
         self._name = f"domindex-{name or 'listener'}"
         self._waiter = Waiter()
-        self.wake = self._waiter.wake
+        self.wake: Callable[[], None] = self._waiter.wake
         self._thread: threading.Thread | None = None
 
     def start(self, mailbox: Mailbox[T], deliver: Callable[[T], object]) -> None:
@@ -67,4 +68,4 @@ class OwnThread:
     def stop(self, timeout: float | None) -> None:
         """See `Runner`."""
         if self._thread is not None and not self.runs_here():
-            self._thread.join(limit(timeout))
+            self._thread.join(as_seconds(timeout))

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TypeAlias, TypeVar
 
 from domindex.errors import TimedOut
+from domindex.limits import as_seconds
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ class ChangeSignal:
             with contextlib.suppress(BaseException):  # a caller's fault must not stop the index
                 call()
 
-    def wait_for(self, condition: Condition[T], timeout: float) -> T:
+    def wait_for(self, condition: Condition[T], timeout: float | None) -> T:
         """Wait until the condition holds.
 
         Returns:
@@ -49,7 +50,7 @@ class ChangeSignal:
         Raises:
             Exception: what the condition raises, at the latest after `timeout` seconds.
         """
-        deadline = time.monotonic() + min(timeout, threading.TIMEOUT_MAX)
+        deadline = time.monotonic() + as_seconds(timeout)
         while True:
             seen = self._count  # before the look: a change during the look is not missed
             if (found := condition(False)) is not None:

@@ -13,8 +13,9 @@ from typing import Final, Self
 
 from domindex.errors import Closed, TimedOut
 from domindex.events import Event
+from domindex.limits import as_seconds
 from domindex.listening.mailbox import Mailbox
-from domindex.listening.waiter import Waiter, limit
+from domindex.listening.waiter import Waiter
 from domindex.listening.wanted import Wanted
 
 _A_LOOK: Final = 16
@@ -83,16 +84,16 @@ class EventStream:
         Cost:
             None on the host.
         """
-        seconds = limit(timeout)
-        deadline = None if seconds is None else time.monotonic() + seconds
+        seconds = as_seconds(timeout)
+        deadline = time.monotonic() + seconds
         for looked in itertools.count(1):
             if (event := self._waiter.take(self._mailbox, deadline)) is None:
                 break
             if (wanted := self._wanted(event)) is not None:
                 return wanted
-            if deadline is None or time.monotonic() < deadline:
+            if time.monotonic() < deadline:
                 continue
-            if (timeout or 0) > 0 or looked >= _A_LOOK:
+            if seconds > 0 or looked >= _A_LOOK:
                 break
         if self._mailbox.closed:
             raise Closed("this stream of events is closed")

@@ -11,19 +11,20 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Self
+from typing import Self, TypeAlias
 
 from domindex.events import Event, Synced
+from domindex.limits import as_seconds
 from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
-from domindex.listening.waiter import limit
 from domindex.listening.wanted import Wanted
 
-Handler = Callable[[Event], object]
-ErrorHook = Callable[[Event, BaseException], object]
+Handler: TypeAlias = Callable[[Event], object]
+"""What `subscribe` calls: with each event."""
+ErrorHook: TypeAlias = Callable[[Event, BaseException], object]
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 
 def called(name: str | None) -> str:
@@ -54,7 +55,7 @@ class Subscription:
         check_callable("a handler", handler)
         if on_error is not None:
             check_callable("on_error=", on_error)
-        self.errors = 0
+        self.errors: int = 0
         self._handler = handler
         self._mailbox = mailbox
         self._runner = runner
@@ -91,8 +92,9 @@ class Subscription:
         Returns:
             Whether it is synced.
         """
+        limit = as_seconds(timeout)
         if not self._synced and not self._runner.runs_here():
-            self._mailbox.wait_until(lambda: self._synced, limit(timeout))
+            self._mailbox.wait_until(lambda: self._synced, limit)
         return self._synced
 
     def drain(self, timeout: float | None = 30.0) -> bool:
@@ -107,7 +109,8 @@ class Subscription:
         Returns:
             Whether they were; False also if it is closed.
         """
-        return not self._runner.runs_here() and self._mailbox.drained(limit(timeout))
+        limit = as_seconds(timeout)
+        return not self._runner.runs_here() and self._mailbox.drained(limit)
 
     def close(self, timeout: float | None = 5.0) -> None:
         """Stop listening; events that still wait are dropped. May be called twice.
@@ -119,6 +122,7 @@ class Subscription:
             timeout: Seconds to wait at most for a call that is under way, None for as long as it
                 takes.
         """
+        timeout = as_seconds(timeout)
         self._mailbox.close()
         self._runner.stop(timeout)
         # Last: if Ctrl-C ends the wait, the index still knows it, and waits in its own close.

@@ -43,8 +43,3 @@ class Waiter:
                         break
                     self._changed.wait(left)
         return item
-
-
-def limit(timeout: float | None) -> float | None:
-    """What the system can wait for: it refuses infinity."""
-    return None if timeout is None else min(timeout, threading.TIMEOUT_MAX)

@@ -9,13 +9,16 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
-from typing import Final, get_args
+from typing import Final, TypeAlias, get_args
 
 from domindex.domain import Domain, Life
 from domindex.events import Event, Ready, Rebooted, Removed, Resync, ShutDown, Synced, about
 from domindex.listening.callbacks import check_callable
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
+
+Kinds: TypeAlias = Collection[type[Event]] | type[Event]
+"""Types of events, or one of them."""
 
 _KINDS: Final = {kind for kinds in get_args(Event) for kind in get_args(kinds) or (kinds,)}
 
@@ -34,14 +37,10 @@ class Wanted:
         TypeError: For a `where` that cannot be called.
     """
 
-    def __init__(
-        self, kinds: Collection[type[Event]] | None, where: Callable[[Domain], object] | None
-    ) -> None:
-        if isinstance(kinds, type) or not _KINDS.issuperset(kinds or ()):
-            raise ValueError(f"events= takes types of events, as (Added, Removed), not {kinds!r}")
+    def __init__(self, kinds: Kinds | None, where: Callable[[Domain], object] | None) -> None:
+        self._kinds = None if kinds is None else (*_as_types(kinds), Resync)
         if where is not None:
             check_callable("where=", where)
-        self._kinds = None if kinds is None else (*kinds, Resync)
         self._where = where
         self._let_in: set[Life] = set()  # chosen by `where` once, and not yet ended
         self._began = 0  # the generation in which the listener began, or began anew
@@ -95,3 +94,13 @@ class Wanted:
             with contextlib.suppress(Exception):
                 log.exception("where= of a listener failed on domain %d", domain.domid)
             return False
+
+
+def _as_types(kinds: Kinds) -> tuple[type[Event], ...]:
+    try:
+        found = (kinds,) if isinstance(kinds, type) else tuple(kinds)
+        if _KINDS.issuperset(found):
+            return found
+    except TypeError:  # nothing to iterate over, or what has no hash
+        pass
+    raise ValueError(f"events= takes types of events, as (Added, Removed), not {kinds!r}")

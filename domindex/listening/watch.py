@@ -10,7 +10,7 @@ import logging
 import sys
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final, Protocol, Self
+from typing import Final, Protocol, Self, TypeAlias
 
 from domindex.core.nodes import Node, NodeValue, Value
 from domindex.domain import Domain, Life
@@ -20,10 +20,11 @@ from domindex.listening.callbacks import check_callable
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
 
-NodeHandler = Callable[[Domain, bytes | None], object]
-Refusal = Callable[[Domain, StoreError], object]
+NodeHandler: TypeAlias = Callable[[Domain, bytes | None], object]
+"""What `watch` calls: with the record, and the value or None if there is no such node."""
+Refusal: TypeAlias = Callable[[Domain, StoreError], object]
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 _NOTHING: Final = object()
 
@@ -65,7 +66,7 @@ class NodeWatch:
         self._node = Node(domain.domid, as_node(domain.domid, path))
         self._every = every
         self._fired = 0  # events so far, where each of them is to be told
-        self.closed = False
+        self.closed: bool = False
         self._handler = handler
         self._on_error = on_error
         self._latest = latest
@@ -204,7 +205,7 @@ class NodeCaller:
     """
 
     def __init__(self, watches: NodeWatches, runner: Runner) -> None:
-        self.errors = 0
+        self.errors: int = 0
         self.mailbox: Mailbox[NodeWatch] = Mailbox(
             watches.lock, lambda: watches.queued(self.mailbox), runner.wake, size=sys.maxsize
         )

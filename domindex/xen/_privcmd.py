@@ -99,7 +99,7 @@ class Memory:
     """
 
     def __init__(self, buffers: int | None, length: int) -> None:
-        self.length = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
+        self.length: int = -(-length // mmap.PAGESIZE) * mmap.PAGESIZE
         flags = mmap.MAP_SHARED
         if buffers is None:
             flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _MAP_LOCKED

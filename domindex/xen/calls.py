@@ -14,7 +14,7 @@ import errno
 from typing import Any, Final, cast
 
 from domindex.errors import HypercallFailed
-from domindex.xen._privcmd import Privcmd, ffi
+from domindex.xen._privcmd import CData, Privcmd, ffi
 
 _XEN_VERSION, _SYSCTL, _DOMCTL = 17, 35, 36
 _GETDOMAININFOLIST: Final = 6
@@ -57,14 +57,14 @@ class ListCall:
         self._most = most
         # The casts below do not keep the memory, so this object does.
         self._memory = memory = privcmd.memory(ENTRIES + room)
-        self.header = cast(Any, ffi.cast("struct sysctl_list *", memory.at))
+        self.header: Any = cast(Any, ffi.cast("struct sysctl_list *", memory.at))
         self.header.cmd = _GETDOMAININFOLIST
         self.header.max_domains = most
         self.header.buffer = memory.address + ENTRIES
         self.version = version
-        self.prepared = privcmd.prepare(_SYSCTL, memory.address)
-        self.memory = memoryview(memory.view)
-        self.entries = self.memory[ENTRIES:]
+        self.prepared: CData = privcmd.prepare(_SYSCTL, memory.address)
+        self.memory: memoryview[int] = memoryview(memory.view)
+        self.entries: memoryview[int] = self.memory[ENTRIES:]
 
     @property
     def version(self) -> int:
@@ -92,7 +92,7 @@ class Domctl:
     def __init__(self, privcmd: Privcmd) -> None:
         self._privcmd = privcmd
         self._memory = privcmd.memory(PAGE)
-        self.struct = cast(Any, ffi.cast("struct domctl *", self._memory.at))
+        self.struct: Any = cast(Any, ffi.cast("struct domctl *", self._memory.at))
         self._call = privcmd.prepare(_DOMCTL, self._memory.address)
 
     def __call__(self, cmd: int, version: int, domid: int) -> int:

@@ -73,8 +73,9 @@ class PrivcmdHypervisor:
         try:
             probe = Probe(privcmd, machine)
             release, layout = probe.release, probe.layout
-            self.version = f"{probe.said} (domctl {release.domctl:#x}, sysctl {release.sysctl:#x})"
-            self.has_unique_ids = probe.has_unique_ids
+            numbers = f"domctl {release.domctl:#x}, sysctl {release.sysctl:#x}"
+            self.version: str = f"{probe.said} ({numbers})"
+            self.has_unique_ids: bool = probe.has_unique_ids
             # What the list tells of roles: nothing where the state of each domain does.
             tells = not probe.has_unique_ids
             self._xenstore = xenstore_flag(release.emulation) if tells else 0

@@ -76,7 +76,8 @@ class Driver:
 
     def __init__(self, timeout: float) -> None:
         self.timeout = timeout
-        self.interrupted = self.woken = False
+        self.interrupted: bool = False
+        self.woken: bool = False
         try:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as error:
@@ -201,13 +202,13 @@ class Line:
         self._on_event = on_event
         self._is_bus = is_bus
         self._window = 1 if is_bus else _WINDOW
-        self.path = connection.path
-        self.fd = connection.fileno()
+        self.path: str = connection.path
+        self.fd: int = connection.fileno()
         os.set_blocking(self.fd, False)
         self._last_id = 0
         self._unsent: deque[Request] = deque()
         self._waiting: dict[int, Request] = {}  # by id, oldest first
-        self.outgoing = bytearray()
+        self.outgoing: bytearray = bytearray()
         self._received = bytearray()
 
     @property

@@ -45,9 +45,9 @@ class Request:
     __slots__ = ("error", "operation", "payload", "reply")
 
     def __init__(self, operation: int, *words: bytes) -> None:
-        self.operation = operation
-        self.payload = b"\0".join((*words, b""))
-        self.reply = b""
+        self.operation: int = operation
+        self.payload: bytes = b"\0".join((*words, b""))
+        self.reply: bytes = b""
         self.error: bytes | None = None
 
     def packet(self, request_id: int) -> bytes:

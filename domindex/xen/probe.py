@@ -51,17 +51,17 @@ class Probe:
 
     def __init__(self, privcmd: Privcmd, machine: str) -> None:
         self._privcmd = privcmd
-        self.domctl = Domctl(privcmd)
-        self.one = ListCall(privcmd, PAGE, 1)
+        self.domctl: Domctl = Domctl(privcmd)
+        self.one: ListCall = ListCall(privcmd, PAGE, 1)
         major, minor = self._xen_version()
-        self.said = f"Xen {major}.{minor}"
-        self.release = self._find(major, minor, machine)
+        self.said: str = f"Xen {major}.{minor}"
+        self.release: Release = self._find(major, minor, machine)
         layout = self.release.layout(machine)
         assert layout is not None
         self.layout: Layout = layout
         self._check_stride()
         result = self.domctl(GET_DOMAIN_STATE, 0, 0)
-        self.has_unique_ids = (
+        self.has_unique_ids: bool = (
             result >= 0
             or -result in ABSENT
             # A policy may refuse the state of domain 0 alone. An older Xen, which does not know the

@@ -51,7 +51,7 @@ class XenStore:
     def __init__(self, transport: str | None, path: str | None, timeout: float) -> None:
         connection, self._is_bus = connect(transport, path, timeout)
         self.transport = "xenbus" if self._is_bus else "socket"
-        self.forgets = self._is_bus
+        self.forgets: bool = self._is_bus
         self._alone = False  # whether no line can be opened beside this one
         self._barriers = 0
         self._watches = Watches()

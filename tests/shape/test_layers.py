@@ -21,7 +21,7 @@ MODULES = sorted(
 )
 
 PURE = {
-    *("domain", "errors", "keys", "stats", "options", "events", "ports"),
+    *("domain", "errors", "keys", "limits", "stats", "options", "events", "ports"),
     *("picture", "requests", "lookups", "conditions", "facts"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch", "listening.async_stream"}  # a descriptor to poll, a loop
@@ -40,6 +40,7 @@ ALLOWED_ONLY_IN = {
     "listening.runner": {"threading"},
     "listening.stream": {"itertools", "time", "weakref"},
     "listening.subscription": {"contextlib", "logging"},
+    "limits": {"threading"},
     "listening.waiter": {"threading", "time"},
     "listening.wanted": {"contextlib", "logging"},
     "listening.signal": {"contextlib", "functools", "threading", "time"},
@@ -50,13 +51,13 @@ ALLOWED_ONLY_IN = {
     "conditions": {"time"},
     "facts": {"errno", "time"},
     "lookups": {"contextlib", "fnmatch"},
-    "picture": {"time"},
+    "picture": {"threading", "time"},
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("domain", "stats", "options", "forking"),  # values
     ("errors",),
-    ("keys",),
+    ("keys", "limits"),
     ("events", "ports"),  # shapes
     ("core.ended", "core.grouping", "core.key", "core.scope"),  # pure core
     ("core.table",),

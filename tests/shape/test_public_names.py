@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import inspect
 from pathlib import Path
 
@@ -50,10 +51,25 @@ def test_what_asyncio_does_not_have() -> None:
     assert there - public_api.members(domindex.Index) == {"verified"}
 
 
-@pytest.mark.parametrize("name", sorted(set(vars(domindex)) - {"Event"}))
+@pytest.mark.parametrize(
+    "name", sorted(set(domindex.__all__) - {"Event", "Handler", "NodeHandler"})
+)
 def test_every_public_thing_is_documented(name: str) -> None:
     """help() says what it is; a dataclass's own signature is no sentence."""
     thing = getattr(domindex, name)
     if public_api.is_public(domindex, name, thing):
         assert thing.__doc__
         assert not thing.__doc__.startswith(f"{name}(")
+
+
+def test_all_public_names_are_named() -> None:
+    """`__all__` has what is without an underscore, but for the modules, and `direct`."""
+    public = {name for name in vars(domindex) if public_api.is_public(domindex, name, None)}
+    modules = {name for name in public if inspect.ismodule(getattr(domindex, name))}
+    assert set(domindex.__all__) == public - modules | {"direct"}
+    assert domindex.__all__ == sorted(domindex.__all__)
+
+
+def test_the_version_is_the_one_that_is_installed() -> None:
+    """It has one source, `__version__`, from which the packages are made."""
+    assert domindex.__version__ == importlib.metadata.version("domindex")

@@ -278,6 +278,7 @@ def test_find_goes_by_prefix_and_type_in_name_order(host: SimulatedHost, index: 
 def test_views_are_live_and_read_only(host: SimulatedHost, index: Index) -> None:
     """One mapping for the life of the index; nobody but the index writes to it."""
     names, uuids, domids = index.names, index.uuids, index.domids
+    view: Any
     web = host.create("web", uuid=U)
     index.refresh()
     assert names["web"].domid == uuids[U].domid == domids[web].domid == web

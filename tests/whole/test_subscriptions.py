@@ -305,7 +305,7 @@ async def ask_somebody(_: object) -> None:
         {"reboot_grace": -0.1},
         {"reboot_grace": float("nan")},
         {"reboot_grace": float("inf")},
-        {"events": Added},
+        {"events": Event},
         {"events": ("Added",)},
         {"events": (Added, int)},
         {"where": "web"},
