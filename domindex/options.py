@@ -14,10 +14,12 @@ NotLive, or wait for the line (at most `Timing.wait` seconds)."""
 def most_age(stale: Stale, max_stale: float | None) -> float:
     """The age in seconds up to which look-ups are answered from a picture that is out of date.
 
-    -1.0 is never. Raises ValueError.
+    -1.0 is never. Raises ValueError, TypeError.
     """
     if max_stale is None:
         return math.inf if stale == "serve" else -1.0
+    if not isinstance(max_stale, (int, float)) or isinstance(max_stale, bool):
+        raise TypeError(f"max_stale is a number of seconds or None, not {max_stale!r}")
     if stale != "serve" or not max_stale >= 0:
         raise ValueError(f'max_stale is seconds from 0, with stale="serve", not {max_stale!r}')
     return max_stale

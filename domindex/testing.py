@@ -372,6 +372,8 @@ class SimulatedHost:
         for what, number in (("memory", memory), ("max_memory", most), ("vcpus", vcpus)):
             as_count(number, what)
         with self._lock:
+            if not isinstance(roles, Role):
+                raise TypeError(f"roles is a Role, such as Role.XENSTORE, not {roles!r}")
             domid = self._free_domid() if domid is None else as_domid(domid)
             if domid in self._guests:
                 raise ValueError(f"domid {domid} is in use")

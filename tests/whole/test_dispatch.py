@@ -392,7 +392,7 @@ def test_a_fork_while_the_loop_is_woken_does_not_hang_the_child(
     finally:
         go.set()
     assert readable(index)
-    assert run(index) == 1
+    assert run(index) == 2  # Added, Ready
 
 
 def test_events_come_before_values(host: SimulatedHost, index: Index) -> None:
@@ -415,8 +415,8 @@ def test_events_come_before_values(host: SimulatedHost, index: Index) -> None:
     host.destroy(db, order="at once")
     index.refresh()
     assert readable(index)
-    assert index.dispatch() == 4  # the watch of the domain that has ended among them
-    assert order == [Added, Removed, b"1"]
+    assert index.dispatch() == 5  # the watch of the domain that has ended among them
+    assert order == [Added, Ready, Removed, b"1"]
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "beside another node"])
@@ -453,5 +453,5 @@ def test_no_value_comes_before_its_added(host: SimulatedHost, index: Index, othe
     index.subscribe(meanwhile, replay=False, threaded=False)  # after the other had its share
     run(index)
     web = index.by_name("web")
-    assert order == [Synced, web, web]
+    assert order == [Synced, web, Ready, web]
     assert not readable(index, 0)
