@@ -61,18 +61,20 @@ def check(
     start: Snapshot | None = None,
     last: Snapshot | None = None,
     duplicates: bool = True,
+    ready: bool | None = None,
 ) -> dict[int, Picture]:
     """The pictures that the events make, by generation. AssertionError if a promise is broken.
 
     pictures: of the index, as far as they are known. start: what was there before the first
     event, for a listener that asked for no replay. last: the index's picture when all was
     handled; without it the events may end amid a generation. duplicates: the listener asked for
-    events of duplicates, and for `Synced`.
+    events of duplicates, and for `Synced`. ready: it asked for `Ready`; None: see whether one comes at
+    the start.
     """
     known = dict(pictures or {})
     if last is not None:
         known[last.generation] = last
-    reader = _Reader(known, start, duplicates=duplicates)
+    reader = _Reader(known, start, duplicates=duplicates, ready=ready)
     groups = [(g, list(group)) for g, group in groupby(events, lambda event: event.generation)]
     for place, (generation, group) in enumerate(groups):
         following = groups[place + 1 : place + 2]
@@ -101,12 +103,18 @@ class _Reader:
     """Reads events generation by generation, and keeps what they make."""
 
     def __init__(
-        self, known: Mapping[int, Picture], start: Snapshot | None, *, duplicates: bool
+        self,
+        known: Mapping[int, Picture],
+        start: Snapshot | None,
+        *,
+        duplicates: bool,
+        ready: bool | None,
     ) -> None:
         self.generation = None if start is None else start.generation
         self.made: dict[int, Picture] = {}
         self._known = known
         self._duplicates = duplicates
+        self._ready = ready
         self._believer = Believer()
         self._seen: set[int] = set()  # the identities of all events
         self._names: dict[Life, str] = {}  # the last that each life had
@@ -151,7 +159,10 @@ class _Reader:
             assert len({event.time for event in told}) <= 1, "atomic: one time a generation"
         if is_cut:
             return
-        self._knows_all_ready = (replays or self._knows_all_ready) and not restarts
+        if replays:  # a listener may have left Ready out of its events=
+            came_ready = any(isinstance(event, Ready) for event in told)
+            self._knows_all_ready = came_ready if self._ready is None else self._ready
+        self._knows_all_ready = self._knows_all_ready and not restarts
         if self._knows_all_ready:
             untold = [
                 domain

@@ -223,12 +223,12 @@ BREAKS = (
 def test_what_is_wrong_with_a_delivery_is_noticed(log: Log, broken: Break) -> None:
     """At each place, of all places where it can be wrong in this way."""
     events, pictures, last = log
-    check(events, pictures=pictures, last=last)
+    check(events, pictures=pictures, last=last, ready=True)
     tried = 0
     for wrong in broken(events):
         tried += 1
         with pytest.raises(AssertionError):
-            check(wrong, pictures=pictures, last=last)
+            check(wrong, pictures=pictures, last=last, ready=True)
     assert tried
 
 
