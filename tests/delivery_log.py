@@ -68,8 +68,8 @@ def check(
     pictures: of the index, as far as they are known. start: what was there before the first
     event, for a listener that asked for no replay. last: the index's picture when all was
     handled; without it the events may end amid a generation. duplicates: the listener asked for
-    events of duplicates, and for `Synced`. ready: it asked for `Ready`; None: see whether one comes at
-    the start.
+    events of duplicates, and for `Synced`. ready: it asked for `Ready`; None: see whether one
+    comes at the start.
     """
     known = dict(pictures or {})
     if last is not None:
