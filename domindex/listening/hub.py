@@ -41,7 +41,7 @@ from domindex.listening.watch import (
 )
 from domindex.stats import ListenerStats
 
-log = logging.getLogger("domindex")
+log: logging.Logger = logging.getLogger("domindex")
 
 LATE: Final = 10.0
 """Seconds after which an event that still waits is worth a warning: twice the usual interval of
