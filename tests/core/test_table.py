@@ -442,3 +442,12 @@ def test_a_table_that_was_cleared_knows_no_last_name() -> None:
     table.apply([(None, nameless)])
     (removed,) = table.apply([(nameless, None)])
     assert removed == Removed(nameless)
+
+
+def test_a_table_that_was_cleared_has_no_groups() -> None:
+    """An index that is closed keeps no records."""
+    table = table_of(domain(1, "web"))
+    table.group("all", lambda _: 1)
+    assert table.grouped("all", 1) != ()
+    table.clear()
+    assert table.grouped("all", 1) == ()

@@ -339,6 +339,8 @@ def test_asyncio_refuses_them_too(host: SimulatedHost) -> None:
             for given in (None, to_be_awaited):
                 with pytest.raises(TypeError):
                     index.watch(dom0, "a", given)  # type: ignore[arg-type]
+            with pytest.raises(TypeError, match="on_error="):
+                index.watch(dom0, "a", print, on_error=to_be_awaited)
             with pytest.raises(TypeError):
                 index.events(where=to_be_awaited)
             with pytest.raises(TypeError):

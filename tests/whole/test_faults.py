@@ -374,6 +374,15 @@ def test_the_audit_makes_good_what_no_event_told_of(
     assert "no event reported" in caplog.text
 
 
+def test_a_probe_counts_what_no_event_told_of() -> None:
+    """P2: a domain of which xenstored was never told is drift, found without an audit."""
+    host = SimulatedHost()
+    with host.connect(replace(QUICK, audit=math.inf)) as index:
+        domid = host.create("a", introduce=False)
+        eventually(lambda: domid in index.domids)
+        eventually(lambda: index.stats.drift >= 1)
+
+
 def test_the_audit_calls_nothing_drift_that_an_event_told_of(host: SimulatedHost) -> None:
     """A host that merely lives on does not make the audit cry."""
     with host.connect(timing=replace(QUICK, audit=0.005)) as index:

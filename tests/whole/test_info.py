@@ -216,3 +216,17 @@ def test_what_cannot_be_asked_is_said(host: SimulatedHost) -> None:
     for call in (index.infos, index.dying, lambda: index.info(web)):
         with pytest.raises(Closed):
             call()
+
+
+def test_what_was_said_of_ended_lives_is_not_kept(host: SimulatedHost) -> None:
+    """P11: however many domids a host has had; and what is kept is of those that run."""
+    with host.connect(timing=CALM) as index:
+        first = index.info(7, max_age=60.0)
+        for domid in range(100, 160):
+            host.create(domid=domid)
+            index.refresh()
+            index.info(domid, max_age=60.0)
+            host.destroy(domid, order="at once")
+            index.refresh()
+        assert len(index._body.facts._known) <= 2 * len(index) + 17
+        assert index.info(7, max_age=60.0) is first

@@ -255,3 +255,15 @@ def test_a_stream_in_a_child_is_closed_whatever_another_thread_held(
     with all_locks_held():
         assert in_a_child(child) == "closed"
     events.close()
+
+
+def test_an_end_that_was_held_back_comes_before_the_limit(host: SimulatedHost) -> None:
+    """P8: whoever waits longer than `reboot_grace` gets it, and not the limit."""
+    domid = host.create("web")
+    with (
+        host.connect(CALM) as index,
+        index.events(events=(Removed,), reboot_grace=0.05) as events,
+    ):
+        host.destroy(domid, order="at once")
+        index.refresh()
+        assert isinstance(events.get(timeout=LIMIT), Removed)
