@@ -1,7 +1,6 @@
 # make run      set up and show the index at work
 # make test     set up and run format, lint, types, packages, tests, and two real Xen hosts:
-#               both kinds of xenstored, both machines; with HOSTS=all all eight; where CI is
-#               set all eight, and the other Pythons
+#               both kinds of xenstored, both machines; with HOSTS=all, or CI set, all eight
 # make pythons  native tests on the other Pythons, which are fetched
 # The first two need a Python of at least 3.11 and the network the first time, and nothing else.
 
@@ -28,9 +27,6 @@ run: $(VENV)/run.stamp
 
 test: check
 	$(BIN)/python -m pytest -n auto
-ifdef CI
-	$(MAKE) pythons
-endif
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
