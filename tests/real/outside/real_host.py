@@ -42,7 +42,7 @@ INSTEAD: dict[str, tuple[str, ...]] = {"4.20-dom0less": ("tests/real/inside/test
 """What runs on a host in place of all else: tests of what is there before them, and of its end."""
 WALK = {"4.17": {"DOMINDEX_STEPS": "300"}}
 """Settings of a host's own. The longest walk is on the host that was walked on most."""
-TIME_LIMIT = 1200.0
+TIME_LIMIT = 1800.0
 TIMES = "TIMES "
 NOT_APPLICABLE = "not applicable: "
 
