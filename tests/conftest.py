@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 _SHARED = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
@@ -14,3 +17,21 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 # These run in the dom0 of a real host; `tests/real/outside` takes them there.
 collect_ignore = [] if os.environ.get("DOMINDEX_DOM0") else ["real/inside"]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give all tests of a real host to one process, which boots it once; the largest host first.
+
+    `--dist loadgroup` would do it by marks, but has no effect with pytest 9.2.
+    """
+    from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
+
+    class ByHost(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
+        """Each other test by itself."""
+
+        def _split_scope(self, nodeid: str) -> str:
+            host = re.search(r"::test_in_dom0\[(.+?)-tests/", nodeid)
+            return host[1] if host else nodeid
+
+    return ByHost(config, log)
