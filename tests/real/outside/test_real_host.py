@@ -21,14 +21,9 @@ pytestmark = [pytest.mark.xen, pytest.mark.timeout(2 * TIME_LIMIT + 300)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One for each host and each test in its dom0; those of a host go to one process."""
+    """One for each host and each test in its dom0. Those of a host go to one process: conftest.py."""
     if "test" in metafunc.fixturenames:
-        cases = [
-            pytest.param(host, test, marks=pytest.mark.xdist_group(host))
-            for test in nodes_in_dom0()
-            for host in HOSTS
-            if runs_on(host, test)
-        ]
+        cases = [(h, test) for test in nodes_in_dom0() for h in HOSTS if runs_on(h, test)]
         metafunc.parametrize(("host", "test"), cases)
 
 
