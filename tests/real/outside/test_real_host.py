@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.xen, pytest.mark.timeout(2 * TIME_LIMIT + 300)]
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """One for each host and each test in its dom0. Those of a host go to one process: conftest.py."""
+    """One for each host and each test in its dom0; conftest.py keeps those of a host together."""
     if "test" in metafunc.fixturenames:
         cases = [(h, test) for test in nodes_in_dom0() for h in HOSTS if runs_on(h, test)]
         metafunc.parametrize(("host", "test"), cases)
