@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from typing import Any
 
 import pytest
@@ -27,11 +26,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """
     from xdist.scheduler import LoadScopeScheduling  # type: ignore[import-untyped]
 
+    from tests.real.build.host import RELEASES
+
     class ByHost(LoadScopeScheduling):  # type: ignore[misc]  # it has no types
         """Each other test by itself."""
 
         def _split_scope(self, nodeid: str) -> str:
-            host = re.search(r"::test_in_dom0\[(.+?)-tests/", nodeid)
-            return host[1] if host else nodeid
+            return max((h for h in RELEASES if f"_dom0[{h}-" in nodeid), key=len, default=nodeid)
 
     return ByHost(config, log)

@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 import domindex
-from domindex import Changed, NoSuchDomain, Removed, Renamed, Synced
+from domindex import Changed, NoSuchDomain, Ready, Removed, Renamed, Synced
 from domindex.core.reconcile import SPECIAL
 from domindex.domain import OSType
 from domindex.options import Timing
@@ -77,7 +77,7 @@ def test_the_enhanced_one_is_named_in_the_middle_of_its_life() -> None:
         assert now == index.by_uuid(now.uuid) == index.by_id(ENHANCED)
         assert now.life == before.life
         follower.reckon(lost=0)
-        assert {type(event) for event in heard.events[known:]} == {Changed, Renamed}
+        assert {type(event) for event in heard.events[known:]} == {Changed, Renamed, Ready}
         subprocess.run(
             ["xenstore-write", f"/local/domain/{ENHANCED}/{NODE}", "4096"],
             check=True,
