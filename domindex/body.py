@@ -91,7 +91,7 @@ class Body:
 
     def _finish(self, timeout: float) -> None:
         """The rest of `close`. Each step may be done again, after one that was interrupted."""
-        deadline = time.monotonic() + as_seconds(timeout)
+        deadline = time.monotonic() + timeout
         self.hub.cut_off()
         stopped = self.watcher.close(timeout)
         self.hub.close(max(0.0, deadline - time.monotonic()))

@@ -112,8 +112,7 @@ def ended(picture: Picture, domain: Domain, timeout: float | None) -> Condition[
     def condition(last: bool) -> Removed | None:
         with picture.lock:
             picture.check_open()
-            held = picture.table.get(domain.domid)
-            if held is None or held.life != domain.life:
+            if picture.held(domain) is None:
                 generation = picture.table.generation
                 return picture.ended_lives.end_of(domain.life) or Removed(
                     domain, domain.shutdown, True, generation=generation
@@ -132,8 +131,8 @@ def stopped(picture: Picture, domain: Domain, timeout: float | None) -> Conditio
 
     def condition(last: bool) -> ShutdownReason | None:
         with picture.lock:
-            held = picture.table.get(domain.domid)
-            if held is not None and held.life == domain.life and held.shutdown is not None:
+            held = picture.held(domain)
+            if held is not None and held.shutdown is not None:
                 return held.shutdown
             removed = has_ended(last)
         if removed is None:

@@ -131,7 +131,7 @@ class Index(LookUps[Stale]):
         if verify or stale is not None:
             return self._carefully(self._body.picture.table.uuids, uuid, verify, stale)
         try:
-            return self.uuids[uuid]  # type: ignore[index]
+            return self.uuids[uuid]  # type: ignore[index]  # text and bytes come back, too
         except TypeError as error:
             if isinstance(uuid, bytearray):  # as_uuid takes it, but it has no hash
                 return self.uuids[as_uuid(uuid)]

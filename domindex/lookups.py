@@ -101,7 +101,7 @@ class LookUps(Generic[S]):
         if stale is not None:
             return self._look_closer(self._table.uuids, uuid, stale)
         try:
-            return self.uuids[uuid]  # type: ignore[index]
+            return self.uuids[uuid]  # type: ignore[index]  # text and bytes come back, too
         except TypeError as error:
             if isinstance(uuid, bytearray):  # as_uuid takes it, but it has no hash
                 return self.uuids[as_uuid(uuid)]
@@ -398,8 +398,7 @@ class LookUps(Generic[S]):
             )
         with self._picture.lock:
             self._check()
-            held = self._table.get(domain.domid)
-            return held is not None and held.life == domain.life
+            return self._picture.held(domain) is not None
 
     def __len__(self) -> int:
         """How many domains are held."""

@@ -212,6 +212,11 @@ class Picture:
         domid, error = min(self.unreadable.items(), default=(None, None))
         return NotLive(f"cannot tell: the name of domain {domid} cannot be read", error)
 
+    def held(self, domain: Domain) -> Domain | None:
+        """The record of the same life as it is now, None if that life has ended."""
+        held = self.table.get(domain.domid)
+        return held if held is not None and held.life == domain.life else None
+
     # -- for the hub -------------------------------------------------------------------------
 
     def first_events(self, *, replay: bool) -> list[Event]:
@@ -236,13 +241,11 @@ class Picture:
 
     def latest(self, domain: Domain) -> Domain:
         """The record of the same life as it is now, or `domain` if that life has ended."""
-        held = self.table.get(domain.domid)
-        return held if held is not None and held.life == domain.life else domain
+        return self.held(domain) or domain
 
     def holds(self, domain: Domain) -> Domain:
         """The record of the same life as it is now. Raises NoSuchDomain if it has ended."""
-        held = self.table.get(domain.domid)
-        if held is None or held.life != domain.life:
+        if (held := self.held(domain)) is None:
             raise NoSuchDomain("life", domain.life)
         return held
 

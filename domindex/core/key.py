@@ -49,6 +49,7 @@ class View(dict[K, Domain]):
     def __reversed__(self) -> Iterator[K]:
         return reversed(self.copy())
 
+    # A dict gives views of itself here; these are of a copy, as the writer waits for no reader.
     def keys(self) -> KeysView[K]:  # type: ignore[override]
         """The keys held now."""
         return self.copy().keys()
