@@ -36,7 +36,7 @@ from collections.abc import Iterator
 from typing import Final, Self
 from uuid import UUID
 
-from domindex.core.reconcile import name_path
+from domindex.core.lives import name_path
 from domindex.domain import NIL_UUID, Domain, DomainInfo, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
 from domindex.facts import by_domid, is_of

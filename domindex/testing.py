@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 from uuid import UUID, uuid4
 
-from domindex.core.reconcile import name_path
+from domindex.core.lives import name_path
 from domindex.domain import (
     FIRST_RESERVED_DOMID,
     NIL_UUID,

@@ -70,6 +70,8 @@ class Followed:
     def __init__(self) -> None:
         self.token, self.answer, self.silent = None, UNREAD, False
 
+    # Either kind has its own way to the next two: keeping them here would cost each life a slot.
+
     @property
     def domid(self) -> int:
         """To whose life it belongs."""

@@ -36,7 +36,6 @@ from typing import Final, Protocol
 
 from domindex.core.listed import DOMID, LastList
 from domindex.core.lives import Announced, Tracked, contradicts, is_same_life
-from domindex.core.lives import name_path as name_path
 from domindex.core.nodes import UNREAD, Node, Nodes, Unread
 from domindex.core.scope import Scope
 from domindex.core.table import Change

@@ -36,7 +36,6 @@ def command(capsys: pytest.CaptureFixture[str]) -> Command:
 
 def test_it_prints_writes_and_draws(command: Command, tmp_path: Path) -> None:
     """Table, JSON and picture; and it reads the JSON of several runs."""
-    pytest.importorskip("matplotlib")
     saved, picture = tmp_path / "a.json", tmp_path / "a.svg"
     status, out, _ = command("--simulated", "--json", str(saved), "--svg", str(picture))
     assert (status, "not Xen" in out) == (0, True)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from uuid import UUID
 
+from domindex.core.lives import name_path
 from domindex.core.nodes import Value
-from domindex.core.reconcile import Reconciler, name_path
+from domindex.core.reconcile import Reconciler
 from domindex.core.scope import Scope
 from domindex.core.table import Change
 from domindex.domain import Domain, OSType, ShutdownReason

@@ -6,7 +6,7 @@ from uuid import UUID
 
 import pytest
 
-from domindex.core.reconcile import name_path
+from domindex.core.lives import name_path
 from domindex.core.scope import Scope
 from domindex.domain import NIL_UUID, Domain
 from domindex.ports import Row, Watch

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from domindex.core.listed import LastList
-from domindex.core.lives import CLOCKS
+from domindex.core.lives import CLOCKS, name_path
 from domindex.core.nodes import Node, NodeValue
-from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.reconcile import SPECIAL
 from domindex.core.scope import Scope
 from domindex.domain import Life, OSType, ShutdownReason
 from domindex.ports import Row, Watch

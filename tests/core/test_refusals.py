@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 import pytest
 
+from domindex.core.lives import name_path
 from domindex.core.nodes import Node, Nodes, NodeValue
-from domindex.core.reconcile import name_path
 from domindex.core.scope import Scope
 from domindex.errors import StoreError
 from domindex.ports import Watch

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from domindex import direct
-from domindex.core.reconcile import name_path
+from domindex.core.lives import name_path
 from domindex.direct import Direct
 from domindex.domain import NIL_UUID, Domain, OSType, ShutdownReason
 from domindex.errors import (

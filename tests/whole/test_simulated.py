@@ -11,7 +11,8 @@ from uuid import UUID
 import pytest
 
 from domindex import testing
-from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.lives import name_path
+from domindex.core.reconcile import SPECIAL
 from domindex.errors import (
     AccessDenied,
     HypercallFailed,

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.lives import name_path
+from domindex.core.reconcile import SPECIAL
 from domindex.errors import StoreError, StoreLost
 from domindex.ports import Store, Watch
 from tests.stage import PATIENCE, Stage, eventually

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 from uuid import UUID
 
-from domindex.core.reconcile import SPECIAL, name_path
+from domindex.core.lives import name_path
+from domindex.core.reconcile import SPECIAL
 from domindex.core.scope import Scope
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import StoreError
