@@ -21,7 +21,7 @@ MODULES = sorted(
 )
 
 PURE = {
-    *("domain", "errors", "keys", "limits", "stats", "options", "events", "ports"),
+    *("domain", "infos", "errors", "keys", "limits", "stats", "options", "events", "ports"),
     *("picture", "requests", "lookups", "conditions", "facts"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch", "listening.async_stream"}  # a descriptor to poll, a loop
@@ -55,7 +55,7 @@ ALLOWED_ONLY_IN = {
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "stats", "options", "forking"),  # values
+    ("domain", "infos", "stats", "options", "forking"),  # values
     ("errors",),
     ("keys", "limits"),
     ("events", "ports"),  # shapes
@@ -286,7 +286,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE, TOLD = 7_200, 0.25
+CODE, TOLD = 7_260, 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have, and the
 least part of all its lines that are comments and docstrings."""
 LONG = {
