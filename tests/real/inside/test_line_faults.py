@@ -64,11 +64,11 @@ def special_acknowledged(packet: Packet) -> bool:
 
 
 def name_watch(packet: Packet) -> bool:
-    return packet.asked and packet.op == Op.WATCH and b"/name\0life/" in packet.payload
+    return packet.asked and packet.op == Op.WATCH and b"/name\0node/" in packet.payload
 
 
 def name_event(packet: Packet) -> bool:
-    return not packet.asked and packet.op == Op.EVENT and b"/name\0life/" in packet.payload
+    return not packet.asked and packet.op == Op.EVENT and b"/name\0node/" in packet.payload
 
 
 def name_read(packet: Packet) -> bool:
