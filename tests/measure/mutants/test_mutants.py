@@ -13,7 +13,9 @@ import pytest
 
 from tests.measure.mutants import children
 from tests.measure.mutants.children import Job, run
-from tests.measure.mutants.kinds import changed, control, mutants, sample
+from tests.measure.mutants.kinds import Mutant, changed, control, mutants, sample
+from tests.measure.mutants.report import report
+from tests.measure.mutants.trial import Outcome, verdict
 
 FILES = ("domindex/listening/mailbox.py", "domindex/core/table.py")
 
@@ -63,3 +65,48 @@ def test_children_end_by_themselves_or_at_their_limit(
         if done.about == "says":
             jobs.append(Job("killed", killed, 30.0))
     assert ended == {"says": (3, "said"), "hangs": (None, ""), "killed": (-15, "")}
+
+
+@pytest.mark.parametrize(
+    ("status", "printed", "noticed"),
+    [
+        (1, "FAILED tests/core/test_table.py::test_put - assert 1 == 2\n", "tests/core/test_table"),
+        (2, "ERROR tests/core/test_table.py - IndexError\n", "tests/core/test_table.py"),
+        (None, "", "the tests hung"),
+        (-9, "", "signal 9"),
+        (4, "ImportError while loading conftest '/x/conftest.py'.\n", "could not be imported"),
+        (71, "Traceback ...\npytest.PytestUnraisableExceptionWarning: x\n", "Unraisable"),
+    ],
+)
+def test_whatever_ends_the_tests_has_noticed_the_fault(
+    status: int | None, printed: str, noticed: str
+) -> None:
+    """A test that fails, hangs or is killed, and a package that cannot be imported."""
+    how, error = verdict(status, printed)
+    assert how is not None
+    assert noticed in how
+    assert error is None
+
+
+def test_a_fault_of_the_tool_is_no_fault_that_was_noticed() -> None:
+    """A trial that never began says nothing of the tests; the others go on."""
+    assert verdict(0, "3 passed") == verdict(5, "3 deselected") == (None, None)
+    assert verdict(70, "LookupError") == (None, "LookupError")
+    assert verdict(4, "no such option") == (None, "no such option")
+
+
+def test_the_report_counts_what_was_noticed() -> None:
+    """Errors count for neither side, and places without a fault are counted apart."""
+    mutant = Mutant("domindex/x.py", 3, "f", "removed", "-a()\n+pass", 1)
+    known = [
+        Outcome(mutant, "the tests hung", 5, 9, ()),
+        Outcome(mutant._replace(nth=2), "tests/a.py::b", 5, 9, ()),
+        Outcome(mutant._replace(nth=3), None, 5, 9, ("tests/a.py::b",)),
+        Outcome(mutant._replace(nth=4), None, 5, 9, (), "LookupError"),
+        Outcome(control(mutant), None, 9, 9, ()),
+    ]
+    lines = report(known).splitlines()
+    assert "| all | 4 | 2 (66.7%) | 1 | 1 |" in lines
+    assert "- 1 noticed: a test failed" in lines
+    assert "- Of 1 places without a fault, tests failed at 0." in lines
+    assert sum(line.startswith("`domindex/x.py:3` f") for line in lines) == 1
