@@ -12,17 +12,19 @@ from pathlib import Path
 import pytest
 
 from tests.measure.mutants import children
+from tests.measure.mutants.__main__ import FILES
 from tests.measure.mutants.children import Job, run
-from tests.measure.mutants.kinds import Mutant, changed, control, mutants, sample
+from tests.measure.mutants.equivalent import out_of_date, why_equivalent
+from tests.measure.mutants.kinds import PROJECT, Mutant, changed, control, mutants, sample
 from tests.measure.mutants.report import report
 from tests.measure.mutants.trial import Outcome, verdict
 
-FILES = ("domindex/listening/mailbox.py", "domindex/core/table.py")
+TWO = ("domindex/listening/mailbox.py", "domindex/core/table.py")
 
 
 def test_each_fault_is_another_program() -> None:
     """It can be compiled, differs, and is found again by its key; a control is the program."""
-    for file in FILES:
+    for file in TWO:
         made = mutants(file)
         original = ast.unparse(changed(control(made[0])))
         assert len({mutant.key for mutant in made}) == len(made) > 50
@@ -34,9 +36,17 @@ def test_each_fault_is_another_program() -> None:
 
 def test_what_no_test_is_to_notice_is_left_alone() -> None:
     """Logs, texts of errors and types."""
-    diffs = [mutant.diff for file in FILES for mutant in mutants(file)]
+    diffs = [mutant.diff for file in TWO for mutant in mutants(file)]
     changes = [line for diff in diffs for line in diff.splitlines() if line.startswith("+")]
     assert not any("TypeVar" in change or "log.exception" in change for change in changes)
+
+
+def test_what_counts_as_equivalent_is_still_a_fault_that_would_be_made() -> None:
+    """Where that code has changed, somebody has to look at the new one."""
+    files = {str(p.relative_to(PROJECT)) for glob in FILES for p in PROJECT.glob(glob)}
+    made = [mutant for file in files for mutant in mutants(file)]
+    assert not out_of_date(made)
+    assert any(why_equivalent(mutant) for mutant in made)
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
