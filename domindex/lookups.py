@@ -406,6 +406,11 @@ class LookUps(Generic[S]):
             self._check()
             return len(self._table)
 
+    def __repr__(self) -> str:
+        state = type(self._picture.state).__name__.lower()
+        held = "closed" if self._has_ended else f"{len(self._table)} domains, {state}"
+        return f"<{type(self).__name__}: {held}>"
+
     # -- state -------------------------------------------------------------------------------
 
     @property
