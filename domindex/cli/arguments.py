@@ -54,10 +54,17 @@ class Parser(argparse.ArgumentParser):
 
 
 class Commands:
-    """Where each file of commands adds its own."""
+    """Where each file of commands adds its own.
 
-    def __init__(self, parser: Parser) -> None:
+    Args:
+        parser: The parser of the program.
+        brief: Leave out of each command what it has in common with the others, as in a manual
+            that has them all on one page.
+    """
+
+    def __init__(self, parser: Parser, *, brief: bool = False) -> None:
         self._commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+        self._brief = brief
 
     def add(self, name: str, run: Run, summary: str, description: str = "") -> Parser:
         """Add a command with the options that all commands have.
@@ -71,9 +78,15 @@ class Commands:
         Returns:
             Its parser, for its arguments and options.
         """
-        text = f"{summary}.\n\n{description}" if description else f"{summary}."
-        added = self._commands.add_parser(name, help=summary, description=text, add_help=False)
-        add_shared(added.add_argument_group("options of every command"))
+        whole = f"{summary[0].upper()}{summary[1:]}.\n\n{description}".strip()
+        added: Parser = self._commands.add_parser(
+            name,
+            help=summary,
+            description=description if self._brief else whole,
+            add_help=False,
+        )
+        if not self._brief:
+            add_shared(added.add_argument_group("options of every command"))
         added.set_defaults(run=run)
         return added
 
@@ -85,7 +98,12 @@ def add_shared(group: Adds) -> None:
     """
     absent: dict[str, Any] = {"default": argparse.SUPPRESS}
     group.add_argument("-h", "--help", action="help", help="print this help", **absent)
-    group.add_argument("--json", action="store_true", help="print JSON instead of text", **absent)
+    group.add_argument(
+        "--json",
+        action="store_true",
+        help="print JSON instead of text: one document; of watch, one object a line",
+        **absent,
+    )
     group.add_argument(
         "--transport",
         choices=("socket", "xenbus"),

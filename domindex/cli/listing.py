@@ -15,26 +15,22 @@ from domindex.cli.as_text import print_name, print_table, print_wide
 from domindex.domain import printable
 from domindex.ports import Host
 
-_FORMS = """\
-The forms are:
-  table  domid, type, state, uuid and name
-  wide   the same, and memory, vCPUs and cpu time; the state is that of xl list
-  name   a name a line, without domains that have none; see -0
-  json   one document, an array of domains
-
+_NAMES = """\
 Names are escaped: what is not printable is shown as \\n or \\x1b, and a
-backslash as \\\\. Only -0 prints them as they are, and not on a terminal."""
+backslash as \\\\. Only -0 prints them as they are, and not on a terminal. With
+-o name a domain without a name is left out."""
 
 
 def add(commands: Commands) -> None:
     """Add the command."""
-    parser = commands.add("list", list_domains, "print every domain", _FORMS)
+    parser = commands.add("list", list_domains, "print every domain", _NAMES)
     parser.add_argument(
         "-o",
         "--output",
         metavar="FORM",
         choices=("table", "wide", "name", "json"),
-        help="table (the default), wide, name or json",
+        help="table (the default); wide, with the state letters, memory, vCPUs and cpu time of "
+        "xl list; name, one a line; json, one array of all",
     )
     parser.add_argument("--no-header", action="store_true", help="without the names of the columns")
     parser.add_argument(
