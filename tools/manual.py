@@ -4,8 +4,8 @@
 
 writes them below DIRECTORY, where they are to be below /usr or another prefix: share/man/man1, and
 one place for each shell. It needs sortedcontainers, which the package imports, argparse-manpage
-and shtab. What one of these is too old for is left out, and it says so: Debian 12 has an
-argparse-manpage that knows no sections, and a shtab that does not know fish.
+and shtab. What one of these is too old for is left out, and it says so: in Debian 12 both are. The
+shtab of Debian 13 does not know fish.
 
 The result depends on the source, on these two and on SOURCE_DATE_EPOCH alone. Without that
 variable the page has no date.
@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -45,7 +46,7 @@ def main() -> int | str:
 def write(directory: Path) -> list[Path]:
     """Write what can be made below `directory`. Returns the paths; says what is left out."""
     # argparse asks for both: neither the terminal of the build nor its colours may show.
-    os.environ |= {"COLUMNS": "80", "NO_COLOR": "1"}
+    os.environ |= {"COLUMNS": "80", "PYTHON_COLORS": "0"}
     written = []
     for name, text in made():
         path = directory / name
@@ -63,14 +64,18 @@ def made() -> Iterator[tuple[str, str]]:
         print(f"no man page: argparse-manpage 4.5 or newer is needed ({error})", file=sys.stderr)
     try:
         import shtab
+
+        this = metadata.version("shtab")
+        if tuple(map(int, this.split(".")[:2])) < (1, 7):
+            raise ImportError(f"this is {this}")
     except ImportError as error:
-        print(f"no completions: shtab is needed ({error})", file=sys.stderr)
+        print(f"no completions: shtab 1.7 or newer is needed ({error})", file=sys.stderr)
         return
     for shell, name in COMPLETIONS.items():
         if shell in shtab.SUPPORTED_SHELLS:
             yield name, shtab.complete(build_parser(), shell=shell)
         else:
-            print(f"no completion for {shell}: this shtab is too old", file=sys.stderr)
+            print(f"no completion for {shell}: shtab {this} does not know it", file=sys.stderr)
 
 
 class OnePage(Parser):
