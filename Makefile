@@ -1,6 +1,7 @@
 # make run      set up and show the index at work
 # make test     set up and run format, lint, types, packages, tests, and two real Xen hosts:
 #               both kinds of xenstored, both machines; with HOSTS=all, or CI set, all eight
+# make docs     build the pages in docs/ and run their examples
 # make pythons  native tests on the other Pythons, which are fetched
 # The first two need a Python of at least 3.11 and the network the first time, and nothing else.
 
@@ -20,7 +21,7 @@ ifdef HOSTS
 export DOMINDEX_HOSTS := $(HOSTS)
 endif
 
-.PHONY: run test check pythons figures counts bench clean
+.PHONY: run test check docs recording pythons figures counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -35,6 +36,15 @@ check: $(VENV)/dev.stamp
 	$(BIN)/basedpyright
 	PYTHONPATH=$(CURDIR) $(BIN)/basedpyright --ignoreexternal --verifytypes domindex
 	$(BIN)/python -m build --outdir build/dist
+	$(MAKE) docs
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m sphinx -E -W --keep-going -n -q -d build/doctrees docs build/docs
+	$(BIN)/python -m pytest -q tests/shape/test_docs.py -k runs
+	@echo "the pages are in build/docs/index.html"
+
+recording: $(VENV)/dev.stamp
+	$(BIN)/python tools/recording.py
 
 pythons: $(PYTHONS:%=python-%)
 

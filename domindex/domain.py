@@ -124,7 +124,7 @@ class Domain:
     uuid: UUID
     name: str | None
     type: OSType
-    life: Life
+    life: Life = field(repr=False)
     first_seen: float
     shutdown: ShutdownReason | None = None
     roles: Role | None = field(default=None, compare=False, repr=False)

@@ -79,10 +79,6 @@ class Index(LookUps[Stale]):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def __repr__(self) -> str:
-        state = type(self._body.picture.state).__name__.lower()
-        return f"<Index: {len(self._body.picture.table)} domains, {state}>"
-
     # -- look-ups that may ask the hypervisor ------------------------------------------------
 
     def by_name(

@@ -1,6 +1,7 @@
 """Metrics of an index for Prometheus: its own state, and name, memory and CPU time of each domain.
 
-Needs `pip install domindex[prometheus]`. No other file of the package imports this one.
+Needs prometheus_client: `pip install '.[prometheus]'` in a checkout. No other file of the package
+imports this one.
 
 A scrape makes one hypercall for memory, CPU time and state of all domains; the rest is read from
 memory. It works while the line to xenstored is down, too: then `domindex_live` is 0 and
@@ -34,7 +35,7 @@ try:
     )
 except ImportError as _error:
     raise ImportError(
-        "domindex.prometheus needs prometheus_client: pip install domindex[prometheus]",
+        "domindex.prometheus needs prometheus_client: pip install prometheus_client",
         name=_error.name,
     ) from _error
 

@@ -2,7 +2,7 @@
 
 A scrape costs one hypercall for all domains.
 
-    pip install domindex[prometheus]
+    pip install prometheus_client
     python3 exporter.py --port 9798 & curl localhost:9798/metrics
 
 Series are labelled by domid and uuid. So a rename breaks none of them, and two domains with one
@@ -28,7 +28,7 @@ try:
 
     from domindex.prometheus import DomainCollector
 except ImportError:
-    sys.exit("exporter.py needs prometheus_client: pip install domindex[prometheus]")
+    sys.exit("exporter.py needs prometheus_client: pip install prometheus_client")
 
 MAX_AGE = 5.0
 """Seconds for which an answer of Xen is used again. So two scrapers cost no more than one."""

@@ -88,16 +88,13 @@ def timed(call: Callable[[], object], times: int = 200) -> float:
 def follow(index: domindex.Index, live: Callable[[], None]) -> None:
     """Print events as they come, while `live` runs in another thread."""
     events: queue.Queue[domindex.Event] = queue.Queue()
-    replayed = len(index)  # a listener first receives the domains that run already
     thread = threading.Thread(target=live)
-    with index.subscribe(events.put) as subscription:
+    with index.subscribe(events.put, replay=False) as subscription:
         thread.start()
         while thread.is_alive() or subscription.pending or not events.empty():
             with contextlib.suppress(queue.Empty):
                 event = events.get(timeout=0.1)
-                if replayed:
-                    replayed -= 1
-                else:
+                if not isinstance(event, domindex.Synced):  # it says that what follows is new
                     print(f"  {event_line(event)}", flush=True)
 
 

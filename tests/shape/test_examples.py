@@ -264,7 +264,7 @@ def test_exporter_without_prometheus_client() -> None:
         check=False,
     )
     assert done.returncode == 1
-    assert done.stderr == "exporter.py needs prometheus_client: pip install domindex[prometheus]\n"
+    assert done.stderr == "exporter.py needs prometheus_client: pip install prometheus_client\n"
 
 
 def test_test_your_program() -> None:

@@ -306,4 +306,4 @@ def test_without_the_library_it_says_what_to_install() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=30, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
-    assert "pip install domindex[prometheus]" in done.stdout
+    assert "pip install prometheus_client" in done.stdout
