@@ -417,8 +417,9 @@ async def test_facts_of_all_and_what_is_still_to_be_freed(host: SimulatedHost) -
             await index.info(web)
         with pytest.raises(TimedOut, match="holds memory"):
             await index.wait_gone(web, 0.05, freed=True)
+        calls = host.hypercalls
         waiting = asyncio.create_task(index.wait_gone(web, LIMIT, freed=True))
-        await asyncio.sleep(0)
+        await soon(lambda: host.hypercalls >= calls + 2)  # it looks again and again
         let_go()
         assert (await waiting).domain.life == web.life
         assert await index.dying() == ()

@@ -30,6 +30,10 @@ _EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     ("Following.__init__", "-self._specials = 0\n+self._specials = 1"): (
         "it is set again when the line begins"
     ),
+    (
+        "Following.__init__",
+        "-self._probed = self._audited = 0.0\n+self._probed = self._audited = 1.0",
+    ): "both are set before they are looked at",
     ("Announced.__init__", "-self.unnamed: bool = False\n+self.unnamed: bool = True"): (
         "the first list is of all, and every line begins with True"
     ),
