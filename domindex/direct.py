@@ -11,6 +11,7 @@ domain, which had the domid just before or has it just after.
 | by_id | 2 | 1 | 1 |
 | by_uuid | 1, and 1 for each domain found | 1 | 1 for each domain found |
 | by_name | 1, and 1 for each domain found | 1 | 1 for each domain, pipelined |
+| resolve | as by_id, by_uuid or by_name | | the same |
 | all | 2 | 2 | 1 for each domain, pipelined |
 | os_type | 1 | 1 | 0 |
 | info, infos, dying | 1 | 1 | 0 |
@@ -41,7 +42,7 @@ from domindex.domain import NIL_UUID, Domain, DomainInfo, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
 from domindex.facts import by_domid, is_of
 from domindex.forking import register, rlock
-from domindex.keys import as_domid, as_name, as_uuid, decode_name
+from domindex.keys import as_domid, as_name, as_typed, as_uuid, decode_name
 from domindex.limits import as_seconds
 from domindex.opening import XenHost
 from domindex.ports import Host, Row, Store, check_host, unique_id_of
@@ -197,14 +198,56 @@ class Direct:
             called = [row for row in rows if names[row.domid] == name]
             found = self._confirmed(called, names, confirm=confirm)
             if not found:
-                refused = [row for row in rows if isinstance(names[row.domid], StoreError)]
-                for domain in self._confirmed(refused, names, confirm=confirm):
-                    cause = names[domain.domid]
-                    assert isinstance(cause, StoreError)
-                    raise NotLive(
-                        f"cannot tell: the name of domain {domain.domid} cannot be read", cause
-                    ) from cause
+                self._refuse_unreadable(rows, names, confirm=confirm)
         return _only("name", name, found)
+
+    def resolve(self, text: str) -> Domain:
+        """The domain that a user means who types `text`: for command lines.
+
+        `id:7`, `uuid:...` and `name:web` mean just that. Any other text may be a name; digits may
+        be a domid as well, and what reads as a uuid may be a uuid. `Index.resolve` has the same
+        rules.
+
+        Args:
+            text: What was typed.
+
+        Returns:
+            Its record.
+
+        Raises:
+            NoSuchDomain: No domain is meant.
+            Ambiguous: Several are: one is called "7", another has domid 7.
+            NotLive: As `by_name`, or as `by_id`.
+            InvalidKey: `text` is no str, or `id:` or `uuid:` begins it and none follows.
+
+        Cost:
+            That of `by_id`, `by_uuid` or `by_name`. For text that may mean several of them, that
+            of `by_name`.
+        """
+        name, uuid, domid = as_typed(text)
+        if name is None:
+            return self.by_id(as_domid(domid)) if uuid is None else self.by_uuid(uuid)
+        if uuid is None and domid is None:
+            return self.by_name(name)
+        handle = uuid.bytes if uuid is not None and uuid != NIL_UUID else None
+        for _ in range(_TRIES):
+            with self._line() as store:
+                rows = self._rows()
+                names = self._names(store, rows)
+                meant = [
+                    row
+                    for row in rows
+                    if names[row.domid] == name or row.domid == domid or row.handle == handle
+                ]
+                found = self._confirmed(meant, names, confirm=True)
+                if not meant:
+                    self._refuse_unreadable(rows, names, confirm=True)
+            if len(found) == len(meant):  # else one was replaced while names were read
+                return _only("name, uuid or domid", text, found)
+        raise NotLive(
+            f"cannot tell: a domain that {text!r} may mean was replaced during each of {_TRIES} "
+            "attempts; try again"
+        )
 
     def all(self) -> tuple[Domain, ...]:
         """Every domain.
@@ -410,6 +453,18 @@ class Direct:
             if now is not None and not now.dying and now.handle == row.handle:
                 found.append(self._domain(now, names))
         return found
+
+    def _refuse_unreadable(
+        self, rows: list[Row], names: dict[int, str | StoreError | None], *, confirm: bool
+    ) -> None:
+        """Raises NotLive if one of `rows` still runs and has a name that cannot be read."""
+        refused = [row for row in rows if isinstance(names[row.domid], StoreError)]
+        for domain in self._confirmed(refused, names, confirm=confirm):
+            cause = names[domain.domid]
+            assert isinstance(cause, StoreError)
+            raise NotLive(
+                f"cannot tell: the name of domain {domain.domid} cannot be read", cause
+            ) from cause
 
     def _domain(self, row: Row, names: dict[int, str | StoreError | None]) -> Domain:
         # The unique id is left out. It would cost one more hypercall, and is of use only to

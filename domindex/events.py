@@ -37,14 +37,19 @@ class Ready(_Stamped):
     the `Added` of each domain that is ready already. A life that is renamed, suspended and
     resumed, or migrated away without success gets no second one.
 
+    With `where=` it comes when the domain is ready and `where` holds of it for the first time: also
+    when a domain that has been ready for long is renamed to the name that is looked for.
+
     Attributes:
         domain: The record that is ready.
-        ceased: The generation in which this life had ceased to be ready; 0 if it is ready for
-            the first time. Only a listener that began while it was not ready gets such an event.
+        ceased: If it is not ready for the first time: the generation in which it had ceased to
+            be ready, or changed while it was; else 0. Such an event comes only to a listener
+            that began later, or whose `where` did not hold before.
+        before: The last record of the time before; None if it is ready for the first time.
 
     Example:
         Run something when a domain is up, whether it is there already, is created, gets its name
-        late or migrates in:
+        late, is renamed or migrates in:
 
         >>> from domindex.testing import SimulatedHost
         >>> with SimulatedHost() as host, host.connect() as index:
@@ -62,6 +67,7 @@ class Ready(_Stamped):
 
     domain: Domain
     ceased: int = field(default=0, compare=False, repr=False, kw_only=True)
+    before: Domain | None = field(default=None, compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,18 +209,16 @@ def events_of_change(
     generation: int,
     time: float = 0.0,
     inferred: bool = False,
-    ceased: int = 0,
 ) -> Iterator[DomainEvent]:
     """The events of one change, in order: each starts from the record where the last ended.
 
-    ceased: as in `Ready`, which is the last of them.
+    Without its `Ready`, which would be the last: whether it comes depends on earlier changes.
     """
     if old is not None and (new is None or old.life != new.life):
         yield Removed(old, old.shutdown, inferred, generation=generation, time=time)
         old = None
     if new is None:
         return
-    becomes_ready = new.ready and (old is None or not old.ready)
     if old is None:
         old = new
         yield Added(new, generation=generation, time=time)
@@ -229,5 +233,3 @@ def events_of_change(
     fields = tuple(f for f in ("uuid", "type", "shutdown") if getattr(old, f) != getattr(new, f))
     if fields:
         yield Changed(old, new, fields, generation=generation, time=time)
-    if becomes_ready:
-        yield Ready(new, ceased=ceased, generation=generation, time=time)

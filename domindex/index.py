@@ -462,6 +462,7 @@ class Index(LookUps[Stale]):
             where: a function that is called with a record, in the handler's thread: only events
                 about domains of which it holds. Of a rename one of the two records is enough;
                 events about no domain pass. Once a life was let in, its stop and its end are too.
+                `Ready` comes when it holds of a domain that is ready for the first time.
             replay: False leaves out what is present now: the first event is `Synced`.
             queue: how many events may wait for a slow handler. If there are more they are dropped
                 and counted, and one `Resync` with all running domains comes in their place.

@@ -5,8 +5,9 @@ Read after domain.py and errors.py; next events.py.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from domindex.domain import FIRST_RESERVED_DOMID, Domain, OSType
@@ -79,6 +80,45 @@ def as_domid(domid: object) -> int:
     if not 0 <= domid < FIRST_RESERVED_DOMID:
         raise InvalidKey(f"domid {domid} is outside 0..{FIRST_RESERVED_DOMID - 1}")
     return domid
+
+
+class Typed(NamedTuple):
+    """What a text may mean that a user typed. A field is None if the text cannot mean that."""
+
+    name: str | None
+    uuid: UUID | None
+    domid: int | None
+
+
+def as_typed(text: object) -> Typed:
+    """Read a text that a user typed: `name:web`, `uuid:...`, `id:7`, or one of them alone.
+
+    Text alone may always be a name. Up to five digits may be a domid as well, and what reads as a
+    uuid may be a uuid.
+
+    Raises:
+        InvalidKey: It is no str, or what follows `uuid:` or `id:` is none.
+    """
+    if not isinstance(text, str):
+        raise InvalidKey(f"the text that a user typed is str, not {type(text).__name__}")
+    kind, _, rest = text.partition(":")
+    if kind == "name" and kind != text:
+        return Typed(as_name(rest), None, None)
+    if kind == "uuid" and kind != text:
+        return Typed(None, as_uuid(rest), None)
+    if kind == "id" and kind != text:
+        if not _is_number(rest):
+            raise InvalidKey(f"{text[:40]!r} is no domid: up to five digits follow 'id:'")
+        return Typed(None, None, as_domid(int(rest)))
+    uuid = None
+    with contextlib.suppress(ValueError):
+        uuid = UUID(text)
+    return Typed(as_name(text), uuid, int(text) if _is_number(text) else None)
+
+
+def _is_number(text: str) -> bool:
+    # `isdigit` alone takes digits of every script, and `int` reads any length of them.
+    return text.isascii() and text.isdigit() and len(text) <= 5
 
 
 def as_record(domain: object) -> Domain:

@@ -8,7 +8,6 @@ Read after picture.py; next index.py and aio.py, which add what waits or asks th
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import math
 import re
@@ -21,7 +20,7 @@ from domindex.core.snapshot import Snapshot
 from domindex.domain import Domain, OSType, Role
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
-from domindex.keys import as_domid, as_name, as_text, as_type, as_uuid
+from domindex.keys import as_domid, as_name, as_text, as_type, as_typed, as_uuid
 from domindex.listening.callbacks import check_callable
 from domindex.options import Stale
 from domindex.picture import Ended, Picture
@@ -144,25 +143,19 @@ class LookUps(Generic[S]):
         ...         index.resolve("web") is index.resolve("7") is index.resolve("name:web")
         True
         """
-        if not isinstance(text, str):
-            raise InvalidKey(f"the text that a user typed is str, not {type(text).__name__}")
-        kind, colon, rest = text.partition(":")
-        if colon and kind in ("id", "uuid", "name"):
-            if kind == "name":
-                return self.by_name(rest)
-            if kind == "uuid":
-                return self.by_uuid(rest)
-            if not (rest.isascii() and rest.isdigit() and len(rest) <= 5):
-                raise InvalidKey(f"{text[:40]!r} is no domid: up to five digits follow 'id:'")
-            return self.by_id(int(rest))
+        name, uuid, domid = as_typed(text)
+        if name is None:
+            return self.by_id(as_domid(domid)) if uuid is None else self.by_uuid(uuid)
+        if uuid is None and domid is None:
+            return self.by_name(name)
         with self._picture.lock:
             self._check()
-            found = self._table.names.holders(as_name(text))
+            found = self._table.names.holders(name)
             self._check_names(found)
-            if text.isascii() and text.isdigit() and len(text) <= 5:
-                found |= self._table.domids.holders(int(text))
-            with contextlib.suppress(ValueError):
-                found |= self._table.uuids.holders(UUID(text))
+            if domid is not None:
+                found |= self._table.domids.holders(domid)
+            if uuid is not None:
+                found |= self._table.uuids.holders(uuid)
             return self._only("name, uuid or domid", text, found)
 
     # -- several -----------------------------------------------------------------------------

@@ -3,9 +3,9 @@
     python3 hook.py web /usr/local/sbin/web-is-up
     python3 hook.py 'web-*' -- sh -c 'echo "$DOMAIN_NAME is domain $DOMAIN_ID"'
 
-It runs once for each life of the domain: again after a reboot, not after a rename. Domains that are
-ready when this starts count too, unless --new is given. Ready means that the domain runs under its
-final name, and is not being made or migrated in.
+It runs once for each life of the domain: again after a reboot, and when a domain that is ready gets
+that name for the first time. Domains that are ready when this starts count too, unless --new is
+given. Ready means that the domain runs under its final name, and is not being made or migrated in.
 
 The program finds DOMAIN_NAME, DOMAIN_ID, DOMAIN_UUID and DOMAIN_TYPE in its environment. They are
 never pasted into a command line: a name may hold any character. Programs run one after another, in
@@ -24,7 +24,7 @@ import threading
 import time
 
 import domindex
-from domindex import Domain, Life, Ready, Removed, Renamed, Resync
+from domindex import Domain, Life, Ready, Removed, Resync
 from domindex.testing import SimulatedHost, connect_or_simulate
 
 log = logging.getLogger("hook")
@@ -46,8 +46,6 @@ class Hook:
         match event:
             case Ready(domain):
                 self.run_once(domain)
-            case Renamed(new=domain) if domain.ready:  # it was ready under another name
-                self.run_once(domain)
             case Removed(domain):
                 self.done.discard(domain.life)
             case Resync(domains):  # programs took too long and events were dropped: these run now
@@ -57,7 +55,7 @@ class Hook:
                         self.run_once(domain)
 
     def run_once(self, domain: Domain) -> None:
-        if domain.life in self.done or not self.matches(domain):
+        if domain.life in self.done:
             return
         self.done.add(domain.life)
         facts = {
@@ -95,7 +93,7 @@ def main() -> None:
     with connect_or_simulate(simulate) as index, contextlib.suppress(KeyboardInterrupt):
         index.subscribe(
             hook.on_event,
-            events=(Ready, Renamed, Removed),
+            events=(Ready, Removed),
             where=hook.matches,
             replay=not args.new,
         )

@@ -12,7 +12,8 @@ atomic       the events of one generation share one time, and lead together from
 bookmarkable after every generation the events so far make the index's picture of it.
 
 `check_joined` is for two listeners of one index: resumable, as a late one that was given what was
-there makes the same pictures from then on as the one before it.
+there makes the same pictures from then on as the one before it. `check_ready` is for a listener
+that chose a `where=`: each `Ready` that it is promised comes, once a life.
 
 `DeliveryLog` is a handler that keeps events and pictures for these checks. It is for listeners
 that chose no `where=` and no `reboot_grace=`.
@@ -22,7 +23,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final, Protocol, TypeAlias
 
@@ -97,6 +98,36 @@ def check_joined(early: Mapping[int, Picture], late: Mapping[int, Picture]) -> N
         )
     if early and late:
         assert max(early) == max(late), "resumable: two listeners end at different generations"
+
+
+def check_ready(
+    events: Iterable[Event],
+    whole: Iterable[Event],
+    where: Callable[[Domain], object],
+    *,
+    replay: bool = True,
+) -> None:
+    """Of each life one Ready: when it is ready and `where` holds of it for the first time.
+
+    events: what a listener with this `where=` received, `Synced` with it, and no `Resync`.
+    whole: what another one of the same index received, without a filter, from as early on.
+    replay: without it, nothing is told of what was ready and held when the listener began.
+    """
+    told = [(e.generation, e.domain) for e in events if isinstance(e, Ready)]
+    (began,) = (event.generation for event in events if isinstance(event, Synced))
+    believer, known = Believer(strict=False), set[Life]()
+    promised: list[tuple[int, Domain]] = []
+    for generation, group in groupby(whole, lambda event: event.generation):
+        for event in group:
+            believer.hear(event)
+        if generation < began:
+            continue
+        for _, domain in sorted(believer.domains.items()):
+            if domain.ready and domain.life not in known and where(domain):
+                known.add(domain.life)
+                if replay or generation > began:
+                    promised.append((generation, domain))
+    assert told == promised, f"reliable: Ready is promised of {promised}, and told of {told}"
 
 
 class _Reader:

@@ -11,7 +11,7 @@ from typing import TypeVar
 from uuid import UUID
 
 from domindex.domain import NIL_UUID, Domain
-from domindex.events import DomainEvent, events_of_change
+from domindex.events import DomainEvent, Ready, events_of_change
 
 K = TypeVar("K")
 
@@ -88,11 +88,13 @@ class Snapshot(Mapping[int, Domain]):
         ]
         ended = [change for change in changes if change[1] is None]
         others = [change for change in changes if change[1] is not None]
-        return tuple(
-            event
-            for old, new in (*ended, *others)
-            for event in events_of_change(old, new, self.generation)
-        )
+        events: list[DomainEvent] = []
+        for old, new in (*ended, *others):
+            events += events_of_change(old, new, self.generation)
+            was_ready = old is not None and new is not None and old.life == new.life and old.ready
+            if new is not None and new.ready and not was_ready:
+                events.append(Ready(new, generation=self.generation))
+        return tuple(events)
 
 
 def _unshared(keys: dict[int, K | None], domains: dict[int, Domain]) -> Mapping[K, Domain]:

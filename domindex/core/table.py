@@ -58,8 +58,8 @@ class DomainTable:
         self._groupings: dict[str, Grouping] = {}
         self._last_names = LastNames()
         # Of lives that were ready and are not now (few, as most of these end soon): since which
-        # generation. So `Ready` can come once a life, at no cost for all others.
-        self._ceased: dict[Life, int] = {}
+        # generation, and the last record. So `Ready` can come once a life, at no cost for others.
+        self._ceased: dict[Life, tuple[int, Domain]] = {}
 
     def __len__(self) -> int:
         return len(self.domids.unique)
@@ -151,8 +151,8 @@ class DomainTable:
             else:
                 if old is not None and (old.name is None or (new is not None and new.name is None)):
                     old = self._last_names.change(old, new)
-                ceased = self._ceased_at(old, new, generation)
-                events += events_of_change(old, new, generation, time, inferred, ceased)
+                events += events_of_change(old, new, generation, time, inferred)
+                events += self._readiness(old, new, generation, time)
 
         for domain in leaving:
             self._by_domid.remove(domain.domid)
@@ -172,17 +172,29 @@ class DomainTable:
         events += _duplicates(DuplicateUuid, uuids, generation, time)
         return events
 
-    def _ceased_at(self, old: Domain | None, new: Domain | None, generation: int) -> int:
-        """For `Ready`: when the life of this change had ceased to be ready. 0 if it had not."""
-        if old is None:
-            return 0
-        if new is None or new.life != old.life:
+    def _readiness(
+        self, old: Domain | None, new: Domain | None, generation: int, time: float
+    ) -> tuple[Ready, ...]:
+        """The `Ready` of a change, if its life is ready after it.
+
+        Also if it was ready before: a listener with `where=` may only now be concerned. All others
+        know by `ceased` that it is no news to them.
+        """
+        if old is not None and (new is None or new.life != old.life):
             self._ceased.pop(old.life, None)
-        elif new.ready:
-            return self._ceased.pop(old.life, 0)
-        elif old.ready:
-            self._ceased[old.life] = generation
-        return 0
+            old = None
+        if new is None:
+            return ()
+        if not new.ready:
+            if old is not None and old.ready:
+                self._ceased[old.life] = generation, old
+            return ()
+        ceased, before = 0, None
+        if old is not None and old.ready:
+            ceased, before = generation, old
+        elif old is not None and old.life in self._ceased:
+            ceased, before = self._ceased.pop(old.life)
+        return (Ready(new, ceased=ceased, before=before, generation=generation, time=time),)
 
     def _check_changes(self, leaving: list[Domain], coming: list[Domain]) -> None:
         freed = {domain.domid for domain in leaving}

@@ -30,7 +30,8 @@ class Wanted:
         kinds: Their types, None for all. A `Resync` is always wanted.
         where: Called with a domain, and may be slow or raise. An event is wanted if this holds
             for any domain it is about, or if it is about none. Once an event of a life was
-            wanted, that life's stop and end are wanted whatever `where` says by then.
+            wanted, that life's stop and end are wanted whatever `where` says by then. `Ready` is
+            wanted once, when it holds of a ready record of that life for the first time.
 
     Raises:
         ValueError: For kinds that are not types of events.
@@ -43,6 +44,7 @@ class Wanted:
             check_callable("where=", where)
         self._where = where
         self._let_in: set[Life] = set()  # chosen by `where` once, and not yet ended
+        self._were_ready: set[Life] = set()  # the same while they were ready
         self._began = 0  # the generation in which the listener began, or began anew
 
     def __call__(self, event: Event) -> Event | None:
@@ -53,12 +55,14 @@ class Wanted:
         """
         if isinstance(event, (Synced, Resync)):
             self._began = event.generation
-        elif isinstance(event, Ready) and event.ceased > self._began:
-            return None  # it was ready before, and the listener knows
         where = self._where
         if where is None:
+            if isinstance(event, Ready) and event.ceased > self._began:
+                return None  # it was ready before, and the listener knows
             return event if self._kinds is None or isinstance(event, self._kinds) else None
         let_in = self._let_in
+        if isinstance(event, (Removed, Rebooted)):
+            self._were_ready.discard(about(event)[0].life)
         if self._kinds is not None and not isinstance(event, self._kinds):
             match event:  # not wanted, but the life has ended: keep no memory of it
                 case Removed(domain) | Rebooted(domain):
@@ -67,9 +71,14 @@ class Wanted:
         match event:
             case Resync(domains):
                 domains = tuple(filter(self._holds, domains))
+                self._were_ready.clear()
                 let_in.clear()
                 let_in.update(domain.life for domain in domains)
                 return replace(event, domains=domains)
+            case Ready(domain):
+                if not self._is_news(event, where):
+                    return None
+                domains = (domain,)
             case Removed(domain):
                 if domain.life in let_in:
                     let_in.remove(domain.life)
@@ -85,6 +94,21 @@ class Wanted:
         if isinstance(event, Rebooted):
             let_in.discard(event.old.life)
         return event
+
+    def _is_news(self, event: Ready, where: Callable[[Domain], object]) -> bool:
+        """Whether `where` holds of a ready record of this life for the first time.
+
+        What was over before the listener began does not count. What it left out by `replay=False`
+        does.
+        """
+        life, before = event.domain.life, event.before
+        if life in self._were_ready:
+            return False
+        known = before is not None and event.ceased > self._began and self._holds(before)
+        if known or where(event.domain):
+            self._were_ready.add(life)
+            return not known
+        return False
 
     def _holds(self, domain: Domain) -> object:
         assert self._where is not None

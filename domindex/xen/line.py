@@ -36,6 +36,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from domindex.errors import StoreLost
+from domindex.forking import rlock
 from domindex.xen import polling
 from domindex.xen._pyxs import Connection, Op, hang_up
 from domindex.xen.packets import Garbage, Request, cut
@@ -78,6 +79,9 @@ class Driver:
         self.timeout = timeout
         self.interrupted: bool = False
         self.woken: bool = False
+        # Held while the descriptor is used by another thread: one that is closed meanwhile may
+        # have become another file.
+        self._lock = rlock()
         try:
             self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         except OSError as error:
@@ -85,9 +89,10 @@ class Driver:
 
     def wake(self) -> None:
         """Make the driving thread return from its wait. From any thread."""
-        # An error means that it is awake already (the counter is full) or that the line is closed.
-        with contextlib.suppress(OSError, ValueError):
-            os.eventfd_write(self._wake, 1)
+        # An error means that it is awake already: the counter is full.
+        with self._lock, contextlib.suppress(OSError):
+            if self._wake >= 0:
+                os.eventfd_write(self._wake, 1)
 
     def interrupt(self) -> None:
         """Make the current and each later call raise StoreLost. From any thread."""
@@ -134,9 +139,10 @@ class Driver:
     def close(self) -> None:
         """Give the descriptor back. For the driving thread; may be called twice."""
         self.interrupted = True
-        if self._wake >= 0:
-            wake, self._wake = self._wake, -1
-            os.close(wake)
+        with self._lock:
+            if self._wake >= 0:
+                wake, self._wake = self._wake, -1
+                os.close(wake)
 
     def _drive(self, lines: Sequence[Line]) -> None:
         answered_at = time.monotonic()

@@ -83,6 +83,16 @@ def test_an_empty_name_is_not_a_missing_one(watcher: Watcher) -> None:
     assert names(watcher) == {7: ""}
 
 
+def test_a_name_that_is_on_the_way_holds_up_no_other_domain(watcher: Watcher) -> None:
+    """P2: what has become certain of higher domids is published meanwhile, and nothing is lost."""
+    watcher.settle(row(7), d7=b"web")
+    watcher.see(row(3), row(7))
+    stopped = row(7, shutdown=ShutdownReason.CRASH)
+    assert [new and new.domid for _, new in watcher.see(row(3), stopped)] == [7]
+    watcher.settle(row(3), stopped, d3=b"db", d7=b"web")
+    assert names(watcher) == {3: "db", 7: "web"}
+
+
 def test_a_name_read_and_then_the_life_gone_is_never_believed(watcher: Watcher) -> None:
     """P1: the list after the read lacks the life; nothing of it comes into the table."""
     watcher.see(row(7))

@@ -110,13 +110,26 @@ def test_a_life_that_is_ready_again_says_since_when_it_was_not() -> None:
     ready = table.apply([(down, web)])[-1]
     assert isinstance(ready, Ready)
     assert (ready.domain, ready.ceased, ready.generation) == (web, 2, 4)
+    assert ready.before == replace(web, shutdown=None)
     renamed = replace(web, name="db")
-    assert table.apply([(web, renamed)]) == [Renamed(web, renamed)]
+    assert table.apply([(web, renamed)]) == [Renamed(web, renamed), Ready(renamed)]
     table.apply([(renamed, down)])
     new = domain(1, "web", life=2)
     ready = table.apply([(down, new)])[-1]
     assert isinstance(ready, Ready)
-    assert (ready.domain, ready.ceased) == (new, 0)
+    assert (ready.domain, ready.ceased, ready.before) == (new, 0, None)
+    assert table._ceased == {}
+
+
+@pytest.mark.parametrize("change", [{"name": "db"}, {"uuid": UUID(int=5)}], ids=str)
+def test_a_change_of_what_is_ready_is_ready_again(change: dict[str, Any]) -> None:
+    """P8: for listeners of whose `where` it holds only now. All others know by `ceased`."""
+    old = domain(1, "web")
+    new = replace(old, **change)
+    table = table_of(old)
+    ready = table.apply([(old, new)])[-1]
+    assert isinstance(ready, Ready)
+    assert (ready.domain, ready.before, ready.ceased) == (new, old, table.generation)
     assert table._ceased == {}
 
 
@@ -173,10 +186,8 @@ def test_swapped_names_are_two_renames_and_both_keys_stay() -> None:
     """In one batch: no reader ever sees both called the same."""
     a, b = domain(1, "a"), domain(2, "b")
     table = table_of(a, b)
-    assert swapped(table, a, b) == [
-        Renamed(a, replace(a, name="b")),
-        Renamed(b, replace(b, name="a")),
-    ]
+    events = [event for event in swapped(table, a, b) if not isinstance(event, Ready)]
+    assert events == [Renamed(a, replace(a, name="b")), Renamed(b, replace(b, name="a"))]
     assert (table.names.view["a"].domid, table.names.view["b"].domid) == (2, 1)
     table.check()
 

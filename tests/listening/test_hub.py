@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from domindex.domain import Domain
+from domindex.core.nodes import Node
+from domindex.domain import Domain, Life
 from domindex.errors import NoSuchDomain
 from domindex.events import Added, Event, Recovered, Resync, Synced
-from domindex.listening.hub import Hub, MailboxOptions
+from domindex.listening.hub import LATE, Hub, MailboxOptions
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.wanted import Wanted
+from domindex.options import Timing
 from tests.core.lives import life
 
 ALL = Wanted(None, None)
@@ -107,3 +110,33 @@ def test_a_mailbox_that_cannot_be_is_refused(options: dict[str, object], match: 
     """Before anything is made."""
     with pytest.raises(ValueError, match=match):
         MailboxOptions(**options)  # type: ignore[arg-type]
+
+
+def test_a_node_is_followed_before_the_end_of_its_domain_can_be_told() -> None:
+    """Else the watch of a life that had just ended would never be closed."""
+    picture = Picture()
+    hub = Hub(picture)
+    others: list[bool] = []
+
+    def may_change_it() -> bool:
+        if free := picture.lock.acquire(blocking=False):
+            picture.lock.release()
+        return free
+
+    class Follower:
+        def follow(self, life: Life, node: Node) -> None:
+            with ThreadPoolExecutor(1) as another:
+                others.append(another.submit(may_change_it).result())
+
+        def drop(self, node: Node) -> None:
+            """Nothing was followed."""
+
+    hub.join(Follower())
+    with hub.watch(picture.domain, "data/x", lambda *_: None, threaded=False):
+        assert others == [False]
+    hub.close(5.0)
+
+
+def test_an_event_is_late_after_two_probes() -> None:
+    """A handler that is only busy for a moment is done by then."""
+    assert 2 * Timing().probe == LATE

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 
-from domindex.errors import HostError
+import pytest
+
+from domindex.errors import HostError, NoSuchDomain
 from domindex.events import Event, Lost, Recovered
 from domindex.listening.hub import MailboxOptions
 from domindex.picture import Down, Live, Picture
@@ -24,6 +26,12 @@ def opened() -> tuple[Picture, list[type[Event]]]:
     told.clear()
     picture.changed.on_change(take)
     return picture, told
+
+
+def test_without_look_ups_what_it_does_not_hold_is_absent() -> None:
+    """P5: a view never answers with nothing."""
+    with pytest.raises(NoSuchDomain):
+        Picture(patience=math.inf).table.names.view["web"]
 
 
 def test_it_says_once_that_it_is_live() -> None:

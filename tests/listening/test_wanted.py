@@ -66,11 +66,41 @@ def test_kinds_are_chosen_and_a_resync_always_is() -> None:
 @pytest.mark.parametrize("begin", [Synced(generation=5), Resync((), generation=5)], ids=str)
 def test_ready_again_is_for_whoever_began_meanwhile(begin: Event) -> None:
     """P8: a listener that began before the life ceased to be ready has had its Ready."""
-    for wanted in (Wanted(None, None), Wanted((Ready,), is_web)):
-        wanted(begin)
-        assert wanted(Ready(WEB)) == Ready(WEB)
-        assert wanted(Ready(WEB, ceased=4)) == wanted(Ready(WEB, ceased=5)) == Ready(WEB)
-        assert wanted(Ready(WEB, ceased=6)) is None
+    for ceased in (4, 5, 6):
+        for wanted in (Wanted(None, None), Wanted((Ready,), is_web)):
+            again = Ready(WEB, ceased=ceased, before=WEB)
+            wanted(begin)
+            assert wanted(again) == (None if ceased == 6 else Ready(WEB))
+
+
+def test_ready_comes_to_a_filter_when_it_holds_for_the_first_time() -> None:
+    """P8: once a life; by the last ready record it is seen whether the listener knows of it."""
+    for replay in (True, False):
+        wanted = Wanted((Ready,), is_web)
+        if replay:
+            assert wanted(Ready(WEB)) == Ready(WEB)
+            assert wanted(Ready(DB)) is None
+        wanted(Synced(generation=5))
+        other = replace(DB, name="web")
+        assert wanted(Ready(other, ceased=6, before=DB)) == Ready(other)
+        assert wanted(Ready(DB, ceased=7, before=other)) is None
+        assert wanted(Ready(other, ceased=8, before=DB)) is None
+        # Without replay it was left out; after a change that shows this, it stays known.
+        away = replace(WEB, name="away")
+        assert wanted(Ready(away, ceased=6, before=WEB)) is None
+        assert wanted(Ready(WEB, ceased=7, before=away)) is None
+        assert wanted(Resync((WEB, DB), generation=9)) == Resync((WEB,))
+        assert wanted(Ready(other, ceased=10, before=DB)) == Ready(other)
+        assert wanted(Ready(WEB, ceased=9, before=WEB)) == Ready(WEB)
+
+
+def test_a_filter_that_fails_on_the_record_before_hears_of_the_new_one() -> None:
+    """As one that looks its domains up in a table, where the old name is not found."""
+    wanted = Wanted((Ready,), lambda domain: {"web": True}[domain.name or ""])
+    wanted(Synced(generation=5))
+    assert wanted(Ready(WEB, ceased=6, before=DB)) == Ready(WEB)
+    with pytest.raises(KeyError):
+        wanted(Ready(life(3, "mail")))
 
 
 def test_of_a_resync_the_wanted_domains_are_told() -> None:
@@ -143,3 +173,11 @@ def test_nothing_is_remembered_of_what_has_ended() -> None:
     wanted(Rebooted(OTHER, DB))
     wanted(Removed(DB))
     assert not wanted._let_in
+    for kinds in (None, (Ready,)):
+        for ended in (Removed(OTHER), Rebooted(OTHER, DB)):
+            for ready in (Ready(WEB), Ready(OTHER, ceased=1, before=WEB)):
+                wanted = Wanted(kinds, is_web)
+                wanted(ready)
+                assert wanted._were_ready == {WEB.life}
+                wanted(ended)
+                assert not wanted._were_ready

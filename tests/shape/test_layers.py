@@ -40,6 +40,7 @@ ALLOWED_ONLY_IN = {
     "listening.runner": {"threading"},
     "listening.stream": {"itertools", "time", "weakref"},
     "listening.subscription": {"contextlib", "logging"},
+    "keys": {"contextlib"},
     "limits": {"threading"},
     "listening.waiter": {"threading", "time"},
     "listening.wanted": {"contextlib", "logging"},
@@ -50,7 +51,7 @@ ALLOWED_ONLY_IN = {
     "core.key": {"functools"},
     "conditions": {"time"},
     "facts": {"errno", "time"},
-    "lookups": {"contextlib", "fnmatch"},
+    "lookups": {"fnmatch"},
     "picture": {"threading", "time"},
 }
 
@@ -84,7 +85,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("index",),
     ("opening",),  # joining
     ("direct", "testing", "aio", "prometheus"),
-    ("cli", "__init__"),  # people and programs
+    ("cli.arguments", "cli.as_json", "cli.as_text", "cli.demo"),  # people and programs
+    ("cli.checking", "cli.getting", "cli.listing", "cli.waiting", "cli.watching"),
+    ("cli.parser",),
+    ("cli.program",),
+    ("cli.__init__", "__init__"),
     ("__main__",),
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
@@ -286,7 +291,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE, TOLD = 7_200, 0.25
+CODE, TOLD = 8_000, 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have, and the
 least part of all its lines that are comments and docstrings."""
 LONG = {

@@ -827,6 +827,28 @@ async def test_a_handler_of_a_node_that_fails_is_called_again(host: SimulatedHos
 
 
 @in_loop
+async def test_a_node_that_xenstored_refuses_is_told_in_the_loop(host: SimulatedHost) -> None:
+    """By `on_error`, with the record; without one nothing is told, and the next value is."""
+    host.create("web", domid=1)
+    told: list[tuple[object, ...]] = []
+    async with opened(host) as index:
+        web = index.by_id(1)
+        host.refuse_node(1, "data/x", "EACCES")
+        with (
+            index.watch(web, "data/x", lambda *_: None, on_error=lambda *its: told.append(its)),
+            index.watch(web, "data/x", lambda *its: told.append(its)),
+        ):
+            await soon(lambda: told)
+            ((domain, error),) = told
+            assert (domain, type(error)) == (web, StoreError)
+            host.allow_node(1, "data/x")
+            host.write(1, "data/x", b"1")
+            await index.refresh()  # what may not be watched is read again
+            await soon(lambda: len(told) > 1)
+            assert told[1:] == [(web, b"1")]
+
+
+@in_loop
 async def test_what_cannot_be_watched_is_said_at_once(host: SimulatedHost) -> None:
     """As by the index beneath."""
     host.create("web", domid=1)

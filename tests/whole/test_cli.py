@@ -87,7 +87,9 @@ def test_list_as_json_is_a_list_of_domains(cli: Any) -> None:
     assert domains[1]["type"] == "pvh"
     assert domains[1]["shutdown"] == "crash"
     assert domains[5]["name"].encode("utf-8", "surrogateescape") == b"\x1b[2J\xff\n\xe2\x80\xae"
+    assert domains[5]["name_hex"] == b"\x1b[2J\xff\n\xe2\x80\xae".hex()
     assert domains[6]["name"] is None
+    assert [domain["name_hex"] for domain in domains if domain["domid"] != 5] == [None] * 6
 
 
 @pytest.mark.parametrize(
@@ -100,6 +102,11 @@ def test_list_as_json_is_a_list_of_domains(cli: Any) -> None:
         (["--uuid", str(U)], 1),
         (["--uuid", str(U).upper()], 1),
         (["--uuid", U.hex], 1),
+        (["1"], 1),
+        (["id:1"], 1),
+        (["name:42"], 4),
+        ([f"uuid:{U}"], 1),
+        ([str(U).upper()], 1),
     ],
 )
 def test_get_finds_by_each_key(cli: Any, argv: Sequence[str], domid: int) -> None:
@@ -118,20 +125,62 @@ def test_get_takes_the_bytes_that_were_typed(cli: Any) -> None:
     assert cli("get", typed)[0] == 0
 
 
-@pytest.mark.parametrize("argv", [["nobody"], ["twin"], ["--id", "99"], ["--uuid", "0" * 32]])
-def test_no_such_domain_or_several_is_1(cli: Any, argv: Sequence[str]) -> None:
+@pytest.mark.parametrize("command", ["get", "domid", "uuid", "name"])
+@pytest.mark.parametrize("key", ["nobody", "id:99", f"uuid:{UUID(int=0)}", "name:4", ""])
+def test_no_such_domain_is_1(cli: Any, command: str, key: str) -> None:
     """With one line that says why, on stderr."""
-    status, out, err = cli("get", *argv)
+    status, out, err = cli(command, key)
     assert (status, out) == (1, "")
     assert err.startswith("domindex: ")
     assert err.count("\n") == 1
 
 
+@pytest.mark.parametrize("command", ["get", "domid", "uuid", "name", "wait"])
+def test_an_ambiguous_key_names_the_candidates(cli: Any, command: str) -> None:
+    """With status 1, and each in a form that can be given instead."""
+    status, out, err = cli(command, "twin")
+    assert (status, out) == (1, "")
+    first, *candidates = err.splitlines()
+    assert first == "domindex: 'twin' may be any of 2 domains; give one as id:DOMID"
+    for domid, line in zip((2, 3), candidates, strict=True):
+        key, uuid, name = line.split()
+        assert (key, name) == (f"id:{domid}", "twin")
+        for form in (key, uuid):
+            assert cli("domid", form) == (0, f"{domid}\n", "")
+
+
+def test_digits_that_are_a_name_and_a_domid_are_ambiguous(cli: Any, host: SimulatedHost) -> None:
+    """Domain 42 is not the one that is called 42; what is meant can be said."""
+    host.create("other", domid=42)
+    status, out, err = cli("domid", "42")
+    assert (status, out) == (1, "")
+    assert "id:4 " in err
+    assert "id:42 " in err
+    assert cli("domid", "id:42") == (0, "42\n", "")
+    assert cli("domid", "name:42") == (0, "4\n", "")
+
+
 @pytest.mark.parametrize(
     "argv",
     [
-        [],
         ["nonsense"],
+        ["lis"],
+        ["list", "--js"],
+        ["list", "-o", "yaml"],
+        ["list", "-o", "table", "--json"],
+        ["list", "-0", "--json"],
+        ["list", "-0", "-o", "wide"],
+        ["list", "--type", "xen"],
+        ["domid"],
+        ["domid", "id:web"],
+        ["uuid", "uuid:web"],
+        ["name", "-0", "--json", "1"],
+        ["watch", "--event"],
+        ["watch", "--event", "Rebooted"],
+        ["watch", "--reboot-grace", "-1"],
+        ["wait"],
+        ["wait", "web", "--ready", "--gone"],
+        ["wait", "web", "--timeout", "soon"],
         ["get"],
         ["get", "--id", "x"],
         ["get", "--id", "99999"],
@@ -150,7 +199,9 @@ def test_wrong_use_is_2(cli: Any, argv: Sequence[str]) -> None:
     assert err
 
 
-@pytest.mark.parametrize("argv", [["--help"], ["list", "--help"], ["watch", "-h"]])
+@pytest.mark.parametrize(
+    "argv", [[], ["--simulated"], ["--help"], ["list", "--help"], ["watch", "-h"]]
+)
 def test_help_is_0(cli: Any, argv: Sequence[str]) -> None:
     """And says what the exit status means."""
     status, out, err = cli(*argv)

@@ -9,22 +9,50 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import replace
+from uuid import UUID
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 
-from domindex import NoSuchDomain, NotLive, Subscription, direct
+from domindex import (
+    Domain,
+    Event,
+    Index,
+    NoSuchDomain,
+    NotLive,
+    Ready,
+    Subscription,
+    Synced,
+    direct,
+)
 from domindex.testing import QUICK, SimulatedHost
-from tests.delivery_log import check_joined
-from tests.histories import FAULTS, TOOLSTACK, UNUSED, Player, Step, steps
+from tests.delivery_log import check_joined, check_ready
+from tests.histories import FAULTS, NAMES, TOOLSTACK, UNUSED, UUIDS, Player, Step, steps
 from tests.whole.helpers import LIMIT, Ear, told
 
 UNREADABLE, REFUSED = 1, 2
 """Domids of the core that stays broken."""
 
 HASTY = replace(QUICK, request=0.02, probe=0.02, retry=0.001, retry_most=0.01)
+
+
+class Filter:
+    """A listener that asks to be told when a domain with this name or uuid is ready."""
+
+    def __init__(self, key: bytes | UUID, replay: bool) -> None:
+        self.key = key if isinstance(key, UUID) else key.decode("utf-8", "surrogateescape")
+        self.replay = replay
+        self.events: list[Event] = []
+
+    def holds(self, domain: Domain) -> bool:
+        return self.key in (domain.uuid, domain.name)
+
+    def subscribe(self, index: Index) -> Subscription:
+        return index.subscribe(
+            self.events.append, events=(Ready, Synced), where=self.holds, replay=self.replay
+        )
 
 
 class HistoryMachine(RuleBasedStateMachine):
@@ -38,6 +66,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.player = Player(self.host)
         self.index = self.host.connect(timing=HASTY)
         self.ears: list[tuple[Ear, Subscription]] = []
+        self.filters: list[tuple[Filter, Subscription]] = []
         self.listen()
 
     @rule(step=steps(TOOLSTACK))
@@ -59,6 +88,12 @@ class HistoryMachine(RuleBasedStateMachine):
         if len(self.ears) < 3:
             ear = Ear(self.index)
             self.ears.append((ear, self.index.subscribe(ear)))
+
+    @rule(key=st.sampled_from((*filter(None, NAMES), *UUIDS)), replay=st.booleans())
+    def listen_for(self, key: bytes | UUID, replay: bool) -> None:
+        if len(self.filters) < 4:
+            one = Filter(key, replay)
+            self.filters.append((one, one.subscribe(self.index)))
 
     @rule(names=st.booleans())
     def settle(self, names: bool) -> None:
@@ -87,6 +122,9 @@ class HistoryMachine(RuleBasedStateMachine):
             made.append(ear.log.check_whole(subscription, LIMIT))
         for late in made[1:]:
             check_joined(made[0], late)
+        for one, subscription in self.filters:
+            assert subscription.drain(LIMIT)
+            check_ready(one.events, self.ears[0][0].log.events, one.holds, replay=one.replay)
         assert self.index.stats.listener_errors == 0
 
     def teardown(self) -> None:

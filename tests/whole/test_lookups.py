@@ -227,6 +227,20 @@ def test_a_key_that_cannot_be_is_the_caller_s_mistake(
         look_up(index, key)
 
 
+@pytest.mark.parametrize("verify", [False, True])
+def test_what_is_wrong_with_a_key_is_said(index: Index, verify: bool) -> None:
+    """Which key it was to be, and what was given instead."""
+    given: Any
+    for look_up, given, said in (
+        (index.by_name, 7, "name is str or bytes, not int"),
+        (index.by_name, ["web"], "name .* list"),
+        (index.by_uuid, 7, "uuid is UUID, str or 16 bytes, not int"),
+        (index.by_uuid, [U], "uuid .* list"),
+    ):
+        with pytest.raises(InvalidKey, match=said):
+            look_up(given, verify=verify)
+
+
 @pytest.mark.parametrize("key", [None, 7, ["web"]], ids=repr)
 def test_a_wrong_key_is_refused_when_verified_too(index: Index, key: Any) -> None:
     """Before anything is asked of the host."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import time
 from uuid import UUID
 
 import pytest
 
+from domindex import conditions
 from domindex.domain import ShutdownReason
 from domindex.errors import Closed, TimedOut
 from domindex.events import Event, Removed
@@ -145,3 +148,10 @@ def test_closing_ends_the_wait_for_memory(host: SimulatedHost) -> None:
     waiting = Waiting(index, lambda: index.wait_gone(web, LIMIT, freed=True))
     index.close()
     assert isinstance(waiting.end(), Closed)
+
+
+def test_it_looks_whether_the_memory_is_freed_less_and_less_often(index: Index) -> None:
+    """P11: at once after 10 ms, as nearly always it is freed then; at last each second."""
+    looks = conditions.looks(index.by_id(0), time.monotonic() + 1000.0)
+    pauses = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
+    assert list(itertools.islice(looks, 9)) == pytest.approx(pauses)

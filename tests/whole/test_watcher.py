@@ -137,6 +137,13 @@ def test_a_watcher_that_was_held_up_unnoticed_tells_so_itself() -> None:
         assert index.by_name("unseen")
 
 
+def test_a_watcher_is_left_alone_between_two_probes(host: SimulatedHost) -> None:
+    """P9: at rest it shows nothing for so long; and a busy machine may be late by a second."""
+    for timing, patience in ((CALM, 61.0), (SOON, 1.0)):
+        with host.connect(timing) as index:
+            assert index._picture.patience == patience
+
+
 def test_a_watcher_at_rest_is_not_held_up(host: SimulatedHost) -> None:
     """P9: it shows at each probe that it gets on."""
     with host.connect(SOON) as index:

@@ -547,7 +547,7 @@ def test_a_storm_for_nobody_is_passed_over(host: WireHost) -> None:
     index = connect(host, timing=QUICK)
     with closing_in(0.5, index):
         listener = Listener(index)
-        host.xenstored.each(storm=event(b"/local/domain/1/name", b"life/1/999"))
+        host.xenstored.each(storm=event(b"/local/domain/1/name", b"node/999"))
         host.create(4, b"new")
         assert isinstance(told := listener.next(), Added), told
         index.refresh(timeout=10)

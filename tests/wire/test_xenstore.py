@@ -912,6 +912,25 @@ def test_wake_ends_the_current_or_the_next_wait(store: XenStore) -> None:
         store.events()
 
 
+def test_a_wake_writes_to_no_descriptor_that_is_closed(
+    store: XenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Closing waits for a wake that goes on: its number may belong to another file at once."""
+    closing = threading.Thread(target=store.close)
+    is_open = list[bool]()
+
+    def slow(fd: int, value: int) -> None:
+        closing.start()
+        closing.join(0.2)  # ends earlier only if the lock is missing
+        is_open.append(os.path.exists(f"/proc/self/fd/{fd}"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "eventfd_write", slow)
+        store.wake()
+        closing.join(10)
+    assert is_open == [True]
+
+
 def test_wake_during_a_request_is_for_the_next_wait(
     xenstored: FakeXenstored, store: XenStore
 ) -> None:

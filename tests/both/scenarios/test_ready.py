@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from uuid import uuid4
 
 import pytest
 
-from domindex import Added, Changed, Domain, Index, NoSuchDomain, Ready, Rebooted, Renamed, TimedOut
+from domindex import (
+    Added,
+    Changed,
+    Domain,
+    Event,
+    Index,
+    NoSuchDomain,
+    Ready,
+    Rebooted,
+    Renamed,
+    Synced,
+    TimedOut,
+    aio,
+)
 from domindex import ShutdownReason as Why
 from tests.both.scenarios.seen import Waiting, ended, hears, made
 from tests.stage import PATIENCE, Heard, Stage
@@ -76,6 +90,97 @@ def test_one_that_is_renamed_into_its_name(stage: Stage, passing: str) -> None:
         stage.toolstack.rename(web, "www")
         stage.toolstack.rename(web, "web")
         assert readied(up, index) == []
+
+
+def test_one_that_was_ready_under_another_name(stage: Stage) -> None:
+    """`xl rename`: once a life, however often it is renamed; of its next life again. Whoever asked
+    for no filter has heard of it before."""
+    with stage.index() as (index, _):
+        web, db = made(stage, "old", "db")
+        up, plain, now = when_up(index), hears(index, events=Ready), hears(index, where=named_web)
+        assert readied(plain, index) == [0, web, db]
+        stage.toolstack.rename(web, "web")
+        assert readied(up, index) == [web]
+        told = [type(event) for event in now.told(index)]
+        assert [kind for kind in told if kind is not Synced] == [Renamed, Ready]
+        assert index.wait_for(name="web", ready=True, timeout=0).domid == web
+        for name in ("www", "web", "web--migratedaway", "www", "web"):
+            stage.toolstack.rename(web, name)
+            index.refresh(timeout=PATIENCE)
+        stage.toolstack.rename(db, "web")
+        assert readied(up, index) == [db]
+        ended(stage, web, db)
+        (web,) = made(stage, "old", domid=web)
+        index.refresh(timeout=PATIENCE)
+        stage.toolstack.rename(web, "web")
+        assert readied(up, index) == [web]
+        assert readied(plain, index) == [web]
+
+
+def test_one_that_gets_its_uuid_late(stage: Stage) -> None:
+    """xenopsd makes a domain under a passing uuid: what is asked for decides, not the name."""
+    uuid = uuid4()
+    with stage.index() as (index, _):
+        up = hears(index, events=Ready, where=lambda domain: domain.uuid == uuid)
+        (web,) = made(stage, "web")
+        assert readied(up, index) == []
+        stage.toolstack.change_handle(web, uuid)
+        assert readied(up, index) == [web]
+
+
+def test_one_that_was_there_is_no_news(stage: Stage) -> None:
+    """Without replay: not when it is renamed and gets its name back, nor when it resumes."""
+    with stage.index() as (index, _):
+        web, db = made(stage, "web", "db")
+        index.refresh(timeout=PATIENCE)
+        up = hears(index, events=Ready, where=named_web, replay=False)
+        stage.toolstack.shutdown(web, Why.SUSPEND)
+        index.refresh(timeout=PATIENCE)
+        stage.toolstack.rename(web, "www")
+        stage.toolstack.resume(web)
+        index.refresh(timeout=PATIENCE)
+        stage.toolstack.rename(web, "web")
+        assert readied(up, index) == []
+        stage.toolstack.rename(web, "www")
+        stage.toolstack.rename(db, "web")
+        assert readied(up, index) == [db]
+
+
+@pytest.mark.parametrize("way", ["dispatch", "stream", "aio"])
+def test_each_way_to_listen_hears_of_a_rename(stage: Stage, way: str) -> None:
+    """As a handler in a thread does."""
+    with stage.index() as (index, _):
+        (web,) = made(stage, "old")
+        index.refresh(timeout=PATIENCE)
+        told: list[Event] = []
+        match way:
+            case "dispatch":
+                index.subscribe(told.append, events=Ready, where=named_web, threaded=False)
+                index.dispatch()
+                stage.toolstack.rename(web, "web")
+                index.refresh(timeout=PATIENCE)
+                index.dispatch()
+            case "stream":
+                with index.events(events=Ready, where=named_web) as events:
+                    stage.toolstack.rename(web, "web")
+                    told.append(events.get(timeout=PATIENCE))
+            case _:
+                told.append(asyncio.run(first_ready(stage, web)))
+        assert [event.domain.domid for event in told if isinstance(event, Ready)] == [web]
+
+
+async def first_ready(stage: Stage, web: int) -> Event:
+    """The first event of an asyncio index that asks for "VM web is up"."""
+    async with (
+        asyncio.timeout(PATIENCE),
+        aio.connect(stage.host) as index,
+        index.events(events=Ready, where=named_web) as events,
+    ):
+        waiting = asyncio.create_task(index.wait_for(name="web", ready=True))
+        await asyncio.to_thread(stage.toolstack.rename, web, "web")
+        event = await anext(events)
+        assert (await waiting).domid == web
+        return event
 
 
 def test_one_that_migrates_within_the_host(stage: Stage) -> None:

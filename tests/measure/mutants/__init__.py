@@ -5,6 +5,6 @@ that reach the changed line, and lists the faults that no test noticed. Nothing 
 the package: a child process imports the changed module in place of the real one.
 
 Read kinds.py (which faults there are), then children.py (one process for each), reach.py (which
-tests reach which line), trial.py (one fault, its tests, what came of it) and __main__.py (the
-sample, the results, the report).
+tests reach which line), trial.py (one fault, its tests, what came of it), report.py and
+__main__.py (the sample, the results).
 """

@@ -5,14 +5,16 @@
 --kinds KIND ...       of these kinds only, as `with` or `comparison`
 --survivors            try again those that no test noticed: after new tests
 --afresh               forget all outcomes
+--report               try nothing: print what is known of the sample
 
-Outcomes are kept in build/mutants, and a run that was ended goes on where it was. Survivors are
-listed in build/mutants/REPORT.md. Read last in this folder.
+Outcomes are kept in build/mutants, one by one, and a run that was ended goes on where it was. The
+report is also written to build/mutants/REPORT.md. Read last in this folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import signal
 import sys
@@ -22,8 +24,9 @@ from typing import Final
 
 from tests.measure.mutants.children import BUILD
 from tests.measure.mutants.equivalent import why_equivalent
-from tests.measure.mutants.kinds import NO_FAULT, PROJECT, Mutant, control, mutants, sample
+from tests.measure.mutants.kinds import PROJECT, Mutant, control, mutants, sample
 from tests.measure.mutants.reach import recorded
+from tests.measure.mutants.report import report
 from tests.measure.mutants.trial import Outcome, outcomes
 
 FILES: Final = [
@@ -31,10 +34,9 @@ FILES: Final = [
     "domindex/listening/*.py",
     *(
         f"domindex/{name}.py"
-        for name in ("aio", "body", "conditions", "facts", "following", "index", "lookups")
+        for name in ("aio", "body", "conditions", "facts", "following", "index", "looks")
     ),
-    "domindex/picture.py",
-    "domindex/watcher.py",
+    *(f"domindex/{name}.py" for name in ("lookups", "picture", "requests", "watcher")),
 ]
 
 CONTROLS: Final = 40
@@ -62,12 +64,16 @@ def main() -> int:
         chosen.insert(at, control(chosen[at]))
     known = known_outcomes()
     todo = [
-        m for m in chosen if m.key not in known or (args.survivors and known[m.key].noticed is None)
+        m
+        for m in chosen
+        if (outcome := known.get(m.key)) is None
+        or outcome.error
+        or (args.survivors and outcome.survived)
     ]
     print(f"{len(made)} faults in {len(files)} files; to try: {len(todo)} of {len(chosen)}")
-    if todo:
+    if todo and not args.report:
         known |= tried(todo, args.at_once, args.seconds)
-    text = report([known[m.key] for m in chosen])
+    text = report([known[m.key] for m in chosen if m.key in known])
     REPORT.write_text(text, encoding="utf-8")
     print(text)
     return 0
@@ -82,6 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kinds", nargs="+", metavar="KIND")
     parser.add_argument("--survivors", action="store_true")
     parser.add_argument("--afresh", action="store_true")
+    parser.add_argument("--report", action="store_true")
     parser.add_argument("--at-once", type=int, default=2, help="children at a time")
     parser.add_argument(
         "--seconds", type=float, default=40.0, help="of tests for one fault, at most"
@@ -94,8 +101,9 @@ def known_outcomes() -> dict[str, Outcome]:
     known = {}
     if OUTCOMES.exists():
         for line in OUTCOMES.read_text(encoding="utf-8").splitlines():
-            mutant, *rest = json.loads(line)
-            known[Mutant(*mutant).key] = Outcome(Mutant(*mutant), *rest)
+            with contextlib.suppress(ValueError):  # a run was ended amid the last one
+                mutant, *rest = json.loads(line)
+                known[Mutant(*mutant).key] = Outcome(Mutant(*mutant), *rest)
     return known
 
 
@@ -112,41 +120,11 @@ def tried(todo: Sequence[Mutant], at_once: int, seconds: float) -> dict[str, Out
             pace = len(done) * 60 / (time.monotonic() - began)
             print(
                 f"{len(done)}/{len(todo)} {pace:.0f}/min {mutant.file}:{mutant.line} "
-                f"{mutant.kind}: {outcome.noticed or 'NOT NOTICED'}",
+                f"{mutant.kind}: {outcome.noticed or outcome.error or 'NOT NOTICED'}",
                 file=sys.stderr,
                 flush=True,
             )
     return done
-
-
-def report(known: Sequence[Outcome]) -> str:
-    """For people: how many are noticed, and the others."""
-    controls = [outcome for outcome in known if outcome.mutant.kind == NO_FAULT]
-    known = [outcome for outcome in known if outcome.mutant.kind != NO_FAULT]
-    survivors = [outcome for outcome in known if outcome.noticed is None]
-    noticed = len(known) - len(survivors)
-    lines = [
-        "# Faults that no test noticed",
-        "",
-        f"{noticed} of {len(known)} were noticed: {noticed / max(1, len(known)):.1%}.",
-        "",
-        f"Of {len(controls)} places without a fault tests failed at "
-        f"{sum(control.noticed is not None for control in controls)}.",
-        "",
-    ]
-    for mutant, _, ran, reached, tests in sorted(survivors):
-        lines += [
-            f"`{mutant.file}:{mutant.line}` {mutant.where}, {mutant.kind}; "
-            f"{ran} of the {reached} tests that reach it ran",
-            "",
-            "```diff",
-            mutant.diff,
-            "```",
-            "",
-            *(f"- {test}" for test in tests),
-            "",
-        ]
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

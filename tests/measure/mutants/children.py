@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -30,6 +31,12 @@ OPTIONS: Final = (
     *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # Hypothesis is loaded already
 )
 """How a child runs pytest."""
+
+RAISED: Final = 70
+"""Status of a child whose job raised: that is a fault of ours, not of what is tried."""
+
+_MEMORY: Final = 8 << 30
+"""Bytes of address space for a child: a fault may be a loop that fills the machine."""
 
 T = TypeVar("T")
 
@@ -81,8 +88,7 @@ def run(jobs: deque[Job[T]], at_once: int) -> Iterator[Done[T]]:
                     selector.unregister(key.fileobj)
                     os.close(key.fd)
                     free.add(child.slot)
-                    printed = _place(child.slot, "printed").read_text(errors="replace")
-                    yield Done(child.job.about, status, printed)
+                    yield Done(child.job.about, status, _printed(child.slot))
         finally:
             for key in [*selector.get_map().values()]:
                 _kill(key.data.pid)
@@ -92,16 +98,18 @@ def run(jobs: deque[Job[T]], at_once: int) -> Iterator[Done[T]]:
 def _start(job: Job[T], slot: int) -> _Child[T]:
     place = _place(slot, "")
     shutil.rmtree(place, ignore_errors=True)
-    place.mkdir(parents=True)
+    place.mkdir(parents=True, exist_ok=True)
     if (pid := os.fork()) != 0:
         return _Child(job, slot, pid, time.monotonic() + job.limit)
-    status = 70
+    status = RAISED
     try:
         os.setsid()  # so that whatever it starts is ended with it
         output = os.open(place / "printed", os.O_WRONLY | os.O_CREAT)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(output, 1)
         os.dup2(output, 2)
+        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.environ["HYPOTHESIS_STORAGE_DIRECTORY"] = str(place / "hypothesis")
         os.environ["TMPDIR"] = str(place)
         status = job.work()
@@ -131,6 +139,16 @@ def _kill(pid: int, *, wait: bool = True) -> None:
         return
     if wait:
         os.waitpid(pid, 0)
+
+
+def _printed(slot: int) -> str:
+    """The end of what it printed; nothing if it ended before it could."""
+    try:
+        with _place(slot, "printed").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1_000_000))
+            return file.read().decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def _place(slot: int, name: str) -> Path:

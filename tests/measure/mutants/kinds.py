@@ -193,6 +193,8 @@ def _is_sure_to_be_equivalent(node: ast.AST) -> bool:
             return True
         case ast.If(test=ast.Name(id="TYPE_CHECKING")):
             return True
+        case ast.Raise(exc=ast.Name(id="NotImplementedError")):
+            return True
     return False
 
 

@@ -25,7 +25,10 @@ from .root import Content
 SITE = "/site"  # is on PYTHONPATH in dom0
 
 # pytest 8.4 and later import pygments at every start, which takes seconds in emulation.
-_WHEELS = (*("cffi>=1.16", "sortedcontainers>=2.4", "pytest>=8.2,<8.4", "prometheus_client>=0.16"),)
+_WHEELS = (
+    *("cffi>=1.16", "sortedcontainers>=2.4", "pytest>=8.2,<8.4", "pytest-timeout>=2.3"),
+    "prometheus_client>=0.16",
+)
 _SOURCES = ("pyxs==0.4.1",)  # pure Python, and published as source only
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _TIME_LIMIT = 600.0

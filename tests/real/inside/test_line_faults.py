@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 import domindex
-from domindex import Added, Lost, NotLive, Recovered, Removed, Renamed
+from domindex import Added, Lost, NotLive, Ready, Recovered, Removed, Renamed
 from tests.stage import PATIENCE, eventually
 
 from .following import Following, a_day, following
@@ -64,11 +64,11 @@ def special_acknowledged(packet: Packet) -> bool:
 
 
 def name_watch(packet: Packet) -> bool:
-    return packet.asked and packet.op == Op.WATCH and b"/name\0life/" in packet.payload
+    return packet.asked and packet.op == Op.WATCH and b"/name\0node/" in packet.payload
 
 
 def name_event(packet: Packet) -> bool:
-    return not packet.asked and packet.op == Op.EVENT and b"/name\0life/" in packet.payload
+    return not packet.asked and packet.op == Op.EVENT and b"/name\0node/" in packet.payload
 
 
 def name_read(packet: Packet) -> bool:
@@ -233,7 +233,7 @@ def test_a_gap_is_told_exactly(
         said: dict[int, list[type]] = {}
         for event in events[1:-1]:
             match event:
-                case Added(domain) | Removed(domain):
+                case Added(domain) | Ready(domain) | Removed(domain):
                     said.setdefault(domain.domid, []).append(type(event))
                 case Renamed(_, domain):
                     said.setdefault(domain.domid, []).append(type(event))
@@ -241,11 +241,11 @@ def test_a_gap_is_told_exactly(
         expected: dict[int, list[type]] = {
             gone: [Removed],
             kept: [Renamed],
-            reused: [Removed, Added],
-            new: [Added],
+            reused: [Removed, Added, Ready],
+            new: [Added, Ready],
         }
         if new == gone:  # Xen gave the number out again
-            expected[gone] = [Removed, Added]
+            expected[gone] = [Removed, Added, Ready]
         assert said == expected
         assert len(events) == 2 + sum(len(kinds) for kinds in expected.values())
         assert all(event.inferred for event in events if isinstance(event, Removed))

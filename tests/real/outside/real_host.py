@@ -43,6 +43,8 @@ INSTEAD: dict[str, tuple[str, ...]] = {"4.20-dom0less": ("tests/real/inside/test
 WALK = {"4.17": {"DOMINDEX_STEPS": "300"}}
 """Settings of a host's own. The longest walk is on the host that was walked on most."""
 TIME_LIMIT = 1800.0
+OF_ONE = 400
+"""Seconds that one test may take in dom0, so that one that hangs is one failure with its stacks."""
 TIMES = "TIMES "
 NOT_APPLICABLE = "not applicable: "
 
@@ -143,7 +145,7 @@ def in_dom0(
     files |= {f"/project/{path.relative_to(PROJECT)}": path for path in brought()}
     for path in (PROJECT / "examples").glob("*.py"):
         files[f"/project/examples/{path.name}"] = path
-    files["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\n"
+    files["/project/pytest.ini"] = b"[pytest]\nfilterwarnings = error\ntimeout = %d\n" % OF_ONE
     lines: list[str] = []
 
     def told(line: str) -> None:
