@@ -8,8 +8,8 @@ wire/       the real line and hypercalls, against a xenstored and a hypervisor m
 both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
 real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
 shape/      layers, public names, arguments, types, documents, examples
-measure/    cost/ counts instructions, figures/ makes the README's table, mutants/ says which
-            faults no test notices
+measure/    cost/ counts instructions, figures/ makes the table of docs/performance.md, mutants/
+            says which faults no test notices
 bench/      the index beside libxl, xl and libvirt, on any host; on_hosts/ boots real ones
 
 A test is found by what it tests: of `core/table.py` in `core/test_table*.py`, of `index.find` in
