@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import doctest
+import html
 import importlib
 import os
 import pkgutil
@@ -45,7 +46,9 @@ def run_doctest(text: str, name: str, names: dict[str, object] | None = None) ->
 def run_commands(text: str) -> None:
     """Run what follows each `$ `, in a shell. It is to print what stands below it."""
     bin = Path(sys.executable).parent
-    for command, said in re.findall(r"^\$ (.*)\n((?:[^$\n].*\n)*)", text, re.MULTILINE):
+    commands = re.findall(r"^\$ (.*)\n((?:[^$\n].*\n)*)", text, re.MULTILINE)
+    assert commands
+    for command, said in commands:
         done = subprocess.run(
             ["sh", "-c", f"{{ {command}; }} 2>&1"],
             env=os.environ | {"PATH": f"{bin}:{os.environ['PATH']}"},
@@ -176,6 +179,18 @@ def test_the_tour_shows_what_make_run_promises() -> None:
             assert word in text
         for event in ("Added", "Renamed", "ShutDown", "Removed"):
             assert f"  {event} " in text
+        assert words("$ make run\n" + done.stdout) == words(recorded())  # else: make recording
+
+
+def recorded() -> str:
+    """The text in docs/recording.svg."""
+    lines = re.findall(r"<text class=.recording-r\d+[^>]*>(.*?)</text>", read("recording.svg"))
+    return html.unescape("\n".join(lines))
+
+
+def words(text: str) -> list[str]:
+    """Without uuids and numbers, which are others each time."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]*|[\d.]+", "#", text).split()
 
 
 def test_the_figures_are_those_that_were_measured() -> None:
