@@ -20,7 +20,7 @@ import contextlib
 import functools
 import threading
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Mapping
 from concurrent.futures import Future, InvalidStateError
 from typing import Any, Literal, ParamSpec, Self, TypeAlias, TypeVar
 from uuid import UUID
@@ -204,7 +204,7 @@ class AsyncIndex(LookUps[Prompt]):
         """As `Index.info`, in a thread of the loop's executor: Xen's locks may hold it up."""
         return await _in_executor(self._body.facts.info, domain, max_age)
 
-    async def infos(self, *, max_age: float = 0.0, dying: bool = False) -> dict[int, DomainInfo]:
+    async def infos(self, *, max_age: float = 0.0, dying: bool = False) -> Mapping[int, DomainInfo]:
         """As `Index.infos`, in a thread of the loop's executor."""
         return await _in_executor(self._body.facts.infos, max_age, dying=dying)
 

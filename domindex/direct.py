@@ -33,14 +33,14 @@ from __future__ import annotations
 import contextlib
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, Self
 from uuid import UUID
 
 from domindex.core.lives import name_path
 from domindex.domain import NIL_UUID, Domain, DomainInfo, Life, OSType
 from domindex.errors import Ambiguous, Closed, NoSuchDomain, NotLive, StoreError
-from domindex.facts import by_domid, is_of
+from domindex.facts import is_of
 from domindex.forking import register, rlock
 from domindex.keys import as_domid, as_name, as_typed, as_uuid, decode_name
 from domindex.limits import as_seconds
@@ -318,14 +318,14 @@ class Direct:
             raise NoSuchDomain("life", domain.life)
         return found
 
-    def infos(self, *, dying: bool = False) -> dict[int, DomainInfo]:
+    def infos(self, *, dying: bool = False) -> Mapping[int, DomainInfo]:
         """The same of every domain, by domid, lowest first. `dying` adds what `dying()` returns.
 
         Cost:
             One hypercall for each 1,024 domains.
         """
         self._check()
-        return by_domid(self._hypervisor.infos(), dying=dying)
+        return self._hypervisor.infos().chosen(dying=dying)
 
     def dying(self) -> tuple[DomainInfo, ...]:
         """Domains that have ended, but still hold their domid and some memory, by domid.
@@ -333,7 +333,9 @@ class Direct:
         Cost:
             One hypercall for each 1,024 domains.
         """
-        return tuple(info for info in self.infos(dying=True).values() if info.dying)
+        self._check()
+        infos = self._hypervisor.infos()
+        return tuple(infos[domid] for domid in infos.dying)
 
     def read(self, domain: Domain, *paths: str) -> dict[str, bytes | None]:
         """The values of xenstore nodes of a domain.

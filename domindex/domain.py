@@ -3,7 +3,7 @@
 Xen knows a domain by its domid, the toolstack by its uuid, people by its name. A `Domain` holds
 all three as they were at one moment. It never changes: a rename makes a new record.
 
-The first file to read; next errors.py.
+The first file to read; next infos.py.
 
 Sources: xen/include/public/xen.h (domid_t, DOMID_FIRST_RESERVED, xen_domain_handle_t),
 xen/include/public/sched.h (SHUTDOWN_*), docs/misc/xenstore-paths.pandoc (~/name).

@@ -6,20 +6,18 @@ Read after picture.py; used by both coats, index.py and aio.py, and by direct.py
 from __future__ import annotations
 
 import errno
-import math
 import time
-from collections.abc import Callable, Sequence
-from operator import attrgetter
+from collections.abc import Callable
 from typing import Final
 
 from domindex.domain import Domain, DomainInfo, Life
 from domindex.errors import HypercallFailed, NoSuchDomain, NotLive
+from domindex.infos import Infos
 from domindex.keys import as_domid
 from domindex.limits import as_seconds
 from domindex.picture import Picture
 from domindex.ports import Hypervisor, unique_id_of
 
-_IS_DYING: Final = attrgetter("dying")
 _TRIES: Final = 3
 """Answers that are not of the wanted life, while the index holds it, before `info` gives up."""
 
@@ -37,7 +35,7 @@ class Facts:
         self._picture = picture
         self._refresh = refresh
         self._known: dict[int, tuple[float, Life, DomainInfo]] = {}
-        self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -1, ())
+        self._all: tuple[float, int, Infos] | None = None
 
     def info(self, domain: int | Domain, max_age: float) -> DomainInfo:
         """See `Index.info`."""
@@ -58,21 +56,24 @@ class Facts:
             self._keep(domid, (now, held.life, found))
         return found
 
-    def infos(self, max_age: float, *, dying: bool) -> dict[int, DomainInfo]:
+    def infos(self, max_age: float, *, dying: bool) -> Infos:
         """See `Index.infos`."""
         self._picture.check_open()
-        asked, generation, infos = self._all
         now, present = time.monotonic(), self._picture.table.generation
         max_age = as_seconds(max_age, "max_age")
-        if max_age <= 0 or generation != present or now - asked > max_age:
-            infos = self._hypervisor.infos()
-            self._all = now, present, infos
-        return by_domid(infos, dying=dying)
+        if max_age > 0 and self._all is not None:
+            asked, generation, infos = self._all
+            if generation == present and now - asked <= max_age:
+                return infos.chosen(dying=dying)
+        infos = self._hypervisor.infos()
+        self._all = now, present, infos
+        return infos.chosen(dying=dying)
 
     def dying(self) -> tuple[DomainInfo, ...]:
         """See `Index.dying`."""
         self._picture.check_open()
-        return tuple(info for info in self._hypervisor.infos() if info.dying)
+        infos = self._hypervisor.infos()
+        return tuple(infos[domid] for domid in infos.dying)
 
     def is_freed(self, domain: Domain) -> bool:
         """Whether Xen has freed that life, which has ended for the index. One hypercall."""
@@ -127,11 +128,3 @@ def is_of(hypervisor: Hypervisor, info: DomainInfo, domain: Domain) -> bool:
             if error.errno not in (errno.EACCES, errno.EPERM):  # a policy, about this domain
                 raise
     return (info.uuid, info.type) == (domain.uuid, domain.type)
-
-
-def by_domid(infos: Sequence[DomainInfo], *, dying: bool) -> dict[int, DomainInfo]:
-    """Those of `infos` that run, by domid; with `dying` all."""
-    found = {info.domid: info for info in infos}
-    if not dying and any(map(_IS_DYING, infos)):  # hardly ever, and cheap to find out
-        return {domid: info for domid, info in found.items() if not info.dying}
-    return found

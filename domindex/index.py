@@ -8,7 +8,7 @@ The same for asyncio is aio.py.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeVar
 from uuid import UUID
 
@@ -194,10 +194,10 @@ class Index(LookUps[Stale]):
         """
         return self._body.facts.info(domain, max_age)
 
-    def infos(self, *, max_age: float = 0.0, dying: bool = False) -> dict[int, DomainInfo]:
+    def infos(self, *, max_age: float = 0.0, dying: bool = False) -> Mapping[int, DomainInfo]:
         """The same of every domain, by domid, lowest first: all from one moment.
 
-        It has what the hypervisor lists, also what the index does not hold yet.
+        It has what the hypervisor lists, also what the index does not hold yet. It never changes.
 
         Args:
             max_age: an answer that is at most so many seconds old will do, if the index has not
@@ -209,8 +209,8 @@ class Index(LookUps[Stale]):
             Closed: the index was closed.
 
         Cost:
-            One hypercall for each 1,024 domains, or none. Of what has not changed since the last
-            call the same objects are given again.
+            One hypercall for each 1,024 domains, or none. What it says of a domain is decoded
+            when it is taken out; `dict(index.infos())` takes out all.
         """
         return self._body.facts.infos(max_age, dying=dying)
 

@@ -11,6 +11,7 @@ from typing import NamedTuple, Protocol, runtime_checkable
 
 from domindex.domain import Domain, DomainInfo, OSType, Role, ShutdownReason
 from domindex.errors import StoreError
+from domindex.infos import Infos
 
 
 class Row(NamedTuple):
@@ -79,11 +80,8 @@ class Hypervisor(Protocol):
         """State, memory and times of that domain now, or None. One hypercall."""
         ...
 
-    def infos(self) -> Sequence[DomainInfo]:
-        """The same of every domain, lowest domid first, dying ones included.
-
-        One hypercall per 1,024. The list is the caller's to keep.
-        """
+    def infos(self) -> Infos:
+        """The same of every domain, dying ones included. One hypercall per 1,024."""
         ...
 
     def close(self) -> None:

@@ -47,6 +47,7 @@ from domindex.errors import (
     StoreLost,
 )
 from domindex.index import Index
+from domindex.infos import Infos
 from domindex.keys import as_domid, as_type, as_uuid
 from domindex.limits import as_count
 from domindex.opening import XenHost, connect
@@ -914,10 +915,11 @@ class _SimulatedHypervisor:
             guest = self._seen(domid)
             return None if guest is None else guest.info()
 
-    def infos(self) -> Sequence[DomainInfo]:
+    def infos(self) -> Infos:
         with self._host._lock:
             guests = self._called()
-            return [guests[domid].info() for domid in sorted(guests.keys() - self._host._hidden)]
+            infos = {d: guests[d].info() for d in sorted(guests.keys() - self._host._hidden)}
+        return Infos(infos, lambda info: info, tuple(d for d in infos if infos[d].dying))
 
     def close(self) -> None:
         pass

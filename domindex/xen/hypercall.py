@@ -13,15 +13,17 @@ Sources: xen/include/public/{sysctl,domctl}.h; tools/libs/ctrl for the batch siz
 from __future__ import annotations
 
 import functools
+import itertools
 import platform
 import struct
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
 from domindex.domain import ROLES, Domain, DomainInfo, OSType, Role, ShutdownReason
 from domindex.errors import HypercallFailed
+from domindex.infos import Infos
 from domindex.keys import as_domid
 from domindex.ports import LifeState, Row, unique_id_of
 from domindex.xen._privcmd import Privcmd
@@ -35,7 +37,7 @@ from domindex.xen.layouts import (
     shutdown_reason,
     xenstore_flag,
 )
-from domindex.xen.listing import Listing, R
+from domindex.xen.listing import Listing, domids_of
 from domindex.xen.probe import HIGHEST_DOMID, Probe
 
 BATCH: Final = 1024
@@ -44,6 +46,7 @@ _KEPT: Final = 8
 """Prepared calls of a kind that are kept. One that was left by an exception is not put back."""
 _MATTERS: Final = 0xFF0087
 """Flags that Row is made of: dying, hvm_guest, shutdown, PVHv1 and the shutdown reason."""
+_NOT_DYING: Final = bytes(flags for flags in range(256) if not flags & DYING)
 _STATE_DEAD: Final = 8
 
 _Spare = TypeVar("_Spare")
@@ -94,9 +97,10 @@ class PrivcmdHypervisor:
         self._info = layout.info
         self._type = os_type(release.kind(machine))
         # A caller that finds none decodes the whole list; of several, the last one used is kept.
-        self._new_listing = functools.partial(Listing[Row], self._row, self._decode)
-        self._new_infos = functools.partial(Listing[DomainInfo], self._info, self._decode_info)
-        self._listings, self._infos = deque([self._new_listing()], 1), deque([self._new_infos()], 1)
+        self._listings = deque([Listing(self._row, self._decode)], 1)
+        # By its place in the list: the entry that was last decoded, and what came of it.
+        self._infos: dict[int, tuple[bytes, DomainInfo]] = {}
+        self._shown = functools.lru_cache(256)(self._show)
         # (type, shutdown, dying) by (flags that matter, emulation). Few different ones occur, and
         # a list of 1,000 domains has each hundreds of times.
         self._kinds: dict[tuple[int, int | bytes], tuple[OSType, ShutdownReason | None, bool]] = {}
@@ -107,13 +111,32 @@ class PrivcmdHypervisor:
         A domain that lives from before the call until after it is listed for certain: it keeps its
         domid, and each batch goes on after the last domid of the one before.
         """
-        return self._listed(self._listings, self._new_listing)
+        raw = self._whole_list()
+        listing = self._taken(self._listings) or Listing(self._row, self._decode)
+        rows = listing.rows(raw)
+        self._listings.append(listing)
+        return rows
 
-    def infos(self) -> Sequence[DomainInfo]:
+    def infos(self) -> Infos:
         """State, memory and times of every domain. Order and cost as `list`."""
-        return self._listed(self._infos, self._new_infos)
+        raw, size = self._whole_list(), self._size
+        entries = dict(zip(domids_of(raw, size), range(0, len(raw), size), strict=True))
+        flags = raw[4::size]  # the lowest byte of each
+        is_dying = map(DYING.__and__, flags) if flags.translate(None, _NOT_DYING) else ()
+        dying = tuple(itertools.compress(entries, is_dying))
+        return Infos(entries, lambda at: self._info_at(at, raw[at : at + size]), dying)
 
-    def _listed(self, kept: deque[Listing[R]], new: Callable[[], Listing[R]]) -> Sequence[R]:
+    def _info_at(self, at: int, entry: bytes) -> DomainInfo:
+        """What an entry says; the same object as last time where nothing has changed."""
+        known = self._infos.get(at)
+        if known is not None and known[0] == entry:
+            return known[1]
+        info = self._decode_info(self._info.unpack(entry))
+        self._infos[at] = entry, info
+        return info
+
+    def _whole_list(self) -> bytes:
+        """The entries of all domains, as Xen writes them."""
         many = self._taken(self._lists) or self._list(BATCH)
         raw, last = b"", -1
         while True:
@@ -127,10 +150,7 @@ class PrivcmdHypervisor:
         self._lists.append(many)
         if not raw:
             raise HypercallFailed("the hypervisor lists no domain, not even the one that asks")
-        listing = self._taken(kept) or new()
-        listed = listing.rows(raw)
-        kept.append(listing)
-        return listed
+        return raw
 
     def get(self, domid: int) -> Row | None:
         """That domain, or None. Cost: one hypercall.
@@ -247,11 +267,15 @@ class PrivcmdHypervisor:
 
     def _decode_info(self, entry: tuple[Any, ...]) -> DomainInfo:
         domid, flags, pages, most, cpu_time, vcpus, handle, emulation = entry
-        type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
-        paused, blocked, running = flags & PAUSED != 0, flags & BLOCKED != 0, flags & RUNNING != 0
-        who, size = (domid, _uuid(handle), type_), (pages * PAGE, most * PAGE, cpu_time, vcpus)
+        size = pages * PAGE, most * PAGE, cpu_time, vcpus
         # Half the time of DomainInfo(...): on a busy host all entries differ from the last ones.
-        return DomainInfo._make((*who, paused, blocked, running, shutdown, dying, *size))
+        return DomainInfo._make((domid, _uuid(handle), *self._shown(flags, emulation), *size))
+
+    def _show(self, flags: int, emulation: int | bytes) -> tuple[Any, ...]:
+        """(type, paused, blocked, running, shutdown, dying) of all flags of an entry."""
+        type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
+        states = flags & PAUSED != 0, flags & BLOCKED != 0, flags & RUNNING != 0
+        return type_, *states, shutdown, dying
 
     def _kind(  # emulation: b"" where the entry has none
         self, flags: int, emulation: int | bytes

@@ -17,19 +17,17 @@ import bisect
 import itertools
 import struct
 from collections.abc import Callable
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, Final
 
-from domindex.domain import FIRST_RESERVED_DOMID, DomainInfo
+from domindex.domain import FIRST_RESERVED_DOMID
 from domindex.errors import HypercallFailed
 from domindex.ports import Row
-
-R = TypeVar("R", Row, DomainInfo)
 
 _PIECE: Final = 32
 """Domids of one piece."""
 
 
-class Listing(Generic[R]):
+class Listing:
     """The last list, as bytes and as rows. One caller at a time.
 
     Args:
@@ -37,13 +35,13 @@ class Listing(Generic[R]):
         decode: Makes a row of what `entry` unpacked.
     """
 
-    def __init__(self, entry: struct.Struct, decode: Callable[[tuple[Any, ...]], R]) -> None:
+    def __init__(self, entry: struct.Struct, decode: Callable[[tuple[Any, ...]], Row]) -> None:
         self._entry = entry
-        self._decode: Callable[[tuple[Any, ...]], R] = decode
+        self._decode: Callable[[tuple[Any, ...]], Row] = decode
         self._pieces: list[bytes] = []
-        self._rows: list[R] = []  # of all pieces
+        self._rows: list[Row] = []  # of all pieces
 
-    def rows(self, raw: bytes) -> list[R]:
+    def rows(self, raw: bytes) -> list[Row]:
         """The rows of these entries; the same objects as last time where nothing has changed.
 
         Raises HypercallFailed if the domids do not ascend.
@@ -78,7 +76,7 @@ class Listing(Generic[R]):
             old[rows[0].domid] = piece, rows[: len(piece) // size]
             del rows[: len(piece) // size]
         last = self._rows[-1].domid if self._rows else -1
-        domids = _in_order(last, memoryview(raw)[at:].cast("H")[:: size // 2].tolist())
+        domids = domids_of(memoryview(raw)[at:], size, last)
         first = 0
         while first < len(domids):
             # Domid 0 has a piece of its own: dom0 makes this call, so its times always change.
@@ -94,11 +92,13 @@ class Listing(Generic[R]):
         """Where its rows are."""
         return slice(at // self._entry.size, (at + len(piece)) // self._entry.size)
 
-    def _decoded(self, piece: bytes) -> list[R]:
+    def _decoded(self, piece: bytes) -> list[Row]:
         return list(map(self._decode, self._entry.iter_unpack(piece)))
 
 
-def _in_order(last: int, domids: list[int]) -> list[int]:
+def domids_of(raw: bytes | memoryview, size: int, last: int = -1) -> list[int]:
+    """The domids of entries of this size, behind `last`. Raises HypercallFailed, see `rows`."""
+    domids = memoryview(raw).cast("H")[:: size // 2].tolist()
     if domids == sorted({*domids}) and domids[:1] > [last] and domids[-1] < FIRST_RESERVED_DOMID:
         return domids  # nearly always, and without Python code for each domid
     for before, domid in itertools.pairwise((last, *domids)):

@@ -112,8 +112,8 @@ def test_a_mailbox_that_cannot_be_is_refused(options: dict[str, object], match: 
         MailboxOptions(**options)  # type: ignore[arg-type]
 
 
-def test_a_node_is_followed_before_the_end_of_its_domain_can_be_told() -> None:
-    """Else the watch of a life that had just ended would never be closed."""
+def test_while_a_node_begins_or_ceases_to_be_followed_nothing_changes() -> None:
+    """Else the watch of a life that has just ended is never closed, or one too many dropped."""
     picture = Picture()
     hub = Hub(picture)
     others: list[bool] = []
@@ -123,17 +123,21 @@ def test_a_node_is_followed_before_the_end_of_its_domain_can_be_told() -> None:
             picture.lock.release()
         return free
 
+    def look() -> None:
+        with ThreadPoolExecutor(1) as another:
+            others.append(another.submit(may_change_it).result())
+
     class Follower:
         def follow(self, life: Life, node: Node) -> None:
-            with ThreadPoolExecutor(1) as another:
-                others.append(another.submit(may_change_it).result())
+            look()
 
         def drop(self, node: Node) -> None:
-            """Nothing was followed."""
+            look()
 
     hub.join(Follower())
     with hub.watch(picture.domain, "data/x", lambda *_: None, threaded=False):
         assert others == [False]
+    assert others == [False, False]
     hub.close(5.0)
 
 

@@ -21,7 +21,7 @@ MODULES = sorted(
 )
 
 PURE = {
-    *("domain", "errors", "keys", "limits", "stats", "options", "events", "ports"),
+    *("domain", "infos", "errors", "keys", "limits", "stats", "options", "events", "ports"),
     *("picture", "requests", "lookups", "conditions", "facts"),
     *(module for module in MODULES if module.startswith(("core.", "listening."))),
 } - {"listening.dispatch", "listening.async_stream"}  # a descriptor to poll, a loop
@@ -56,7 +56,7 @@ ALLOWED_ONLY_IN = {
 }
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("domain", "stats", "options", "forking"),  # values
+    ("domain", "infos", "stats", "options", "forking"),  # values
     ("errors",),
     ("keys", "limits"),
     ("events", "ports"),  # shapes

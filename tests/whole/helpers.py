@@ -12,6 +12,7 @@ from domindex.domain import Domain, DomainInfo
 from domindex.errors import StoreError
 from domindex.events import DuplicateName, DuplicateUuid, Event, Ready, Synced
 from domindex.index import Index
+from domindex.infos import Infos
 from domindex.options import Timing
 from domindex.ports import Hypervisor, LifeState, Row, Store, Watch
 from domindex.testing import QUICK, SimulatedHost
@@ -178,7 +179,7 @@ class _Hypervisor:
     def info(self, domid: int) -> DomainInfo | None:
         return self._behind.info(domid)
 
-    def infos(self) -> Sequence[DomainInfo]:
+    def infos(self) -> Infos:
         return self._behind.infos()
 
     def close(self) -> None:

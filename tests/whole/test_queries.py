@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -17,9 +18,10 @@ from domindex.core.ended import KEPT
 from domindex.domain import Domain, OSType, Role, ShutdownReason
 from domindex.errors import Closed, InvalidKey, NotLive
 from domindex.index import Index
+from domindex.options import Stale
 from domindex.testing import SimulatedHost
 from tests.core.lives import life
-from tests.whole.helpers import CALM, SHARP, eventually
+from tests.whole.helpers import CALM, LIMIT, SHARP, eventually
 
 
 @pytest.fixture
@@ -253,6 +255,14 @@ def test_after_close_each_says_closed(
     index.close()
     with pytest.raises(Closed):
         query(index)
+
+
+@pytest.mark.parametrize("stale", [None, "serve"])
+def test_a_snapshot_that_still_holds_waits_for_nobody(index: Index, stale: Stale | None) -> None:
+    """P11: it is given without the lock, which the watcher has for as long as a change takes."""
+    taken = index.snapshot()
+    with ThreadPoolExecutor(1) as another, index._picture.lock:
+        assert another.submit(index.snapshot, stale).result(LIMIT) is taken
 
 
 # -- types, and what is in an index ------------------------------------------------------------

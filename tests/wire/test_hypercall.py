@@ -148,7 +148,9 @@ def test_every_field_is_read_back(
             cpu_time=number(domain, "cpu_time"),
             vcpus=number(domain, "nr_online_vcpus"),
         )
-    assert hypervisor.infos() == [hypervisor.info(domid) for domid in sorted(xen.domains)]
+    infos = hypervisor.infos()
+    assert [*infos] == sorted(xen.domains)
+    assert [*infos.values()] == [hypervisor.info(domid) for domid in infos]
 
 
 @pytest.mark.parametrize(("release", "machine"), PAIRS)
@@ -372,9 +374,10 @@ def test_every_change_shows_in_the_next_infos(open_on: Open) -> None:
     xen = FakeXen("4.17", domains=[FakeDomain(domid) for domid in range(100)])
     hypervisor = open_on(xen)
     before = hypervisor.infos()
-    assert all(old is new for old, new in zip(before, hypervisor.infos(), strict=True))
+    assert all(info is before[domid] for domid, info in hypervisor.infos().items())
     for field, value in (
         ("flags", 0x20),
+        ("flags", 0x21),
         ("flags", 0x8),
         ("tot_pages", 7),
         ("max_pages", 9),
@@ -387,7 +390,11 @@ def test_every_change_shows_in_the_next_infos(open_on: Open) -> None:
         infos = hypervisor.infos()
         assert infos == open_on(xen).infos() != before
         assert infos[50] == hypervisor.info(50)
+        assert infos.dying == ((50,) if infos[50].dying else ())
+        assert [*infos.chosen(dying=False)] == [d for d in infos if not infos[d].dying]
         before = infos
+    xen.remove(7)  # all entries behind it have other places now
+    assert hypervisor.infos() == open_on(xen).infos()
 
 
 def test_what_is_kept_of_a_list_does_not_hide_one_out_of_order(open_on: Open) -> None:

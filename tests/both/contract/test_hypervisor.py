@@ -102,16 +102,18 @@ def test_infos_is_info_of_all(played: Stage, hypervisor: Hypervisor) -> None:
     running, dying = played.toolstack.create("web"), played.toolstack.create("db")
     let_go = played.toolstack.zombie(dying)
     infos = hypervisor.infos()
-    assert [info.domid for info in infos] == [row.domid for row in hypervisor.list()]
-    by_domid = {info.domid: info for info in infos}
-    mine, again = by_domid[running], hypervisor.info(running)
+    assert [*infos] == [row.domid for row in hypervisor.list()]
+    assert all(domid == info.domid for domid, info in infos.items())
+    mine, again = infos[running], hypervisor.info(running)
     assert again is not None
     assert again == mine._replace(cpu_time=again.cpu_time)  # which goes on
     assert not mine.dying
-    assert by_domid[dying].dying
-    assert 0 < by_domid[dying].memory <= mine.memory
+    assert infos.dying == (dying,)
+    assert infos[dying].dying
+    assert dying not in infos.chosen(dying=False)
+    assert 0 < infos[dying].memory <= mine.memory
     let_go()
-    eventually(lambda: dying not in {info.domid for info in hypervisor.infos()}, "it is gone")
+    eventually(lambda: dying not in hypervisor.infos(), "it is gone")
 
 
 def test_a_changed_handle_is_seen(played: Stage, hypervisor: Hypervisor) -> None:

@@ -18,6 +18,7 @@ from domindex.core.scope import Scope
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
 from domindex.errors import StoreError
 from domindex.index import Index
+from domindex.infos import Infos
 from domindex.options import Timing
 from domindex.picture import Live
 from domindex.ports import Hypervisor, LifeState, Row, Watch
@@ -66,7 +67,7 @@ class CannedHypervisor:
     def info(self, domid: int) -> DomainInfo | None:
         raise NotImplementedError
 
-    def infos(self) -> Sequence[DomainInfo]:
+    def infos(self) -> Infos:
         raise NotImplementedError
 
     def close(self) -> None:
