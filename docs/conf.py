@@ -54,6 +54,7 @@ pygments_style = "friendly"
 pygments_dark_style = "native"
 
 _ORDER = re.compile(r"Read after ")
+_INDEX = re.compile(r"(?<!`)`Index\.")  # a name of another module: a dot before it finds it
 _TABLE = re.compile(r"\s*\|.*\|\s*$")
 
 
@@ -64,6 +65,7 @@ def markdown_to_rst(
     if what == "module" and (order := [n for n, line in enumerate(lines) if _ORDER.match(line)]):
         del lines[order[0] :]  # it comes last, and is for those who read the code
     done: list[str] = []
+    lines[:] = [_INDEX.sub("`.Index.", line) for line in lines]
     for number, line in enumerate(lines):
         if _TABLE.match(line):
             done += _table_row(line, first=not _TABLE.match(lines[number - 1]) or not number)
