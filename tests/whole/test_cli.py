@@ -303,18 +303,19 @@ def test_watch_takes_any_number_of_seconds(seconds: str) -> None:
 
 
 def test_check_says_that_all_works(cli: Any) -> None:
-    """Three findings, all of them good."""
+    """Four findings, all of them good."""
     status, out, err = cli("check")
     assert (status, err) == (0, "")
     assert [line.split()[:2] for line in out.splitlines()] == [
         ["hypervisor", "ok"],
         ["xenstore", "ok"],
         ["index", "ok"],
+        ["events", "ok"],
     ]
     assert "live with 7 domains" in out
     status, out, _ = cli("check", "--json")
     assert status == 0
-    assert [row["works"] for row in json.loads(out)] == [True] * 3
+    assert [row["works"] for row in json.loads(out)] == [True] * 4
 
 
 def test_check_says_what_does_not_work(cli: Any, host: SimulatedHost) -> None:
