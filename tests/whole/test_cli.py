@@ -506,6 +506,20 @@ def test_a_name_in_an_error_is_escaped_once(cli: Any, name: str, shown: str) -> 
     assert err == f"domindex: no running domain has name {shown}\n"
 
 
+def test_a_name_with_a_nul_in_it_is_not_taken_for_two(
+    host: SimulatedHost, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The others are printed, and what is left out is said, with status 1."""
+    host.create(b"web\0other", domid=9)
+    assert main(["list", "-0", "--name", "web*"], host) == 1
+    assert main(["name", "-0", "id:9"], host) == 1
+    assert main(["name", "id:9"], host) == 1
+    out, err = capfdbinary.readouterr()
+    assert out == b"web\0"
+    for line, part in zip(err.splitlines(), (b"name: 9; ", *[rb"web\x00other; "] * 2), strict=True):
+        assert line.endswith(part + b"use --json")
+
+
 def test_a_name_with_a_nul_at_its_end_is_found(cli: Any, host: SimulatedHost) -> None:
     """G: by whoever types what is to be seen of it."""
     domid = host.create(b"old\0")
