@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 import json
+import os
+import sys
 import threading
 import time
 from collections.abc import Sequence
+from typing import Self
 from uuid import UUID
 
 import pytest
@@ -238,65 +241,80 @@ def test_a_host_that_cannot_be_opened_is_3(host: SimulatedHost, said: Said) -> N
 # -- watch ---------------------------------------------------------------------------------------
 
 
-def lines(said: Said) -> list[list[str]]:
-    """What was printed, in words."""
-    return [line.split() for line in said()[0].splitlines()]
+class Watching:
+    """`domindex watch` with a pipe for its output. It ends when the block does, as nobody reads."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, host: SimulatedHost, *options: str) -> None:
+        reader, writer = os.pipe()
+        self._reader, self._writer = open(reader), open(writer, "w")  # noqa: SIM115
+        monkeypatch.setattr(sys, "stdout", self._writer)
+        self._command = Command(host, "watch", *options)
+
+    def until(self, word: str) -> list[list[str]]:
+        """The lines from here to the one that begins with that word, in words."""
+        lines = [self._reader.readline().split()]
+        while lines[-1][0] != word:
+            lines.append(self._reader.readline().split())
+        return lines
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._reader.close()
+        assert self._command.end() == 0
+        self._writer.close()
 
 
-def watch(host: SimulatedHost, said: Said, *options: str) -> Command:
-    """Begin to watch; returns when it has printed what was there. It ends after two seconds."""
-    command = Command(host, "watch", "--seconds", "2", *options)
-    eventually(lambda: said.has("Synced\n"))
-    return command
-
-
-def test_watch_filters_by_name_and_type(host: SimulatedHost, said: Said) -> None:
+def test_watch_filters_by_name_and_type(
+    monkeypatch: pytest.MonkeyPatch, host: SimulatedHost
+) -> None:
     """A life that was let in is told to its end, whatever it is called by then."""
     host.create("web-2", type="pvh", domid=2)
     host.create(b"w\xff", type="pvh", domid=3)
-    command = watch(host, said, "--name", "web*", "--type", "pvh")
-    host.rename(2, "other")
-    assert command.runs
-    host.destroy(2, order="at once")
-    assert command.end() == 0
-    assert lines(said) == [
-        *(["Added", "2", "web-2"], ["Ready", "2", "web-2"], ["Synced"]),
-        *(["Renamed", "2", "web-2", "->", "other"], ["Removed", "2", "other"]),
-    ]
+    with Watching(monkeypatch, host, "--name", "web*", "--type", "pvh") as watch:
+        there = [["Added", "2", "web-2"], ["Ready", "2", "web-2"], ["Synced"]]
+        assert watch.until("Synced") == there
+        host.rename(2, "other")
+        assert watch.until("Renamed") == [["Renamed", "2", "web-2", "->", "other"]]
+        host.destroy(2, order="at once")
+        assert watch.until("Removed") == [["Removed", "2", "other"]]
 
 
 def test_watch_takes_a_glob_of_bytes_that_are_no_utf_8(host: SimulatedHost, said: Said) -> None:
     """As the shell passes them."""
     host.create(b"w\xff", domid=3)
-    argv = ["watch", "--name", "w\udcff", "--event", "Added", "--seconds", "0.2"]
+    argv = ["watch", "--name", "w\udcff", "--event", "Added", "--seconds", "0"]
     assert main(argv, host) == 0
-    assert lines(said) == [["Added", "3", r"w\udcff"]]
+    assert said() == ("Added         3 w\\udcff\n", "")
 
 
-def test_watch_follows_only_what_is_asked_for(host: SimulatedHost, said: Said) -> None:
+def test_watch_follows_only_what_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch, host: SimulatedHost
+) -> None:
     """Several events, once or twice the option, in any case of letters."""
     events = ("--event", "removed", "ADDED", "--event", "Renamed", "Synced")
-    command = watch(host, said, "--no-replay", *events)
-    host.create("db", domid=2)
-    assert command.runs
-    host.rename(2, "sql")
-    assert command.runs
-    host.destroy(2, order="at once")
-    assert command.end() == 0
-    assert [line[0] for line in lines(said)] == ["Synced", "Added", "Renamed", "Removed"]
+    with Watching(monkeypatch, host, "--no-replay", *events) as watch:
+        assert watch.until("Synced") == [["Synced"]]
+        host.create("db", domid=2)
+        assert watch.until("Added") == [["Added", "2", "db"]]
+        host.rename(2, "sql")
+        assert watch.until("Renamed") == [["Renamed", "2", "db", "->", "sql"]]
+        host.destroy(2, order="at once")
+        assert watch.until("Removed") == [["Removed", "2", "sql"]]
 
 
-def test_watch_tells_a_reboot_as_one(host: SimulatedHost, said: Said) -> None:
+def test_watch_tells_a_reboot_as_one(monkeypatch: pytest.MonkeyPatch, host: SimulatedHost) -> None:
     """With a grace; an end that is none of a reboot comes when it is over."""
-    command = watch(host, said, "--no-replay", "--reboot-grace", "0.5")
-    new = host.reboot(1, order="at once")
-    eventually(lambda: said.has("Ready"))
-    host.destroy(new, order="at once")
-    assert command.end() == 0
-    assert lines(said) == [
-        *(["Synced"], ["Rebooted", "2", "web", "(was", "domain", "1)"]),
-        *(["Ready", "2", "web"], ["Removed", "2", "web"]),
-    ]
+    with Watching(monkeypatch, host, "--no-replay", "--reboot-grace", "30") as watch:
+        watch.until("Synced")
+        host.reboot(1, order="at once")
+        told = [["Rebooted", "2", "web", "(was", "domain", "1)"], ["Ready", "2", "web"]]
+        assert watch.until("Ready") == told
+    with Watching(monkeypatch, host, "--no-replay", "--reboot-grace", "0.1") as watch:
+        watch.until("Synced")
+        host.destroy(2, order="at once")
+        assert watch.until("Removed") == [["Removed", "2", "web"]]
 
 
 # -- check ---------------------------------------------------------------------------------------
