@@ -153,6 +153,14 @@ def test_every_line_of_check_is_on_that_page() -> None:
         assert re.search(rf"^\| `{word}` \|", read("troubleshooting.md"), re.MULTILINE), word
 
 
+def test_the_files_of_the_picture_are_there() -> None:
+    """In the page that says how it works."""
+    named = set(re.findall(r"\b[\w/]+\.py\b", read("architecture.md")))
+    assert len(named) >= 6
+    for path in named:
+        assert (PROJECT / "domindex" / path).exists(), path
+
+
 def test_every_metric_is_on_its_page() -> None:
     """Under the name that Prometheus sees."""
     registry = CollectorRegistry()
