@@ -146,10 +146,11 @@ class Domain:
             No call to the host: it says what this record says.
         """
         # The first two names are of xl (tools/xl/xl_migrate.c), the last one is of XenD.
-        name = self.name or ""
+        name = self.name
         return (
-            name != ""
-            and self.shutdown is None
+            self.shutdown is None
+            and name is not None
+            and name != ""
             and not name.endswith(("--incoming", "--migratedaway"))
             and not name.startswith("migrating-")
         )

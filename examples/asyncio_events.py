@@ -51,9 +51,9 @@ async def show(events: domindex.aio.AsyncEventStream) -> None:
 
 async def wait_for(index: domindex.aio.AsyncIndex, name: str) -> None:
     """Say when the domain is ready and when it is gone. Other tasks run meanwhile."""
-    with contextlib.suppress(domindex.TimedOut):
+    with contextlib.suppress(domindex.TimedOut, domindex.NoSuchDomain):
         domain = await index.wait_for(name=name, ready=True, timeout=60)
-        info = await index.info(domain.domid)
+        info = await index.info(domain)  # of this life: if it has ended, NoSuchDomain
         print(f"{name} is here: domid {domain.domid}, {info.memory >> 10} KiB", flush=True)
         gone = await index.wait_gone(domain, timeout=60)
         # No reason: it was destroyed, or it stopped and was gone before the index looked again.

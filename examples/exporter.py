@@ -20,8 +20,7 @@ import threading
 import time
 from http.server import ThreadingHTTPServer
 
-import domindex
-from domindex.testing import SimulatedHost
+from domindex.testing import SimulatedHost, connect_or_simulate
 
 try:
     from prometheus_client import CollectorRegistry, MetricsHandler
@@ -40,28 +39,22 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9798, help="0 takes a free port")
     parser.add_argument("--seconds", type=float, help="end after so many seconds")
     args = parser.parse_args()
-    try:
-        index = domindex.connect()
-    except domindex.HostError as error:
-        print(f"No Xen host can be used here ({error}). This is a simulated one.")
-        index = simulated()
     registry = CollectorRegistry()
-    registry.register(DomainCollector(index, max_age=MAX_AGE))
     handler = MetricsHandler.factory(registry)
     with (
-        index,
+        connect_or_simulate(simulate) as index,
         ThreadingHTTPServer((args.address, args.port), handler) as server,
         contextlib.suppress(KeyboardInterrupt),
     ):
+        registry.register(DomainCollector(index, max_age=MAX_AGE))
         if args.seconds is not None:
             threading.Timer(args.seconds, server.shutdown).start()
         print(f"http://{args.address}:{server.server_port}/metrics", flush=True)
         server.serve_forever()
 
 
-def simulated() -> domindex.Index:
-    """A simulated host, with a guest that is renamed again and again."""
-    host = SimulatedHost()
+def simulate(host: SimulatedHost) -> None:
+    """On a simulated host one guest is renamed again and again."""
     host.create("db", type="pvh")
     web = host.create("web", type="pv", memory=2 << 30, vcpus=2)
 
@@ -71,7 +64,6 @@ def simulated() -> domindex.Index:
             host.rename(web, "web" if host.name(web) == b"www" else "www")
 
     threading.Thread(target=live, daemon=True).start()
-    return host.connect()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import math
 import selectors
 import socket
@@ -24,7 +25,7 @@ from pathlib import Path
 
 import domindex
 from domindex import Added, Domain, Life, Removed, Resync
-from domindex.testing import SimulatedHost
+from domindex.testing import SimulatedHost, connect_or_simulate
 
 MEMINFO = "memory/meminfo"  # KiB in use, written by the guest
 LEAST = 64  # MiB that every guest gets
@@ -162,21 +163,15 @@ def main() -> None:
         listener.bind(str(path))
         stack.callback(path.unlink)
         listener.listen()
-        try:
-            index = domindex.connect()
-        except domindex.HostError as error:
-            print(f"No Xen host can be used here ({error}). This is a simulated one.")
-            index = simulated(path)
-        stack.enter_context(index)
+        index = stack.enter_context(connect_or_simulate(functools.partial(simulate, path)))
         print(f"listening at {path}", flush=True)
         balancer = stack.enter_context(contextlib.closing(Balancer(index, args.pool)))
         with contextlib.suppress(KeyboardInterrupt):
             serve(balancer, listener, args.seconds)
 
 
-def simulated(path: Path) -> domindex.Index:
-    """A simulated host: one guest uses more and less memory, another starts and ends."""
-    host = SimulatedHost()
+def simulate(path: Path, host: SimulatedHost) -> None:
+    """On a simulated host one guest uses more and less memory, another starts and ends."""
 
     def uses(guest: int, megabytes: int) -> None:
         host.write(guest, MEMINFO, b"%d" % (megabytes << 10))
@@ -201,7 +196,6 @@ def simulated(path: Path) -> domindex.Index:
                 host.destroy(guests.pop())
 
     threading.Thread(target=live, daemon=True).start()
-    return host.connect()
 
 
 if __name__ == "__main__":

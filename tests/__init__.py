@@ -15,6 +15,7 @@ bench/      the index beside libxl, xl and libvirt, on any host; on_hosts/ boots
 A test is found by what it tests: of `core/table.py` in `core/test_table*.py`, of `index.find` in
 `whole/test_queries.py`. What several folders share: `stage.py` (a host with a toolstack),
 `histories.py` (random ones), `delivery_log.py` (what a listener received, held to all that is
-promised), `believer.py` (what it knows by then), `programs.py` (the examples). `FAULTS.md` lists
-what was wrong and the test that shows it.
+promised), `believer.py` (what it knows by then), `programs.py` (the examples), `terminal.py` (the
+command line in a terminal and in a pipe). `FAULTS.md` lists what was wrong and the test that shows
+it.
 """

@@ -23,7 +23,7 @@ from sortedcontainers import SortedList
 from domindex.core.ended import LastNames
 from domindex.core.grouping import Grouping
 from domindex.core.key import KeyIndex, Missing
-from domindex.domain import Domain, Life
+from domindex.domain import Domain
 from domindex.events import (
     Added,
     DomainEvent,
@@ -57,9 +57,9 @@ class DomainTable:
         self._by_name: SortedList[tuple[str, int]] = SortedList()
         self._groupings: dict[str, Grouping] = {}
         self._last_names = LastNames()
-        # Of lives that were ready and are not now (few, as most of these end soon): since which
-        # generation, and the last record. So `Ready` can come once a life, at no cost for others.
-        self._ceased: dict[Life, tuple[int, Domain]] = {}
+        # By domid the lives that were ready and are not now (few, as most of these end soon): since
+        # which generation, and the last record. So `Ready` can come once a life.
+        self._ceased: dict[int, tuple[int, Domain]] = {}
 
     def __len__(self) -> int:
         return len(self.domids.unique)
@@ -154,12 +154,7 @@ class DomainTable:
                 events += events_of_change(old, new, generation, time, inferred)
                 events += self._readiness(old, new, generation, time)
 
-        for domain in leaving:
-            self._by_domid.remove(domain.domid)
-            if domain.name is not None:
-                self._by_name.remove((domain.name, domain.domid))
-        self._by_domid.update(domain.domid for domain in coming)
-        self._by_name.update((d.name, d.domid) for d in coming if d.name is not None)
+        self._put_in_order(changes)
         names = self.names.apply(((d.name, d) for d in leaving), ((d.name, d) for d in coming))
         uuids = self.uuids.apply(
             ((_indexed_uuid(d), d) for d in leaving), ((_indexed_uuid(d), d) for d in coming)
@@ -172,6 +167,24 @@ class DomainTable:
         events += _duplicates(DuplicateUuid, uuids, generation, time)
         return events
 
+    def _put_in_order(self, changes: Sequence[Change]) -> None:
+        """Keep both orders. Most changes leave them as they are: a stop, a resume."""
+        moved = [
+            (old, new)
+            for old, new in changes
+            if old is None or new is None or (old.domid, old.name) != (new.domid, new.name)
+        ]
+        if not moved:
+            return
+        for old, _ in moved:
+            if old is not None:
+                self._by_domid.remove(old.domid)
+                if old.name is not None:
+                    self._by_name.remove((old.name, old.domid))
+        coming = [new for _, new in moved if new is not None]
+        self._by_domid.update(domain.domid for domain in coming)
+        self._by_name.update((d.name, d.domid) for d in coming if d.name is not None)
+
     def _readiness(
         self, old: Domain | None, new: Domain | None, generation: int, time: float
     ) -> tuple[Ready, ...]:
@@ -181,19 +194,19 @@ class DomainTable:
         know by `ceased` that it is no news to them.
         """
         if old is not None and (new is None or new.life != old.life):
-            self._ceased.pop(old.life, None)
+            self._ceased.pop(old.domid, None)
             old = None
         if new is None:
             return ()
         if not new.ready:
             if old is not None and old.ready:
-                self._ceased[old.life] = generation, old
+                self._ceased[old.domid] = generation, old
             return ()
         ceased, before = 0, None
         if old is not None and old.ready:
             ceased, before = generation, old
-        elif old is not None and old.life in self._ceased:
-            ceased, before = self._ceased.pop(old.life)
+        elif old is not None and old.domid in self._ceased:
+            ceased, before = self._ceased.pop(old.domid)
         return (Ready(new, ceased=ceased, before=before, generation=generation, time=time),)
 
     def _check_changes(self, leaving: list[Domain], coming: list[Domain]) -> None:

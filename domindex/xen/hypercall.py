@@ -258,7 +258,8 @@ class PrivcmdHypervisor:
 
     def _decode(self, entry: tuple[Any, ...]) -> Row:
         domid, flags, frame, cpu_time, handle, emulation = entry
-        type_, shutdown, dying = self._kind(flags & _MATTERS, emulation)
+        key = flags & _MATTERS, emulation
+        type_, shutdown, dying = self._kinds.get(key) or self._kind(*key)
         roles = self._guest if domid else self._dom0
         if flags & self._xenstore and domid:
             roles = Role.XENSTORE

@@ -6,9 +6,11 @@ import asyncio
 import functools
 import gc
 import os
+import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, suppress
+from types import FrameType
 from typing import Any, ParamSpec, TypeVar
 from uuid import UUID
 
@@ -17,7 +19,7 @@ from blockbuster import blockbuster_ctx
 
 import domindex.aio
 from domindex.aio import AsyncEventStream, AsyncIndex
-from domindex.domain import OSType, ShutdownReason
+from domindex.domain import Domain, OSType, ShutdownReason
 from domindex.errors import (
     Ambiguous,
     Closed,
@@ -819,6 +821,45 @@ async def test_of_a_node_a_busy_loop_is_told_the_last(host: SimulatedHost) -> No
         watch.close()
         await turn()
         assert told == [None, b"99"]
+
+
+@in_loop
+async def test_a_value_that_comes_as_the_loop_takes_the_last_is_told(host: SimulatedHost) -> None:
+    """P8: a thread brings it, and is stopped when it has seen that the loop knows of a value."""
+    host.create("web", domid=1)
+    told: list[bytes | None] = []
+    called = threading.Event()
+
+    def on_value(_: Domain, value: bytes | None) -> None:
+        told.append(value)
+        called.set()
+
+    async with opened(host) as index:
+        watch = index.watch(index.by_id(1), "data/x", on_value)
+        await soon(lambda: told == [None])
+        called.clear()
+        hear = watch._handler
+        looked = threading.Event()
+
+        def stop(frame: FrameType, event: str, _: object) -> Any:
+            if event == "line" and "waiting" in frame.f_locals and not looked.is_set():
+                looked.set()
+                called.wait(0.2)  # the loop has to wait for us meanwhile
+            return stop
+
+        def bring() -> None:
+            sys.settrace(lambda frame, *_: stop if frame.f_code.co_name == "take" else None)
+            try:
+                hear(watch.domain, b"new")
+            finally:
+                sys.settrace(None)
+
+        hear(watch.domain, b"old")
+        thread = threading.Thread(target=bring)
+        thread.start()
+        assert looked.wait(LIMIT)
+        await soon(lambda: told[-1:] == [b"new"])
+        thread.join(LIMIT)
 
 
 @in_loop

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import queue
 import threading
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
@@ -261,3 +262,34 @@ def test_a_write_amid_the_call_for_the_last_one_is_told(host: SimulatedHost, ind
             host.write(web, ONE, b"1")
             index.refresh()
         going_on.release(9)
+
+
+# -- the end of the index ----------------------------------------------------------------------
+
+
+def test_a_closed_index_waits_for_a_handler_and_then_keeps_none(host: SimulatedHost) -> None:
+    """P9: for a call that is under way, up to the limit; the program's object is let go."""
+    entered, go = threading.Event(), threading.Event()
+
+    class Slow:
+        def on_value(self, _: Domain, __: bytes | None) -> None:
+            entered.set()
+            go.wait(LIMIT)
+
+    slow = Slow()
+    gone = weakref.ref(slow)
+    with host.connect(timing=CALM) as index:
+        index.watch(index.by_id(0), ONE, slow.on_value)
+        del slow
+        assert entered.wait(LIMIT)
+        began = time.monotonic()
+        index.close(timeout=0.2)
+        assert time.monotonic() - began >= 0.2
+        go.set()
+        index.close(timeout=LIMIT)
+
+    def collected() -> bool:
+        gc.collect()
+        return gone() is None
+
+    eventually(collected)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -42,6 +43,24 @@ def test_an_index_of_the_caller_s_is_kept_as_the_host_changes(
     host.destroy(one)
     index.refresh()
     assert index.by("owner", "web") == ()
+
+
+def test_no_change_comes_in_between_while_an_index_is_made(index: Index) -> None:
+    """P2: a domain that came after the walk over all and before the index counts is in no group."""
+    lock, could = index._body.picture.lock, list[bool]()
+
+    def look() -> None:
+        could.append(lock.acquire(blocking=False))
+
+    def key_of(_: Domain) -> int:
+        thread = threading.Thread(target=look)  # as the watcher would, to take a change in
+        thread.start()
+        thread.join(LIMIT)
+        return 1
+
+    index.add_index("all", key_of)
+    assert could == [False] * len(index)
+    assert [*index.by("all", 1)] == [*index]
 
 
 def test_an_index_of_the_caller_s_may_be_there_before_the_first_look(host: SimulatedHost) -> None:
