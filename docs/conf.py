@@ -23,12 +23,12 @@ myst_links_external_new_tab = False
 # things: those that are in the reference become links, all others are code.
 napoleon_google_docstring = True
 napoleon_numpy_docstring = False
-napoleon_custom_sections = [("Cost", "returns_style")]
+napoleon_custom_sections = ["Cost"]
+napoleon_use_ivar = True
 default_role = "py:obj"
 autodoc_member_order = "bysource"
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented"
-autodoc_default_options = {"show-inheritance": True}
 add_module_names = False
 python_use_unqualified_type_names = True
 
@@ -45,12 +45,16 @@ suppress_warnings = ["ref.python"]  # a field that several records have, such as
 
 html_theme = "furo"
 html_title = f"domindex {release}"
+html_static_path = ["_static"]
+html_css_files = ["pages.css"]
 html_copy_source = False
 html_show_sourcelink = False
 html_show_sphinx = False
 pygments_style = "friendly"
 pygments_dark_style = "native"
 
+_ORDER = re.compile(r"Read after ")
+_INDEX = re.compile(r"(?<!`)`Index\.")  # a name of another module: a dot before it finds it
 _TABLE = re.compile(r"\s*\|.*\|\s*$")
 
 
@@ -58,7 +62,10 @@ def markdown_to_rst(
     _app: Any, what: str, _name: str, _thing: Any, _: Any, lines: list[str]
 ) -> None:
     """Docstrings are written for `help()`: turn their tables and indented code into RST."""
+    if what == "module" and (order := [n for n, line in enumerate(lines) if _ORDER.match(line)]):
+        del lines[order[0] :]  # it comes last, and is for those who read the code
     done: list[str] = []
+    lines[:] = [_INDEX.sub("`.Index.", line) for line in lines]
     for number, line in enumerate(lines):
         if _TABLE.match(line):
             done += _table_row(line, first=not _TABLE.match(lines[number - 1]) or not number)

@@ -104,9 +104,12 @@ class Removed(_Stamped):
 
     (libxl takes the name away before it ends the domain.)
 
-    reason: why it stopped, where that was seen before it went; a domain destroyed while it
-        ran has none. inferred: found missing by a re-list after a gap, so that the last
-        state, the reason above all, may be an old one.
+    Attributes:
+        domain: Its last record.
+        reason: Why it stopped, where that was seen before it went; a domain destroyed while it ran
+            has none.
+        inferred: It was found missing by a re-list after a gap, so that the last state, the reason
+            above all, may be an old one.
     """
 
     domain: Domain

@@ -43,18 +43,27 @@ class ListenerStats:
 class Stats:
     """Counters since the index was opened, and sizes now.
 
-    domains, names, uuids: held now; names and uuids count those with a single holder.
-    age: seconds since the host last confirmed that the picture is whole.
-    events: watch events taken in. passes: times the difference was worked out.
-    lists: times the whole list was asked for. reads: names and other nodes read. drift: changes
-    that a probe or an audit found and no event reported. reconnects: lines lost and recovered.
-    lag: seconds from taking in the last event to holding what it led to.
-    refusals: reads, watches and states of single domains that were refused. unreadable: the domids
-    of those whose name xenstored does not give now. deaf: the special watches do not fire for this
-    caller, so that births and ends are only found at each probe.
-    listeners: the subscriptions and streams that are open. pending: events that all of them have
-    not yet been handed; queues: how many for each. overflows: backlogs that were dropped.
-    listener_errors: failed handlers. Both count listeners that have been closed, too.
+    Attributes:
+        domains: Domains held.
+        names: Names that a single domain has.
+        uuids: Uuids that a single domain has.
+        generation: That of the index.
+        live: Whether the index is live.
+        age: Seconds since the host last confirmed that the picture is whole.
+        events: Watch events taken in.
+        passes: Times the difference was worked out.
+        lists: Times the whole list was asked for.
+        reads: Names and other nodes read.
+        drift: Changes that a probe or an audit found and no event reported.
+        reconnects: Lines lost and recovered.
+        lag: Seconds from taking in the last event to holding what it led to.
+        refusals: Reads, watches and states of single domains that were refused.
+        unreadable: Domids of those whose name xenstored does not give now.
+        deaf: The special watches do not fire for this caller, so that births and ends are only
+            found at each probe.
+        listeners: The subscriptions and streams that are open.
+        overflows: Backlogs that were dropped, also of listeners that have been closed.
+        listener_errors: Failed handlers, also of listeners that have been closed.
     """
 
     domains: int
@@ -79,12 +88,12 @@ class Stats:
 
     @property
     def queues(self) -> tuple[int, ...]:
-        """See above."""
+        """For each listener, the events that it has not yet been handed."""
         return tuple(listener.pending for listener in self.listeners)
 
     @property
     def pending(self) -> int:
-        """See above."""
+        """The same of all listeners together."""
         return sum(self.queues)
 
 
@@ -92,10 +101,13 @@ class Stats:
 class Capabilities:
     """What this host offers.
 
-    xen: how the hypervisor was recognised. unique_ids: it names every life itself (>= 4.21),
-    so that a reused domid is always recognised. watch_depth: xenstored says which domain came
-    or went (C xenstored >= 4.22). one_watch: one watch stands for the names of all domains, and
-    tells of new uuids at once (the same, or oxenstored >= 25.2; not by the xenbus).
+    Attributes:
+        xen: How the hypervisor was recognised.
+        unique_ids: It names every life itself (>= 4.21), so that a reused domid is always
+            recognised.
+        watch_depth: xenstored says which domain came or went (C xenstored >= 4.22).
+        one_watch: One watch stands for the names of all domains, and tells of new uuids at once
+            (the same, or oxenstored >= 25.2; not by the xenbus).
     """
 
     xen: str

@@ -8,13 +8,14 @@ wire/       the real line and hypercalls, against a xenstored and a hypervisor m
 both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
 real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
 shape/      layers, public names, arguments, types, documents, examples
-measure/    cost/ counts instructions, figures/ makes the README's table, mutants/ says which
-            faults no test notices
+measure/    cost/ counts instructions, figures/ makes the table of docs/performance.md, mutants/
+            says which faults no test notices
 bench/      the index beside libxl, xl and libvirt, on any host; on_hosts/ boots real ones
 
 A test is found by what it tests: of `core/table.py` in `core/test_table*.py`, of `index.find` in
 `whole/test_queries.py`. What several folders share: `stage.py` (a host with a toolstack),
 `histories.py` (random ones), `delivery_log.py` (what a listener received, held to all that is
-promised), `believer.py` (what it knows by then), `programs.py` (the examples). `FAULTS.md` lists
-what was wrong and the test that shows it.
+promised), `believer.py` (what it knows by then), `programs.py` (the examples), `terminal.py` (the
+command line in a terminal and in a pipe). `FAULTS.md` lists what was wrong and the test that shows
+it.
 """

@@ -48,6 +48,10 @@ class Parser(argparse.ArgumentParser):
         raw = argparse.RawDescriptionHelpFormatter  # descriptions are broken into lines by hand
         super().__init__(allow_abbrev=False, formatter_class=raw, **options)
 
+    def print_help(self, file: Any = None) -> None:
+        """Print it at once: argparse takes no notice of an output that cannot be written."""
+        print(self.format_help(), end="", file=file, flush=True)
+
     def error(self, message: str) -> NoReturn:
         """Print the usage and what is wrong, and exit with 2."""
         super().error(fit_for_terminal(message))

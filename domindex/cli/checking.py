@@ -13,6 +13,7 @@ from domindex.cli.arguments import PATIENCE, Commands
 from domindex.cli.as_json import print_json
 from domindex.domain import fit_for_terminal
 from domindex.errors import DomindexError
+from domindex.index import Index
 from domindex.opening import connect
 from domindex.ports import Host
 
@@ -47,7 +48,9 @@ def check(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     attempt("hypervisor", lambda: _hypervisor(host))
     attempt("xenstore", lambda: _xenstore(host))
     if all(finding.works for finding in findings):
-        attempt("index", lambda: _index(host, findings))
+        parts: list[_Finding] = []
+        attempt("index", lambda: _index(host, parts))
+        findings += parts
     if args.json:
         print_json([finding._asdict() for finding in findings], out)
     else:
@@ -79,23 +82,17 @@ def _xenstore(host: Host) -> str:
 
 
 def _index(host: Host, findings: list[_Finding]) -> str:
-    """Open an index. What is wrong with a part of it is added to `findings`."""
+    """Open an index. What there is to say of its parts is added to `findings`."""
     with connect(host, timeout=PATIENCE) as index:
         index.refresh()
         offers = index.capabilities
+        findings.append(_events(index))
         for domid, error in sorted(index.unreadable.items()):
             detail = (
                 f"the name of domain {domid} cannot be read: {error}; until it can, a name that no "
                 "other domain has cannot be told to be absent"
             )
             findings.append(_Finding("name", False, detail))
-        if index.stats.deaf:
-            detail = (
-                "xenstored does not tell this process when domains start and end: it is not "
-                f"privileged. They are found every {index.timing.probe:.0f} s instead. Run it in "
-                "the control domain, as root"
-            )
-            findings.append(_Finding("events", False, detail))
         names = (
             "watch depth: one watch for all names"
             if offers.one_watch
@@ -107,3 +104,16 @@ def _index(host: Host, findings: list[_Finding]) -> str:
             else "; domains are listed when one starts or ends"
         )
         return f"live with {len(index)} domains; {names}{births}"
+
+
+def _events(index: Index) -> _Finding:
+    """Whether xenstored tells of starts and ends. Without one, only a refusal can be seen."""
+    if not index.stats.deaf:
+        detail = "watches on starts and ends are set; that they fire shows when a domain starts"
+        return _Finding("events", True, detail)
+    detail = (
+        "xenstored does not tell this process when domains start and end, as it is not privileged; "
+        f"they are found every {index.timing.probe:.0f} s instead. Run it in the control domain, "
+        "as root"
+    )
+    return _Finding("events", False, detail)

@@ -85,15 +85,16 @@ def name(host: Host, args: argparse.Namespace, out: TextIO) -> int:
         raise Failure(1, f"domain {domain.domid} has no name")
     if args.json:
         print_json(called, out)
-    elif args.null:
+    elif args.null and "\0" not in called:
         print_name(called, out, end="\0")
-    elif called.isprintable() or out.isatty():
+    elif not args.null and (called.isprintable() or out.isatty()):
         print_name(called, out, end="\n")
     else:
+        way = "--json" if "\0" in called else "-0, which prints its bytes and a NUL, or --json"
         raise Failure(
             1,
             f"the name of domain {domain.domid} cannot be printed as it is: {domain.printable}; "
-            "use -0, which prints its bytes and a NUL, or --json",
+            f"use {way}",
         )
     return 0
 

@@ -6,13 +6,14 @@ Read after getting.py; next watching.py.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from typing import TextIO
 
 from domindex import direct
 from domindex.cli.arguments import Commands, Failure, add_filters, wanted
 from domindex.cli.as_json import as_json, print_json
 from domindex.cli.as_text import print_name, print_table, print_wide
-from domindex.domain import printable
+from domindex.domain import Domain
 from domindex.ports import Host
 
 _NAMES = """\
@@ -55,13 +56,25 @@ def list_domains(host: Host, args: argparse.Namespace, out: TextIO) -> int:
         print_wide(domains, infos, out, header=not args.no_header)
     elif form == "table":
         print_table(domains, out, header=not args.no_header)
+    elif args.null:
+        _print_raw(domains, out)
     else:
-        for name in (domain.name for domain in domains if domain.name is not None):
-            if args.null:
-                print_name(name, out, end="\0")
-            else:
-                print(printable(name), file=out)
+        for domain in domains:
+            if domain.name is not None:
+                print(domain.printable, file=out)
     return 0
+
+
+def _print_raw(domains: Iterable[Domain], out: TextIO) -> None:
+    """Print every name and a NUL after it. Raises Failure if one would look like two."""
+    left_out = []
+    for domain in domains:
+        if domain.name is not None and "\0" in domain.name:
+            left_out.append(str(domain.domid))
+        elif domain.name is not None:
+            print_name(domain.name, out, end="\0")
+    if left_out:
+        raise Failure(1, f"left out, as a NUL is in the name: {', '.join(left_out)}; use --json")
 
 
 def _form(args: argparse.Namespace) -> str:

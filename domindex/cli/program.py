@@ -61,7 +61,7 @@ def _run(argv: Sequence[str] | None, host: Host | None, out: TextIO) -> int:
         print(f"domindex {__version__}", file=out)
         return 0
     if args.run is None:
-        parser.print_help(out)
+        parser.print_help()
         return 0
     try:
         if host is None:
@@ -96,14 +96,20 @@ def _candidates(error: Ambiguous) -> str:
 
 
 def _output() -> TextIO:
-    """Where to print. It takes every name, whatever characters the locale lacks."""
+    """Where to print. It takes every name, whatever characters the locale lacks.
+
+    A stream that the shell has closed is None. argparse would then print to the other one, and
+    the next file or socket would get its number, so both are opened.
+    """
+    if sys.stdout is None:  # to write is an error, as it is when the disk is full
+        nowhere = os.open(os.devnull, os.O_RDONLY)
+        sys.stdout = open(nowhere, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
+    if sys.stderr is None:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        sys.stderr = open(nowhere, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
-    if sys.stdout is not None:
-        return sys.stdout
-    # The shell has closed it. Writing to what stands in its place is an error as well, and the
-    # number 1 is taken: no file or socket that is opened later becomes the standard output.
-    return open(os.open(os.devnull, os.O_RDONLY), "w", closefd=False, encoding="utf-8")
+    return sys.stdout
 
 
 def _discard(stream: TextIO) -> None:
@@ -114,10 +120,9 @@ def _discard(stream: TextIO) -> None:
 
 def _complain(sentence: str, status: int) -> int:
     """Say why there is no answer. Returns `status`, also where nobody can be told."""
-    if sys.stderr is not None:
-        lines = map(fit_for_terminal, f"domindex: {sentence}".split("\n"))
-        try:
-            print("\n".join(lines), file=sys.stderr, flush=True)
-        except OSError:
-            _discard(sys.stderr)
+    lines = map(fit_for_terminal, f"domindex: {sentence}".split("\n"))
+    try:
+        print("\n".join(lines), file=sys.stderr, flush=True)
+    except OSError:
+        _discard(sys.stderr)
     return status

@@ -70,19 +70,16 @@ def wait(host: Host, args: argparse.Namespace, out: TextIO) -> int:
         waiting = _Waiting(index, args.key, deadline)
         answer: object
         text: str | None
-        try:
-            if args.until == "gone":
-                found = waiting.gone()
-                answer, text = {"domain": found and as_json(found)}, None
-            elif args.until == "stopped":
-                stopped, reason = waiting.stopped()
-                answer = {"domain": as_json(stopped), "reason": reason_json(reason)}
-                text = reason_word(reason)
-            else:
-                there = waiting.there(ready=args.until == "ready")
-                answer, text = as_json(there), str(there.domid)
-        except TimedOut as error:
-            raise Failure(TIME_IS_UP, f"the time is up: {error}") from None
+        if args.until == "gone":
+            found = waiting.gone()
+            answer, text = {"domain": found and as_json(found)}, None
+        elif args.until == "stopped":
+            stopped, reason = waiting.stopped()
+            answer = {"domain": as_json(stopped), "reason": reason_json(reason)}
+            text = reason_word(reason)
+        else:
+            there = waiting.there(ready=args.until == "ready")
+            answer, text = as_json(there), str(there.domid)
     if args.json:
         print_json(answer, out)
     elif text is not None:
@@ -108,10 +105,9 @@ class _Waiting:
         """The domain, once it is there, or is ready.
 
         Raises:
-            TimedOut: It is not by the deadline.
+            Failure: It is not by the deadline, or there was one and it is gone for good.
             NotLive: By the deadline it cannot be told.
             Ambiguous: Several domains have the key, or are ready.
-            Failure: There was one, and it is gone for good.
         """
         return self._until(lambda: self._holder(ready))
 
@@ -120,16 +116,22 @@ class _Waiting:
         domain = self.there(ready=False)
         try:
             return domain, self._index.wait_stopped(domain, timeout=self._left())
+        except TimedOut:
+            raise _time_is_up(f"{_told(domain)} still runs") from None
         except NoSuchDomain:
             raise self._gone_for_good(domain, "nothing says why it stopped") from None
 
     def gone(self) -> Domain | None:
-        """The domain, once it has ended. None if there is none. Raises TimedOut, NotLive."""
-        with contextlib.suppress(NoSuchDomain):
+        """The domain, once it has ended. None if there is none. Raises Failure, NotLive."""
+        try:
             domain = self._index.resolve(self._key)
+        except NoSuchDomain:
+            return None
+        try:
             self._index.wait_gone(domain, timeout=self._left())
-            return domain
-        return None
+        except TimedOut:
+            raise _time_is_up(f"{_told(domain)} has not ended") from None
+        return domain
 
     def _holder(self, ready: bool) -> Domain | None:
         """The domain that has the key now and is as it is waited for; else None."""
@@ -148,7 +150,9 @@ class _Waiting:
                 if one_life or time.monotonic() - self._missed >= _GRACE:
                     raise self._gone_for_good(self._seen, "none took its place") from None
             return None
-        self._seen, self._missed = domain, 0.0
+        self._missed = 0.0
+        if domain.name is not None or self._seen is None or self._seen.life != domain.life:
+            self._seen = domain  # else it is about to end, and libxl has taken its name away
         return domain if domain.ready or not ready else None
 
     def _until(self, look: Callable[[], T | None]) -> T:
@@ -164,7 +168,8 @@ class _Waiting:
                 if found is not None:
                     return found
             if (left := self._left()) <= 0:
-                raise cannot_tell or TimedOut(f"no domain with the key {self._key!r} came to be so")
+                seen = self._seen and f"{_told(self._seen)} is not ready"
+                raise cannot_tell or _time_is_up(seen or f"no domain has {self._key!r}")
             with contextlib.suppress(TimedOut, NotLive):
                 self._index.wait_generation(generation + 1, timeout=min(left, _LOOK_AGAIN))
 
@@ -172,4 +177,12 @@ class _Waiting:
         return max(0.0, self._deadline - time.monotonic())
 
     def _gone_for_good(self, domain: Domain, why: str) -> Failure:
-        return Failure(1, f"domain {domain.domid} ({domain.printable}) is gone, and {why}")
+        return Failure(1, f"{_told(domain)} is gone, and {why}")
+
+
+def _told(domain: Domain) -> str:
+    return f"domain {domain.domid} ({domain.printable})"
+
+
+def _time_is_up(what: str) -> Failure:
+    return Failure(TIME_IS_UP, f"the time is up: {what}")

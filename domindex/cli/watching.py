@@ -32,8 +32,9 @@ _LONGEST_POLL: Final = 1_000_000.0
 
 _EVENTS = """\
 It begins with an Added for each domain that runs. With --json each event is one
-line with one JSON object. It ends by Ctrl-C, after --seconds, and at once when
-nobody reads its output any more, as in "domindex watch | head -2"."""
+line with one JSON object. It ends by Ctrl-C, after --seconds if that is given,
+and at once when nobody reads its output any more, as in "domindex watch | head".
+"""
 
 
 def add(commands: Commands) -> None:
@@ -66,7 +67,10 @@ def add(commands: Commands) -> None:
         help="print the time before each event; in JSON it is always there, as seconds",
     )
     parser.add_argument(
-        "--seconds", metavar="SECONDS", type=seconds, help="stop after this time (default: never)"
+        "--seconds",
+        metavar="SECONDS",
+        type=seconds,
+        help="stop after this time; 0 prints what runs now",
     )
 
 
@@ -75,8 +79,7 @@ def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     kinds = None if args.event is None else tuple(EVENTS[name] for name in args.event)
     if kinds is not None and Rebooted in kinds and not args.reboot_grace:
         raise Failure(2, "Rebooted needs --reboot-grace: without it each reboot is a Removed")
-    limit = PATIENCE if args.seconds is None else min(PATIENCE, args.seconds)
-    with connect(host, timeout=limit) as index, stirred(host, args):
+    with connect(host, timeout=PATIENCE) as index, stirred(host, args):
         arrived: deque[Event] = deque()
         index.subscribe(
             arrived.append,
@@ -103,12 +106,14 @@ def _turns(index: Index, out: TextIO, seconds: float) -> Iterator[None]:
     with contextlib.suppress(OSError):  # an output without a descriptor has no reader to lose
         poll.register(out.fileno(), 0)
     deadline = time.monotonic() + seconds
-    while (left := deadline - time.monotonic()) > 0:
+    left = seconds
+    while left >= 0:  # at least once: what runs now is there already
         ready = poll.poll(math.ceil(min(left, _LONGEST_POLL) * 1000))
         if any(fd != index.fileno() for fd, _ in ready):
             return
         index.dispatch()
         yield
+        left = deadline - time.monotonic()
 
 
 def _line(event: Event, args: argparse.Namespace) -> str:

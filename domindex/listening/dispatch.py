@@ -27,7 +27,7 @@ class CallersLoop:
     _mailbox: Mailbox[Any]
     _deliver: Callable[[Any], object]
 
-    def __init__(self, dispatcher: Dispatcher, *, last: bool = False) -> None:
+    def __init__(self, dispatcher: Dispatcher, *, last: bool) -> None:
         self._dispatcher = dispatcher
         self.last = last
         """It is run after the others: it calls the handlers of nodes."""

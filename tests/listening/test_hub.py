@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -84,6 +85,26 @@ def test_what_those_who_have_gone_counted_still_counts() -> None:
     assert (hub.overflows, hub.errors, hub.listeners) == (1, 2, ())
 
 
+def test_what_is_counted_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that goes amid it would count twice, or not at all."""
+    picture = Picture()
+    hub = Hub(picture)
+    owned: list[bool] = []
+    lock: Any = picture.lock
+
+    class Listener:
+        @property
+        def overflows(self) -> int:
+            owned.append(lock._is_owned())
+            return 1
+
+        errors = overflows
+
+    monkeypatch.setattr(hub, "_mailboxes", (Listener(),))
+    monkeypatch.setattr(hub, "_subscriptions", {None: Listener()})
+    assert (hub.overflows, hub.errors, owned) == (1, 1, [True, True])
+
+
 def test_what_is_cut_off_is_called_no_more_and_counts_no_more() -> None:
     """P9: the first step of a close, which waits for nobody."""
     hub = Hub(Picture())
@@ -112,8 +133,8 @@ def test_a_mailbox_that_cannot_be_is_refused(options: dict[str, object], match: 
         MailboxOptions(**options)  # type: ignore[arg-type]
 
 
-def test_a_node_is_followed_before_the_end_of_its_domain_can_be_told() -> None:
-    """Else the watch of a life that had just ended would never be closed."""
+def test_while_a_node_begins_or_ceases_to_be_followed_nothing_changes() -> None:
+    """Else the watch of a life that has just ended is never closed, or one too many dropped."""
     picture = Picture()
     hub = Hub(picture)
     others: list[bool] = []
@@ -123,17 +144,21 @@ def test_a_node_is_followed_before_the_end_of_its_domain_can_be_told() -> None:
             picture.lock.release()
         return free
 
+    def look() -> None:
+        with ThreadPoolExecutor(1) as another:
+            others.append(another.submit(may_change_it).result())
+
     class Follower:
         def follow(self, life: Life, node: Node) -> None:
-            with ThreadPoolExecutor(1) as another:
-                others.append(another.submit(may_change_it).result())
+            look()
 
         def drop(self, node: Node) -> None:
-            """Nothing was followed."""
+            look()
 
     hub.join(Follower())
     with hub.watch(picture.domain, "data/x", lambda *_: None, threaded=False):
         assert others == [False]
+    assert others == [False, False]
     hub.close(5.0)
 
 

@@ -220,7 +220,7 @@ class Subscribed:
         self.calls = 0
         self.threads = Threads()
         self.loop = Dispatcher()
-        runner = OwnThread() if threaded else CallersLoop(self.loop)
+        runner = OwnThread() if threaded else CallersLoop(self.loop, last=False)
         box: Mailbox[Event] = Mailbox(rlock(), list, runner.wake)
         box.begin([event(1), event(2)])
         with self.threads.kept():
@@ -275,7 +275,8 @@ class Dispatched:
         self.put_in = 0
         self.at_once = self.most_at_once = 0
         self.subscriptions = [
-            Subscription(self.handler, box, CallersLoop(self.loop), forget) for box in self.boxes
+            Subscription(self.handler, box, CallersLoop(self.loop, last=False), forget)
+            for box in self.boxes
         ]
 
     def handler(self, told: Event) -> None:

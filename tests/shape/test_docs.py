@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import doctest
+import html
 import importlib
+import os
 import pkgutil
 import re
 import subprocess
@@ -17,7 +19,7 @@ from domindex.cli import main
 from domindex.testing import SimulatedHost
 from tests.bench.on_hosts import results
 from tests.bench.questions import BY_NAME
-from tests.shape.pages import BLOCK, PAGES, PROJECT, README, read
+from tests.shape.pages import BLOCK, DOCS, PAGES, PROJECT, README, read
 
 BLOCKS = BLOCK.findall(README)
 MODULES = [
@@ -39,6 +41,37 @@ def run_doctest(text: str, name: str, names: dict[str, object] | None = None) ->
         test.globs = names  # get_doctest makes a copy
     runner.run(test, out=said.append, clear_globs=False)
     assert not runner.failures, "".join(said)
+
+
+def run_commands(text: str) -> None:
+    """Run what follows each `$ `, in a shell. It is to print what stands below it."""
+    bin = Path(sys.executable).parent
+    commands = re.findall(r"^\$ (.*)\n((?:[^$\n].*\n)*)", text, re.MULTILINE)
+    assert commands
+    for command, said in commands:
+        done = subprocess.run(
+            ["sh", "-c", f"{{ {command}; }} 2>&1"],
+            env=os.environ | {"PATH": f"{bin}:{os.environ['PATH']}"},
+            cwd=PROJECT,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        checker = doctest.OutputChecker()
+        assert checker.check_output(said, done.stdout, doctest.ELLIPSIS), (command, done.stdout)
+
+
+@pytest.mark.parametrize("page", ["../README.md", *(str(p.relative_to(DOCS)) for p in PAGES)])
+def test_each_line_for_a_shell_is_one(page: str) -> None:
+    """As far as a shell says that does not run it."""
+    text = read(page)
+    for kind, block in BLOCK.findall(text):
+        if kind == "sh":
+            done = subprocess.run(
+                ["sh", "-n"], input=block, capture_output=True, text=True, timeout=60, check=False
+            )
+            assert (done.returncode, done.stderr) == (0, ""), block
 
 
 def test_the_readme_has_examples() -> None:
@@ -73,7 +106,9 @@ def test_each_page_of_docs_runs(
         host.create("web")
         monkeypatch.setattr(domindex, "connect", host.connect)
         for kind, block in BLOCK.findall(page.read_text(encoding="utf-8")):
-            if kind in ("sh", "text"):
+            if kind == "console":
+                run_commands(block)
+            if kind in ("console", "sh", "text"):
                 continue
             assert kind in ("python", "python before")
             if kind == "python" and ">>>" in block:
@@ -107,8 +142,7 @@ def test_the_commands_of_the_documents_exist() -> None:
     everything = "".join([README, *(page.read_text(encoding="utf-8") for page in PAGES)])
     for target in re.findall(r"(?:^    |`)make (\w+)", everything, re.MULTILINE):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
-    shell = README + read("command-line.md")
-    for command in set(re.findall(r"(?:^|[`(/])domindex (\w+)", shell, re.MULTILINE)):
+    for command in set(re.findall(r"[`($] ?domindex ([a-z]+)", everything)):
         assert main([command, "--help"]) == 0, command
 
 
@@ -145,6 +179,18 @@ def test_the_tour_shows_what_make_run_promises() -> None:
             assert word in text
         for event in ("Added", "Renamed", "ShutDown", "Removed"):
             assert f"  {event} " in text
+        assert words("$ make run\n" + done.stdout) == words(recorded())  # else: make recording
+
+
+def recorded() -> str:
+    """The text in docs/recording.svg."""
+    lines = re.findall(r"<text class=.recording-r\d+[^>]*>(.*?)</text>", read("recording.svg"))
+    return html.unescape("\n".join(lines))
+
+
+def words(text: str) -> list[str]:
+    """Without uuids and numbers, which are others each time."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]*|[\d.]+", "#", text).split()
 
 
 def test_the_figures_are_those_that_were_measured() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -200,6 +202,21 @@ def test_the_wheel_has_them_all_and_is_the_same_each_time(tmp_path: Path) -> Non
     data = {name.partition(".data/data/")[2] for name in names} - {""}
     assert data == {PAGE, BASH, ZSH, FISH}
     assert wheels[0] == wheels[1]
+
+
+def test_each_command_in_the_documents_is_one() -> None:
+    """Every `domindex ...` in the shell blocks can be parsed; so can the examples of the page."""
+    page = (PROJECT / "docs" / "command-line.md").read_text(encoding="utf-8")
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    lines = [*"".join(blocks).splitlines(), *(command for command, _ in EXAMPLES)]
+    typed = [
+        shlex.split(found, comments=True)[1:]
+        for line in lines
+        for found in re.findall(r"\bdomindex (?:--?\w+ )*[a-z][^|)]*?(?=\||\)|$)", line)
+    ]
+    assert {argv[0] for argv in typed} == {name for name, _ in words_of_commands()} - {"check"}
+    for argv in typed:
+        build_parser().parse_args(argv)  # exits, and so fails, for one that is none
 
 
 def test_nothing_of_it_is_committed_or_left_behind() -> None:

@@ -45,6 +45,7 @@ from domindex.events import (
     ShutDown,
     Synced,
 )
+from domindex.listening.async_stream import LoopSignal
 from domindex.options import Timing
 from domindex.ports import Host
 from domindex.testing import QUICK, SimulatedHost
@@ -419,8 +420,9 @@ async def test_facts_of_all_and_what_is_still_to_be_freed(host: SimulatedHost) -
             await index.info(web)
         with pytest.raises(TimedOut, match="holds memory"):
             await index.wait_gone(web, 0.05, freed=True)
+        calls = host.hypercalls
         waiting = asyncio.create_task(index.wait_gone(web, LIMIT, freed=True))
-        await asyncio.sleep(0)
+        await soon(lambda: host.hypercalls >= calls + 2)  # it looks again and again
         let_go()
         assert (await waiting).domain.life == web.life
         assert await index.dying() == ()
@@ -787,6 +789,19 @@ async def test_every_write_is_told_in_the_loop(host: SimulatedHost) -> None:
             for count in range(1, 4):
                 host.write(1, "x", b"1")
                 await soon(lambda count=count: told == [None] + [b"1"] * count)  # type: ignore[misc]
+
+
+@in_loop
+async def test_one_message_to_a_busy_loop_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """P8: however many changes come before its turn; after it the next one is sent again."""
+    signal = LoopSignal()
+    sent: list[Callable[[], object]] = []
+    monkeypatch.setattr(signal, "call", sent.append)
+    for messages in (1, 2):
+        for _ in range(3):
+            signal()
+        assert len(sent) == messages
+        sent[-1]()
 
 
 @in_loop

@@ -281,9 +281,11 @@ def test_watch_prints_what_happens(host: SimulatedHost, capsys: pytest.CaptureFi
     assert all(event["generation"] and event["time"] for event in told)
 
 
-def test_watch_for_no_time_prints_nothing_or_little(cli: Any) -> None:
-    """It ends at once."""
-    assert cli("watch", "--seconds", "0")[0] == 0
+def test_watch_for_no_time_prints_what_is_there(cli: Any) -> None:
+    """And ends at once."""
+    status, out, err = cli("watch", "--seconds", "0")
+    assert (status, err) == (0, "")
+    assert out.splitlines()[-1] == "Synced"
 
 
 @pytest.mark.parametrize("seconds", ["nan", "-1", "soon"])
@@ -303,18 +305,19 @@ def test_watch_takes_any_number_of_seconds(seconds: str) -> None:
 
 
 def test_check_says_that_all_works(cli: Any) -> None:
-    """Three findings, all of them good."""
+    """Four findings, all of them good."""
     status, out, err = cli("check")
     assert (status, err) == (0, "")
     assert [line.split()[:2] for line in out.splitlines()] == [
         ["hypervisor", "ok"],
         ["xenstore", "ok"],
         ["index", "ok"],
+        ["events", "ok"],
     ]
     assert "live with 7 domains" in out
     status, out, _ = cli("check", "--json")
     assert status == 0
-    assert [row["works"] for row in json.loads(out)] == [True] * 3
+    assert [row["works"] for row in json.loads(out)] == [True] * 4
 
 
 def test_check_says_what_does_not_work(cli: Any, host: SimulatedHost) -> None:
@@ -503,6 +506,20 @@ def test_a_name_in_an_error_is_escaped_once(cli: Any, name: str, shown: str) -> 
     status, _, err = cli("get", name)
     assert status == 1
     assert err == f"domindex: no running domain has name {shown}\n"
+
+
+def test_a_name_with_a_nul_in_it_is_not_taken_for_two(
+    host: SimulatedHost, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """The others are printed, and what is left out is said, with status 1."""
+    host.create(b"web\0other", domid=9)
+    assert main(["list", "-0", "--name", "web*"], host) == 1
+    assert main(["name", "-0", "id:9"], host) == 1
+    assert main(["name", "id:9"], host) == 1
+    out, err = capfdbinary.readouterr()
+    assert out == b"web\0"
+    for line, part in zip(err.splitlines(), (b"name: 9; ", *[rb"web\x00other; "] * 2), strict=True):
+        assert line.endswith(part + b"use --json")
 
 
 def test_a_name_with_a_nul_at_its_end_is_found(cli: Any, host: SimulatedHost) -> None:

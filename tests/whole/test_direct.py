@@ -505,3 +505,76 @@ def test_no_node_of_the_next_life_is_read(host: SimulatedHost, uuid: UUID | None
     meddler.meddle["read"] = reuse
     with direct.open(meddler) as look, pytest.raises(NoSuchDomain):
         look.read(web, "data")
+
+
+# -- what a user typed -------------------------------------------------------------------------
+
+TYPED = [
+    *("web", "name:web", "id:1", "1", "001", str(U), f"uuid:{U}", f"uuid:{U.hex}", "2", "42", "7"),
+    *("id:42", "name:42", "twin", str(UUID(int=3)), f"uuid:{UUID(int=3)}", "", "name:", "nobody"),
+    *("9", "id:9", "10", "ghost", str(NIL_UUID), f"uuid:{NIL_UUID}", "99999", "id:x", "uuid:x"),
+    *("id:32752", "udcff\n", "\udcff\n", "name", "id", "web:7", "\u0667", "000007"),
+]
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_what_a_user_typed_means_the_same_as_to_an_index(
+    look: Direct, index: Index, text: str
+) -> None:
+    """The same domain, or the same error of the same domains."""
+
+    def outcome(resolve: Callable[[str], Domain]) -> object:
+        try:
+            return resolve(text).domid
+        except Ambiguous as error:
+            return [domain.domid for domain in error.domains]
+        except DomindexError as error:
+            return type(error)
+
+    assert outcome(look.resolve) == outcome(index.resolve)
+
+
+@pytest.mark.parametrize(
+    ("text", "hypercalls", "requests"),
+    [("id:1", 2, 1), (f"uuid:{U}", 2, 1), ("web", 2, 9), ("1", 2, 9), (str(U), 2, 9)],
+)
+def test_a_key_that_says_what_it_is_costs_less(
+    host: SimulatedHost, look: Direct, text: str, hypercalls: int, requests: int
+) -> None:
+    """Only what may be a name needs the names of all nine domains."""
+    before = host.hypercalls, host.requests
+    look.resolve(text)
+    assert (host.hypercalls - before[0], host.requests - before[1]) == (hypercalls, requests)
+
+
+def test_a_domid_that_is_given_away_amid_the_look_is_looked_at_again(host: SimulatedHost) -> None:
+    """P1: the answer is the domain that has it now, and never that there is none."""
+    meddler = Meddler(host)
+
+    def replace() -> None:
+        host.destroy(1, order="at once")
+        host.create("other", domid=1)
+
+    with direct.open(meddler) as look:
+        meddler.meddle["read"] = replace
+        assert look.resolve("1").name == "other"
+
+
+@pytest.mark.parametrize("text", ["nobody", "99"])
+def test_a_typed_miss_beside_a_name_that_cannot_be_read_is_not_proven(
+    host: SimulatedHost, look: Direct, text: str
+) -> None:
+    """P5: that name may be the one. A domid that is found is found."""
+    host.refuse_node(1)
+    with pytest.raises(NotLive):
+        look.resolve(text)
+    with pytest.raises(NoSuchDomain):
+        look.resolve("id:99")
+    assert look.resolve("1").name is None
+
+
+@pytest.mark.parametrize("text", [7, b"web", None])
+def test_only_text_can_be_typed(look: Direct, text: object) -> None:
+    """What has a type has a look-up of its own."""
+    with pytest.raises(InvalidKey):
+        look.resolve(text)  # type: ignore[arg-type]

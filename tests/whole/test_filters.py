@@ -50,7 +50,7 @@ def test_a_listener_by_name_hears_the_end(host: SimulatedHost, index: Index) -> 
 def test_one_in_a_loop_hears_it_and_so_does_one_that_calls_by_life(
     host: SimulatedHost, index: Index
 ) -> None:
-    """P8: as the README has it."""
+    """P8: as the documents have it."""
     told: list[Event] = []
     index.subscribe(told.append, where=is_web, replay=False, threaded=False)
     web = host.create("web")

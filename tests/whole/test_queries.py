@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID
 
@@ -14,12 +15,14 @@ from hypothesis import strategies as st
 
 from domindex import direct
 from domindex.core.ended import KEPT
+from domindex.core.table import DomainTable
 from domindex.domain import Domain, OSType, Role, ShutdownReason
 from domindex.errors import Closed, InvalidKey, NotLive
 from domindex.index import Index
+from domindex.options import Stale
 from domindex.testing import SimulatedHost
 from tests.core.lives import life
-from tests.whole.helpers import CALM, SHARP, eventually
+from tests.whole.helpers import CALM, LIMIT, SHARP, eventually
 
 
 @pytest.fixture
@@ -253,6 +256,33 @@ def test_after_close_each_says_closed(
     index.close()
     with pytest.raises(Closed):
         query(index)
+
+
+def test_no_change_comes_amid_a_walk_through_the_table(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: whoever walks has the lock, so that all that is found is of one generation."""
+    owned: list[bool] = []
+    lock: Any = index._picture.lock
+    for name in ("named", "between", "grouped"):
+        walk = getattr(DomainTable, name)
+
+        def look(*args: Any, walk: Callable[..., object] = walk) -> object:
+            owned.append(lock._is_owned())
+            return walk(*args)
+
+        monkeypatch.setattr(DomainTable, name, look)
+    index.add_index("owner", lambda domain: domain.name)
+    assert len({index.find(), index.range(), index.by("owner", "Domain-0")}) == 1
+    assert owned == [True] * 3
+
+
+@pytest.mark.parametrize("stale", [None, "serve"])
+def test_a_snapshot_that_still_holds_waits_for_nobody(index: Index, stale: Stale | None) -> None:
+    """P11: it is given without the lock, which the watcher has for as long as a change takes."""
+    taken = index.snapshot()
+    with ThreadPoolExecutor(1) as another, index._picture.lock:
+        assert another.submit(index.snapshot, stale).result(LIMIT) is taken
 
 
 # -- types, and what is in an index ------------------------------------------------------------

@@ -285,6 +285,21 @@ def test_a_refused_name_concerns_its_domain_alone(host: SimulatedHost, error: st
         host.destroy(bad)
 
 
+def test_a_name_is_never_missing_without_a_word(host: SimulatedHost) -> None:
+    """P5: when a domain comes whose name cannot be read, that is known before it is held."""
+    with host.connect(CALM) as index:
+        seen: list[tuple[bool, bool]] = []
+        stop = index._picture.changed.on_change(
+            lambda: seen.append((7 in index.domids, 7 in index.unreadable))
+        )
+        host.refuse_node(7)
+        host.create("web", domid=7)
+        index.refresh()
+        stop()
+    assert (True, False) not in seen
+    assert (True, True) in seen
+
+
 def test_a_refused_name_is_hidden_from_who_wants_no_old_answers(host: SimulatedHost) -> None:
     """P5: with `stale="refuse"` a look-up at dict speed does not serve it either."""
     bad, web = host.create("bad"), host.create("web")
@@ -294,6 +309,14 @@ def test_a_refused_name_is_hidden_from_who_wants_no_old_answers(host: SimulatedH
         eventually(lambda: bad in index.unreadable)
         with pytest.raises(NotLive):
             index.names["bad"]
+        for ask in (
+            lambda: index.all_by_name("bad"),
+            lambda: index.resolve("bad"),
+            lambda: index.find(prefix="b"),
+            lambda: index.range("b"),
+        ):
+            with pytest.raises(NotLive, match=f"domain {bad} "):
+                ask()
         assert "bad" not in index.names
         assert index.by_name("web").domid == web
         host.allow_node(bad)
@@ -361,6 +384,19 @@ def test_a_caller_that_hears_of_no_births_is_told_so(host: SimulatedHost) -> Non
         eventually(lambda: index.stats.deaf or "web" not in index.names)
         host.destroy(web.domid)
         assert index.wait_gone(web, timeout=LIMIT)
+
+
+def test_a_birth_that_is_introduced_late_shows_it_too(host: SimulatedHost) -> None:
+    """P2: until then each probe asks again, as no event was due."""
+    host.deafen_special()
+    with host.connect(SHARP) as index:
+        late = host.create("late", introduce=False)
+        assert index.wait_for(name="late", timeout=LIMIT)
+        lists = index.stats.lists
+        eventually(lambda: index.stats.lists > lists + 1)
+        assert not index.stats.deaf
+        host.introduce(late)
+        eventually(lambda: index.stats.deaf)
 
 
 def test_an_xenstored_that_comes_back_empty(host: SimulatedHost) -> None:

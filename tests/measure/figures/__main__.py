@@ -1,4 +1,4 @@
-"""python -m tests.measure.figures: all that the README says, here and on a real host.
+"""python -m tests.measure.figures: all that docs/performance.md says, here and on a real host.
 
 Writes tests/measure/figures/RESULTS.md and prints it. Fails if a figure is not reached and nobody
 knows why.

@@ -20,7 +20,7 @@ class Figure:
     why: str = ""
 
     def row(self) -> str:
-        """A row of the README's table."""
+        """A row of the table."""
         return (
             f"| {self.what} | {self.against} | {self.ratio:.2f} | {self.most:g} | {self.detail} |"
         )

@@ -30,6 +30,32 @@ _EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     ("Following.__init__", "-self._specials = 0\n+self._specials = 1"): (
         "it is set again when the line begins"
     ),
+    (
+        "Following.__init__",
+        "-self._probed = self._audited = 0.0\n+self._probed = self._audited = 1.0",
+    ): "both are set before they are looked at",
+    (
+        "LookUps.find",
+        "-start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=1)[0]\n"
+        "+start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=2)[0]",
+    ): "the first part is the same",
+    (
+        "Snapshot.diff",
+        "-changes = [(was, now) for domid in sorted(self.keys() | older.keys()) if "
+        "(was := older.get(domid)) is not (now := self.get(domid)) and was != now]\n"
+        "+changes = [(was, now) for domid in sorted(self.keys() | older.keys()) if "
+        "(was := older.get(domid)) is not (now := self.get(domid)) or was != now]",
+    ): "no event comes of a change from a record to its equal",
+    (
+        "Facts.__init__",
+        "-self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -1, ())\n"
+        "+self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -2, ())",
+    ): "no generation is below 0",
+    (
+        "NodeWatch._put",
+        "-self._fired += fired and self._every\n+self._fired -= fired and self._every",
+    ): _ONLY_COMPARED,
+    ("", "-_FEW: Final = 16\n+_FEW: Final = 17"): "it says from when on a list of all is cheaper",
     ("Announced.__init__", "-self.unnamed: bool = False\n+self.unnamed: bool = True"): (
         "the first list is of all, and every line begins with True"
     ),
