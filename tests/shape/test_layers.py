@@ -84,7 +84,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("index",),
     ("opening",),  # joining
     ("direct", "testing", "aio", "prometheus"),
-    ("cli", "__init__"),  # people and programs
+    ("cli", "exporter", "__init__"),  # people and programs
     ("__main__",),
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
@@ -181,7 +181,7 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     [
         ("pyxs", {"xen._pyxs"}),
         ("cffi", {"xen._privcmd"}),
-        ("prometheus_client", {"prometheus"}),
+        ("prometheus_client", {"exporter", "prometheus"}),
     ],
 )
 def test_each_foreign_library_has_one_file(library: str, only: set[str]) -> None:
@@ -286,7 +286,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE, TOLD = 7_200, 0.25
+CODE, TOLD = 7_300, 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have, and the
 least part of all its lines that are comments and docstrings."""
 LONG = {
