@@ -90,7 +90,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("cli.checking", "cli.getting", "cli.listing", "cli.waiting", "cli.watching"),
     ("cli.parser",),
     ("cli.program",),
-    ("cli.__init__", "__init__"),
+    ("cli.__init__", "exporter", "__init__"),
     ("__main__",),
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
@@ -187,7 +187,7 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     [
         ("pyxs", {"xen._pyxs"}),
         ("cffi", {"xen._privcmd"}),
-        ("prometheus_client", {"prometheus"}),
+        ("prometheus_client", {"exporter", "prometheus"}),
     ],
 )
 def test_each_foreign_library_has_one_file(library: str, only: set[str]) -> None:
@@ -292,7 +292,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE = {"cli": 1_500, "fleet": 4_000, "": 7_250}
+CODE = {"cli": 1_500, "fleet": 4_000, "": 7_300}
 """The most lines of code (neither blank, comment nor docstring) that each part of the package may
 have: the command line with its help, the fleet, and the index with all that it needs."""
 TOLD = 0.25
