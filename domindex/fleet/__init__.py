@@ -1,0 +1,1 @@
+"""Many hosts, one picture: which domain runs on which host."""

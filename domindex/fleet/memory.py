@@ -1,0 +1,460 @@
+"""An engine in memory: for tests, examples, and one process that has several indexes.
+
+A `MemoryStore` is what a server would be. Each `connect` is a line to it. It misbehaves on request,
+in the ways that real stores were seen to.
+
+Read after ports.py; next etcd.py.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+from collections.abc import Callable, Collection, Iterator, Mapping
+from typing import Final, NamedTuple
+
+from domindex import forking
+from domindex.errors import Closed
+from domindex.fleet import layout
+from domindex.fleet.errors import Alive, EngineFull, Fenced, HostTaken, LineLost, TooOld
+from domindex.fleet.ports import (
+    SILENCE,
+    TIMEOUT,
+    Batch,
+    Change,
+    Health,
+    Loaded,
+    Progress,
+    check_commit,
+)
+from domindex.limits import as_seconds
+
+KEPT: Final = 10_000
+"""Batches that are kept for feeds. A feed that is further behind has to load anew."""
+_BEAT: Final = SILENCE / 2
+
+
+class _Held(NamedTuple):
+    value: bytes
+    position: int
+    lease: int | None
+
+
+class MemoryStore:
+    """What the lines of one or more `MemoryEngine` lead to.
+
+    Attributes:
+        full: Writes are refused, as by an etcd whose quota is used up.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.full = False
+        self.changed = threading.Condition(forking.rlock())
+        self._clock = clock
+        self._pairs: dict[str, _Held] = {}
+        self._history: list[Batch] = []
+        self._position = 1
+        self._leases: dict[int, tuple[float, float]] = {}  # seconds, and when it runs out
+        self._made = 0
+        self._stopped = False
+
+    def connect(self, timeout: float = TIMEOUT) -> MemoryEngine:
+        """A new line. timeout: seconds that a stopped store is waited for."""
+        return MemoryEngine(self, timeout)
+
+    # What can happen to a store.
+
+    def stop(self) -> None:
+        """Answer nobody until `go_on`. Leases wait meanwhile, as those of etcd do not."""
+        with self.changed:
+            self._stopped = True
+            self.changed.notify_all()
+
+    def go_on(self) -> None:
+        """Answer again."""
+        with self.changed:
+            self._stopped = False
+            self.changed.notify_all()
+
+    def compact(self) -> None:
+        """Forget how it came to be as it is: who is behind must load anew."""
+        with self.changed:
+            self._history.clear()
+            self.changed.notify_all()
+
+    def wipe(self) -> None:
+        """Lose everything, and begin again at position 1."""
+        with self.changed:
+            self._pairs.clear()
+            self._history.clear()
+            self._leases.clear()
+            self._position = 1
+            self.changed.notify_all()
+
+    def expire(self, host: str) -> None:
+        """Let the lease of a host run out now."""
+        with self.changed:
+            held = self._pairs.get(layout.alive_key(host))
+            if held is not None and held.lease is not None:
+                self._revoke(held.lease)
+
+    def put(self, key: str, value: bytes) -> int:
+        """Write as an administrator or a broken client would, fenced by nothing."""
+        with self.changed:
+            return self._write({key: value}, ())
+
+    def delete(self, *keys: str) -> int:
+        """Delete as an administrator would."""
+        with self.changed:
+            return self._write({}, keys)
+
+    # What engines ask. Each holds the lock for its whole length: that is a transaction.
+
+    def read(self, prefixes: Collection[str]) -> tuple[int, dict[str, bytes]]:
+        """The position, and everything below these prefixes in the order of keys."""
+        with self.changed:
+            self._expire()
+            held = sorted(self._pairs.items())
+            wanted = tuple(prefixes)
+            return self._position, {k: h.value for k, h in held if k.startswith(wanted)}
+
+    def held(self, key: str) -> _Held | None:
+        """One key."""
+        with self.changed:
+            self._expire()
+            return self._pairs.get(key)
+
+    def write(
+        self, puts: Mapping[str, bytes], deletes: Collection[str] = (), lease: int | None = None
+    ) -> int:
+        """One batch; the new position. Raises EngineFull."""
+        with self.changed:
+            self._expire()
+            if self.full and puts:
+                raise EngineFull("the store is full: no write is taken")
+            return self._write(puts, deletes, lease)
+
+    def grant(self, ttl: float) -> int:
+        """A new lease."""
+        with self.changed:
+            self._made += 1
+            self._leases[self._made] = (ttl, self._clock() + ttl)
+            return self._made
+
+    def renew(self, lease: int) -> bool:
+        """Whether it was still there."""
+        with self.changed:
+            self._expire()
+            if lease not in self._leases:
+                return False
+            ttl, _ = self._leases[lease]
+            self._leases[lease] = (ttl, self._clock() + ttl)
+            return True
+
+    def revoke(self, lease: int) -> None:
+        """End it, and delete what is under it."""
+        with self.changed:
+            self._revoke(lease)
+
+    def since(self, position: int) -> Batch | int:
+        """The batch after `position`, or the position of the store if that is all.
+
+        Raises TooOld.
+        """
+        with self.changed:
+            self._expire()
+            if position == self._position:
+                return position
+            first = self._history[0].position if self._history else self._position + 1
+            if not first - 1 <= position < self._position:
+                raise TooOld(
+                    f"the store at position {self._position} tells nothing since {position}"
+                )
+            # Each write is one position further, so the place in the list follows from it.
+            return self._history[position - first + 1]
+
+    def answers(self, timeout: float) -> bool:
+        """Whether it is not stopped, or goes on within the time."""
+        with self.changed:
+            return self.changed.wait_for(lambda: not self._stopped, timeout)
+
+    @property
+    def stopped(self) -> bool:
+        """It answers nobody."""
+        return self._stopped
+
+    def next_expiry(self) -> float:
+        """Seconds until the next lease runs out."""
+        with self.changed:
+            ends = [end for _, end in self._leases.values()]
+            return max(0.0, min(ends, default=float("inf")) - self._clock())
+
+    def _write(
+        self, puts: Mapping[str, bytes], deletes: Collection[str], lease: int | None = None
+    ) -> int:
+        gone = [key for key in dict.fromkeys(deletes) if key in self._pairs]
+        if not puts and not gone:
+            return self._position
+        self._position += 1
+        changes = [Change(key, None) for key in gone]
+        for key in gone:
+            del self._pairs[key]
+        for key, value in puts.items():
+            self._pairs[key] = _Held(value, self._position, lease)
+            changes.append(Change(key, value))
+        self._history.append(Batch(self._position, changes))
+        if len(self._history) > 2 * KEPT:
+            del self._history[:KEPT]
+        self.changed.notify_all()
+        return self._position
+
+    def _revoke(self, lease: int) -> None:
+        if self._leases.pop(lease, None) is not None:
+            self._write({}, [key for key, held in self._pairs.items() if held.lease == lease])
+
+    def _expire(self) -> None:
+        now = self._clock()
+        if not self._stopped:
+            for lease in [lease for lease, (_, end) in self._leases.items() if end <= now]:
+                self._revoke(lease)
+
+
+class MemoryEngine:
+    """A line to a `MemoryStore`. As `ports.Engine`."""
+
+    def __init__(self, store: MemoryStore, timeout: float = TIMEOUT) -> None:
+        self.store = store
+        self._timeout = as_seconds(timeout)
+        self._closed = ""
+        forking.register(self._forked)
+
+    def claim(self, host: str, machine: str, ttl: float) -> MemoryClaim:
+        """As `Engine.claim`."""
+        alive = Alive(uuid.uuid4().hex, machine)
+        key = layout.alive_key(layout.check_host(host))
+        self.check()
+        with self.store.changed:
+            if self.store.held(layout.EPOCH) is None:
+                self.store.write({layout.EPOCH: uuid.uuid4().hex.encode("ascii")})
+            before = self.store.held(key)
+            if before is not None:
+                holder = layout.unpack_alive(before.value) or Alive("", "")
+                if holder.machine != machine:
+                    raise HostTaken(host, holder)
+            lease = self.store.grant(ttl)
+            self.store.write({key: layout.pack_alive(alive)}, lease=lease)
+            if before is not None and before.lease is not None:
+                self.store.revoke(before.lease)
+            record = self.store.held(layout.host_key(host))
+        return MemoryClaim(self, host, alive, ttl, lease, record.position if record else 0)
+
+    def load(self, hosts: Collection[str] | None = None) -> Loaded:
+        """As `Engine.load`."""
+        self.check()
+        if hosts is None:
+            prefixes: list[str] = [layout.ROOT]
+        else:
+            prefixes = [layout.EPOCH]
+            for host in map(layout.check_host, hosts):
+                prefixes += [layout.dom_prefix(host)]
+        with self.store.changed:
+            position, pairs = self.store.read(prefixes)
+            for host in hosts or ():
+                for key in (layout.alive_key(host), layout.host_key(host)):
+                    if (held := self.store.held(key)) is not None:
+                        pairs[key] = held.value
+        epoch = pairs.pop(layout.EPOCH, None)
+        first = sorted(pairs.items(), key=lambda pair: (pair[0].startswith(layout.DOM), pair[0]))
+        return Loaded(_text(epoch), position, iter(first))
+
+    def follow(self, position: int, epoch: str | None) -> MemoryFeed:
+        """As `Engine.follow`."""
+        self.check(0)
+        return MemoryFeed(self, position, epoch)
+
+    def position(self, timeout: float | None = None) -> int:
+        """As `Engine.position`."""
+        self.check(self._timeout if timeout is None else as_seconds(timeout))
+        return self.store.read(())[0]
+
+    def replace(self, host: str, expected: bytes, record: bytes | None) -> int:
+        """As `Engine.replace`."""
+        key = layout.host_key(layout.check_host(host))
+        self.check()
+        with self.store.changed:
+            alive = self.store.held(layout.alive_key(host))
+            held = self.store.held(key)
+            if alive is not None or held is None or held.value != expected:
+                raise Fenced(host, layout.unpack_alive(alive.value) if alive else None)
+            if record is not None:
+                return self.store.write({key: record})
+            _, domains = self.store.read([layout.dom_prefix(host)])
+            return self.store.write({}, [key, *domains])
+
+    def health(self) -> Health:
+        """As `Engine.health`."""
+        self.check()
+        held = self.store.held(layout.EPOCH)
+        warnings = ["the store is full: no write is taken"] if self.store.full else []
+        return Health(
+            "memory", "", _text(held and held.value), {"memory": ""}, None, None, warnings
+        )
+
+    def close(self) -> None:
+        """As `Engine.close`."""
+        self._close("the engine was closed")
+
+    def check(self, timeout: float | None = None) -> None:
+        """Raises Closed, or LineLost if the store does not answer in the time."""
+        if self._closed:
+            raise Closed(self._closed)
+        if not self.store.answers(self._timeout if timeout is None else timeout):
+            raise LineLost("the store in memory is stopped")
+        if self._closed:
+            raise Closed(self._closed)
+
+    @property
+    def closed(self) -> str:
+        """Why it is closed; "" if it is not."""
+        return self._closed
+
+    def _close(self, why: str) -> None:
+        with self.store.changed:
+            self._closed = self._closed or why
+            self.store.changed.notify_all()
+
+    def _forked(self) -> None:
+        self._close("the engine was opened by the parent of this forked process")
+
+
+class MemoryClaim:
+    """As `ports.Claim`."""
+
+    def __init__(
+        self, engine: MemoryEngine, host: str, alive: Alive, ttl: float, lease: int, last: int
+    ) -> None:
+        self.host = host
+        self.incarnation = alive.incarnation
+        self.ttl = ttl
+        self._engine = engine
+        self._store = engine.store
+        self._mine = layout.pack_alive(alive)
+        self._lease = lease
+        self._last = last  # where the host's record is: nobody else may have written it
+        self._released = False
+
+    def commit(self, puts: Mapping[str, bytes], deletes: Collection[str] = ()) -> int:
+        """As `Claim.commit`."""
+        check_commit(self.host, puts, deletes)
+        self._engine.check()
+        with self._store.changed:
+            self._fence()
+            self._last = self._store.write(puts, deletes)
+            return self._last
+
+    def renew(self) -> None:
+        """As `Claim.renew`."""
+        self._engine.check()
+        if self._released or not self._store.renew(self._lease):
+            raise Fenced(self.host, self._holder())
+
+    def release(self, puts: Mapping[str, bytes] | None = None) -> None:
+        """As `Claim.release`."""
+        if self._released:
+            return
+        if puts is not None:
+            check_commit(self.host, puts, ())
+        self._engine.check()
+        with self._store.changed:
+            self._fence()
+            self._store.write(puts or {}, [layout.alive_key(self.host)])
+            self._store.revoke(self._lease)
+        self._released = True
+
+    def _fence(self) -> None:
+        alive = self._store.held(layout.alive_key(self.host))
+        record = self._store.held(layout.host_key(self.host))
+        is_mine = alive is not None and alive.value == self._mine
+        if self._released or not is_mine or (record.position if record else 0) != self._last:
+            raise Fenced(self.host, self._holder())
+
+    def _holder(self) -> Alive | None:
+        held = self._store.held(layout.alive_key(self.host))
+        if held is None or held.value == self._mine:
+            return None
+        return layout.unpack_alive(held.value)
+
+
+class MemoryFeed:
+    """As `ports.Feed`."""
+
+    def __init__(self, engine: MemoryEngine, position: int, epoch: str | None) -> None:
+        self._engine = engine
+        self._store = engine.store
+        self._position = position
+        self._epoch = epoch
+        self._due = 0.0  # when Progress is to be told
+        self._error: Exception | None = None
+        self._closed = False
+
+    def next(self, timeout: float | None = None) -> Batch | Progress | None:
+        """As `Feed.next`."""
+        deadline = time.monotonic() + as_seconds(timeout)
+        with self._store.changed:
+            while True:
+                if self._closed or self._engine.closed:
+                    raise Closed(self._engine.closed or "the feed was closed")
+                if self._error is not None:
+                    raise self._error
+                try:
+                    found = self._look()
+                except (LineLost, TooOld) as error:
+                    self._error = error
+                    raise
+                now = time.monotonic()
+                if found is not None:
+                    return found
+                if now >= deadline:
+                    return None
+                until = min(deadline, self._due) - now
+                self._store.changed.wait(max(0.0, min(until, self._store.next_expiry())))
+
+    def ask(self) -> None:
+        """As `Feed.ask`."""
+        with self._store.changed:
+            self._due = 0.0
+            self._store.changed.notify_all()
+
+    def close(self) -> None:
+        """As `Feed.close`."""
+        with self._store.changed:
+            self._closed = True
+            self._store.changed.notify_all()
+
+    def _look(self) -> Batch | Progress | None:
+        if self._store.stopped:
+            raise LineLost("the store in memory is stopped")
+        found = self._store.since(self._position)
+        held = self._store.held(layout.EPOCH)
+        epoch = _text(held and held.value)
+        if epoch != self._epoch:
+            if self._epoch is not None:
+                raise TooOld("the store is another one: it has another epoch")
+            self._epoch = epoch  # the first publisher of all made it
+        if isinstance(found, Batch):
+            self._position = found.position
+            return found
+        if time.monotonic() < self._due:
+            return None
+        self._due = time.monotonic() + _BEAT
+        return Progress(found)
+
+
+def _text(value: bytes | None) -> str | None:
+    return None if value is None else value.decode("ascii", "backslashreplace")
+
+
+def pairs_of(store: MemoryStore) -> Iterator[tuple[str, bytes]]:
+    """Everything in a store, in the order of keys: for tests and for people."""
+    yield from store.read([""])[1].items()
