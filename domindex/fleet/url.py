@@ -14,9 +14,7 @@ from domindex.fleet.errors import EngineDenied, InvalidUrl
 
 PORT: Final = 2379
 
-_ENDPOINT = re.compile(
-    r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?"
-)
+_ENDPOINT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:(?P<port>[0-9]{1,5}))?")
 
 
 class Endpoint(NamedTuple):

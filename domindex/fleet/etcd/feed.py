@@ -15,7 +15,6 @@ import queue
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
 from typing import Final
 
 from domindex import forking
@@ -113,7 +112,7 @@ class EtcdFeed:
             line = self._members.open(self._members.timeout)
             with self._changed:
                 self._line = line
-                self._stream = line.watch(self._sent())
+                self._stream = line.watch(iter(self._requests.get, None))
                 stream = self._stream
                 over = self._ended()
             if over:
@@ -131,10 +130,6 @@ class EtcdFeed:
             self._fail(error)
         finally:
             self._hang_up()
-
-    def _sent(self) -> Iterator[Message]:
-        while (request := self._requests.get()) is not None:
-            yield request
 
     def _keep(self, answer: Message) -> None:
         with self._changed:
