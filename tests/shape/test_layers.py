@@ -88,7 +88,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.layout",),
     ("fleet.ports",),
     ("fleet.memory", "fleet.url"),
-    ("fleet.etcd.wire",),
+    ("fleet.etcd.greeting", "fleet.etcd.wire"),
     ("fleet.etcd.members",),
     ("fleet.etcd.claim", "fleet.etcd.feed"),
     ("fleet.etcd.engine",),

@@ -11,11 +11,11 @@ from itertools import islice, pairwise
 from typing import Final
 
 from domindex.fleet import layout
-from domindex.fleet.errors import Fenced, LineLost
+from domindex.fleet.errors import EngineError, Fenced
 from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.claim import EtcdClaim, holder_of, make_claim
 from domindex.fleet.etcd.feed import EtcdFeed
-from domindex.fleet.etcd.members import Members, advice, parse_version, rights_advice
+from domindex.fleet.etcd.members import Members, advice, rights_advice
 from domindex.fleet.ports import TIMEOUT, Health, Loaded
 from domindex.fleet.url import Endpoint, Tls
 from domindex.limits import as_seconds
@@ -100,10 +100,11 @@ class EtcdEngine:
             if isinstance(answer, Exception):
                 members[str(endpoint)] = str(answer)
                 continue
-            members[str(endpoint)] = "; ".join(answer.errors)
-            if (version := parse_version(answer.version)) is not None:
-                versions.append(version)
-            sizes.append(int(answer.dbSizeInUse))
+            version, status = answer
+            versions.append(version)
+            members[str(endpoint)] = "; ".join(status.errors) if status is not None else ""
+            if status is not None:
+                sizes.append(int(status.dbSizeInUse))
         lowest = min(versions, default=None)
         if lowest is not None:
             warnings += filter(None, [advice(lowest), rights_advice(lowest)])
@@ -111,8 +112,8 @@ class EtcdEngine:
         try:
             found = self._members.call(wire.range_of(layout.EPOCH)).kvs
             epoch = wire.text(found[0].value) if found else None
-        except LineLost as error:
-            warnings.append(f"a quorum read is not answered: {error}")
+        except EngineError as error:
+            warnings.append(f"the epoch cannot be read: {error}")
         version_text = "" if lowest is None else ".".join(map(str, lowest))
         return Health(
             "etcd", version_text, epoch, members, max(sizes, default=None), None, warnings

@@ -9,15 +9,15 @@ Read after wire.py; next claim.py.
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Sequence
 from typing import Final
 
 from domindex import forking
 from domindex.errors import Closed
-from domindex.fleet.errors import EngineDenied, LineLost, UnfitEngine
+from domindex.fleet.errors import EngineDenied, EngineError, LineLost, UnfitEngine
 from domindex.fleet.etcd import wire
+from domindex.fleet.etcd.greeting import Version, version_of
 from domindex.fleet.etcd.wire import Line, Message
 from domindex.fleet.url import Endpoint, Tls
 
@@ -31,8 +31,6 @@ RIGHTS: Final = ((3, 5, 33), (3, 6, 14), (3, 7, 1))
 _LEAST_SHARE: Final = 0.5  # seconds that a member has to answer in, however many are to be asked
 
 _log = logging.getLogger(__name__)
-
-Version = tuple[int, int, int]
 
 
 class Members:
@@ -91,20 +89,25 @@ class Members:
                 errors.append(error)
         raise self._worst(errors)
 
-    def each(self, timeout: float) -> dict[Endpoint, Message | Exception]:
-        """The status of every member, or why there is none. For `check`."""
-        found: dict[Endpoint, Message | Exception] = {}
+    def each(self, timeout: float) -> dict[Endpoint, tuple[Version, Message | None] | Exception]:
+        """Of every member its version and status, or why not. For `check`.
+
+        The status is None where the certificate has no right to it.
+        """
+        found: dict[Endpoint, tuple[Version, Message | None] | Exception] = {}
         for endpoint in self.endpoints:
             self.check()
-            line = None
             try:
+                version = version_of(endpoint, self._tls, timeout)
                 line = Line(endpoint, self._tls)
-                found[endpoint] = line.call(wire.status(), timeout)
-            except (LineLost, UnfitEngine, EngineDenied) as error:
-                found[endpoint] = error
-            finally:
-                if line is not None:
+                try:
+                    found[endpoint] = version, line.call(wire.status(), timeout)
+                except EngineDenied:
+                    found[endpoint] = version, None
+                finally:
                     line.close()
+            except EngineError as error:
+                found[endpoint] = error
         return found
 
     def blame(self, endpoint: Endpoint) -> None:
@@ -155,25 +158,18 @@ class Members:
 
     def _fresh(self, endpoint: Endpoint, timeout: float) -> Line:
         self.check()
-        line = Line(endpoint, self._tls)
-        try:
-            answer = line.call(wire.status(), timeout)
-            version = parse_version(answer.version)
-            if version is None or version < OLDEST:
-                least = ".".join(map(str, OLDEST))
-                raise UnfitEngine(
-                    f"etcd at {endpoint} is {answer.version!r}; at least {least} is needed, whose "
-                    "watches miss no delete"
-                )
-        except BaseException:
-            line.close()
-            raise
+        version = version_of(endpoint, self._tls, timeout)
+        if version < OLDEST:
+            raise UnfitEngine(
+                f"etcd at {endpoint} has version {_dotted(version)}; at least {_dotted(OLDEST)} is "
+                "needed, whose watches miss no delete"
+            )
         if warning := advice(version):
             with self._lock:
                 told, self._told = self._told, True
             if not told:
                 _log.warning("etcd at %s: %s", endpoint, warning)
-        return line
+        return Line(endpoint, self._tls)
 
     def _worst(self, errors: Sequence[Exception]) -> Exception:
         # What is wrong for good says more than that another one was silent.
@@ -186,12 +182,6 @@ class Members:
         # The line is kept, not ended: gRPC's threads do not exist in this child.
         self._closed = "the engine was opened by the parent of this forked process"
         self._inherited, self._line = self._line, None
-
-
-def parse_version(said: str) -> Version | None:
-    """`3.5.30`, `3.6.0-rc.1`: the three numbers."""
-    match = re.match(r"(\d+)\.(\d+)\.(\d+)", said)
-    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def advice(version: Version) -> str:

@@ -12,6 +12,9 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
+# What gRPC would write to stderr by itself is told by our errors.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
 import grpc
 from aetcd import rpc
 from aetcd.rpc import rpc_pb2_grpc as stubs
@@ -133,12 +136,8 @@ def meaning(error: Any, endpoint: object) -> Exception:
         return TooOld(f"{where} does not have that position: {said}")
     if code is status.INVALID_ARGUMENT and ("too large" in said or "too many op" in said):
         return TooLarge(f"{where} takes no transaction of that size: {said}")
-    if code in (status.PERMISSION_DENIED, status.UNAUTHENTICATED) or "user name is empty" in said:
+    if code in (status.PERMISSION_DENIED, status.UNAUTHENTICATED) or "user name" in said:
         return EngineDenied(f"{where} refuses: {said}; `domindex fleet grant` prints what to allow")
-    if "handshake" in said.lower() or "certificate" in said.lower():
-        return EngineDenied(f"{where}: the certificates do not fit: {said}")
-    if "http1.x" in said or (code is not status.UNAVAILABLE and "http2 header" in said):
-        return UnfitEngine(f"{endpoint} is no etcd, but another kind of server: {said}")
     if code is status.UNIMPLEMENTED:
         return UnfitEngine(f"{endpoint} is no etcd: {said}")
     if code is status.DEADLINE_EXCEEDED:
