@@ -116,6 +116,8 @@ class FleetBody:
         self.picture: FleetPicture = FleetPicture(max_age=max_age, clock=clock)
         self.following: Following = Following(engine, self.picture)
         self._owns_engine = owns_engine
+        self.rest = contextlib.ExitStack()
+        """What ends with it."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         forking.register(self._after_fork)
@@ -148,6 +150,7 @@ class FleetBody:
         if thread is not None and thread is not threading.current_thread():
             thread.join(max(0.0, deadline - time.monotonic()))
         self.picture.hub.close(max(0.0, deadline - time.monotonic()))
+        self.rest.close()
 
     def _after_fork(self) -> None:
         self._thread = None
@@ -293,6 +296,10 @@ class Fleet(FleetLookUps[Stale]):
             timeout: seconds to wait for handlers under way, None for as long as they take.
         """
         self._body.close(timeout)
+
+    def on_close(self, rest: contextlib.ExitStack) -> None:
+        """Have this end with it, too. For `of`."""
+        self._body.rest = rest
 
     def __enter__(self) -> Self:
         return self

@@ -84,7 +84,7 @@ class Publishing:
         self._clock = clock
         self._claim: Claim | None = None
         self._held: dict[int, Domain] = {}  # what the store has, by our own writes
-        self._left: set[int] = set()  # domids that a claim before ours has left there
+        self._left: set[int] = set()  # domids of which the store may have something else
         self._state: tuple[int, str] | None = None  # generation and state as last written
         self._whole = False
         self._renew_at = 0.0
@@ -149,6 +149,10 @@ class Publishing:
         self._claim = None
         claim.release({host_key(self.host): pack_host(replace(record, why=why))})
 
+    def give_up(self) -> None:
+        """Have nothing to release: the lease is left to run out."""
+        self._claim = None
+
     # -- within ------------------------------------------------------------------------------
 
     def _write(self) -> None:
@@ -178,12 +182,8 @@ class Publishing:
                 whole=number == len(chunks),
                 state=state,
             )
-            for domid in deletes:
-                self._held.pop(domid, None)
-                self._left.discard(domid)
-            for domid in puts:
-                self._held[domid] = domains[domid]
-                self._left.discard(domid)
+            self._left.difference_update(puts, deletes)
+            self._held.update((domid, domains[domid]) for domid in puts)
         self.written = snapshot.generation
 
     def _chunks(
@@ -227,7 +227,11 @@ class Publishing:
         record = self._record(generation, domains, whole=whole, state=state)
         pairs = {dom_key(self.host, domid): value for domid, value in puts.items()}
         pairs[host_key(self.host)] = pack_host(record)
-        self._whole = False  # if this fails it is not known what the store has
+        # If this fails it is not known what the store has of these: all of it is written again.
+        self._whole = False
+        self._left.update(puts, deletes)
+        for domid in (*puts, *deletes):
+            self._held.pop(domid, None)
         claim.commit(pairs, [dom_key(self.host, domid) for domid in deletes])
         self.transactions += 1
         self._whole = whole

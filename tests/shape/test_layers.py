@@ -98,6 +98,17 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.etcd.claim", "fleet.etcd.feed"),
     ("fleet.etcd.engine",),
     ("fleet.opening",),
+    ("fleet.states",),  # the reader
+    ("fleet.answers", "fleet.events", "fleet.records"),
+    ("fleet.host_table", "fleet.moves"),
+    ("fleet.picture", "fleet.wanted"),
+    ("fleet.lookups", "fleet.reconcile"),
+    ("fleet.following",),
+    ("fleet.fleet",),
+    ("fleet.machine", "fleet.publishing"),  # the publisher
+    ("fleet.publisher",),
+    ("fleet.joining",),
+    ("fleet.aio", "fleet.__init__"),
     ("cli", "__init__"),  # people and programs
     ("__main__",),
 )
