@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple, Protocol, runtime_checkable
 
 from domindex.fleet.errors import TooLarge
-from domindex.fleet.layout import dom_prefix, host_key
+from domindex.fleet.layout import check_host, dom_prefix, host_key
 
 OPERATIONS: Final = 128
 """Puts and deletes that one `Claim.commit` takes. The caller splits."""
@@ -24,6 +24,8 @@ TIMEOUT: Final = 5.0
 """Seconds that one request to an engine may take, unless the engine was opened with another."""
 SILENCE: Final = 3.5
 """Seconds within which a feed tells progress or raises `LineLost`, whatever happened."""
+LONGEST_LEASE: Final = 86400.0
+"""Seconds. A host that is silent for a day and still counts as live helps nobody."""
 
 
 class Change(NamedTuple):
@@ -50,10 +52,12 @@ class Loaded(NamedTuple):
     """What the store held at one position.
 
     Attributes:
-        epoch: Which store it is; None if nobody ever published there.
+        epoch: Which store it is; None if nobody ever published there, and where only some hosts
+            were asked for, whose rights need not reach it.
         position: Of everything in `pairs`. A feed from here has no gap and tells nothing twice.
-        pairs: Keys and values: of each host alive and record first, then the domains, host by
-            host. They come in blocks while it is iterated, which may raise LineLost or TooOld.
+        pairs: Keys and values, without the epoch's: of each host alive and record first, then the
+            domains, host by host. They come in blocks while it is iterated, which may raise
+            LineLost or TooOld. A feed that is opened before gets ready meanwhile.
     """
 
     epoch: str | None
@@ -157,7 +161,8 @@ class Engine(Protocol):
 
         From the same machine it is taken over at once: the claim before is fenced.
 
-        Raises HostTaken if another machine has it; InvalidHost; EngineFull.
+        Raises HostTaken if another machine has it, or nobody can tell who; InvalidHost;
+        EngineFull.
         """
         ...
 
@@ -197,6 +202,25 @@ class Engine(Protocol):
         twice, from any thread.
         """
         ...
+
+
+def check_claim(host: str, machine: str, ttl: float) -> None:
+    """What every engine refuses of a claim.
+
+    Raises:
+        InvalidHost: As `layout.check_host`.
+        TypeError: An argument is of another type.
+        ValueError: `machine` is empty, or `ttl` is no time that a lease can last.
+    """
+    check_host(host)
+    if not isinstance(machine, str):
+        raise TypeError(f"machine is a str, not {machine!r}")
+    if not machine:
+        raise ValueError("machine is empty: it is what tells two machines apart")
+    if not isinstance(ttl, (int, float)) or isinstance(ttl, bool):
+        raise TypeError(f"ttl is a number of seconds, not {ttl!r}")
+    if not 0 < ttl <= LONGEST_LEASE:
+        raise ValueError(f"ttl is above 0 and at most {LONGEST_LEASE:.0f} seconds, not {ttl!r}")
 
 
 def check_commit(host: str, puts: Mapping[str, bytes], deletes: Collection[str]) -> None:

@@ -92,7 +92,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.errors",),  # many hosts
     ("fleet.layout",),
     ("fleet.ports",),
-    ("fleet.memory", "fleet.url"),
+    ("fleet.memory_server", "fleet.url"),
+    ("fleet.memory",),
     ("fleet.etcd.greeting", "fleet.etcd.wire"),
     ("fleet.etcd.members",),
     ("fleet.etcd.claim", "fleet.etcd.feed"),

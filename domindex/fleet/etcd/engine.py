@@ -16,7 +16,7 @@ from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.claim import EtcdClaim, holder_of, make_claim
 from domindex.fleet.etcd.feed import EtcdFeed
 from domindex.fleet.etcd.members import Members, advice, rights_advice
-from domindex.fleet.ports import TIMEOUT, Health, Loaded
+from domindex.fleet.ports import TIMEOUT, Health, Loaded, check_claim
 from domindex.fleet.url import Endpoint, Tls
 from domindex.limits import as_seconds
 
@@ -35,7 +35,7 @@ class EtcdEngine:
 
     def claim(self, host: str, machine: str, ttl: float) -> EtcdClaim:
         """As `Engine.claim`. etcd gives a lease whole seconds, and no fewer than 2."""
-        layout.check_host(host)
+        check_claim(host, machine, ttl)
         return make_claim(self._members, host, machine, ttl)
 
     def load(self, hosts: Collection[str] | None = None) -> Loaded:

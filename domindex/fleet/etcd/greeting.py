@@ -10,7 +10,6 @@ Read after url.py; next members.py.
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 import select
 import socket
@@ -23,6 +22,7 @@ from domindex.fleet.url import Endpoint, Tls
 
 Version = tuple[int, int, int]
 
+_REQUEST: Final = "GET /version HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
 _MOST: Final = 65536
 """Bytes of an answer that are read. etcd's has some 200."""
 _TICKET: Final = 0.2
@@ -62,9 +62,9 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
     return version
 
 
-def parse_version(said: object) -> Version | None:
+def parse_version(said: str) -> Version | None:
     """`3.5.30`, `3.6.0-rc.1`: the three numbers."""
-    match = re.match(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})", said) if isinstance(said, str) else None
+    match = re.match(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})", said)
     return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
@@ -76,7 +76,7 @@ def _asked(endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float) 
             if isinstance(line, ssl.SSLSocket):
                 _hear_refusal(line, deadline)
             line.settimeout(_left(deadline))
-            line.sendall(f"GET /version HTTP/1.0\r\nHost: {endpoint}\r\n\r\n".encode())
+            line.sendall(_REQUEST.format(endpoint).encode())
             answer = b""
             while len(answer) < _MOST:
                 line.settimeout(_left(deadline))
@@ -104,13 +104,9 @@ def _left(deadline: float) -> float:
 
 
 def _version(answer: bytes) -> Version | None:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    if not re.match(rb"HTTP/1\.[01] 200 ", head):
-        return None
-    try:
-        return parse_version(json.loads(body)["etcdserver"])
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return None
+    # {"etcdserver":"3.5.30","etcdcluster":"3.5.0"}
+    said = re.match(rb'HTTP/1\.[01] 200 .*"etcdserver" *: *"([^"]*)"', answer, re.DOTALL)
+    return None if said is None else parse_version(said[1].decode("ascii", "replace"))
 
 
 def _context(tls: Tls) -> ssl.SSLContext:
