@@ -28,6 +28,7 @@ from domindex.fleet.answers import (
     OldAnswer,
     SeveralFound,
 )
+from domindex.fleet.body import FleetStats
 from domindex.fleet.errors import (
     EngineDenied,
     EngineError,
@@ -54,7 +55,7 @@ from domindex.fleet.events import (
     Moved,
     Resync,
 )
-from domindex.fleet.fleet import Fleet, FleetStats, FleetStream
+from domindex.fleet.fleet import Fleet, FleetStream
 from domindex.fleet.joining import connect, of, publish
 from domindex.fleet.lookups import FleetSnapshot
 from domindex.fleet.machine import AlreadyPublishing

@@ -13,8 +13,9 @@ from typing import TypeVar
 from domindex import conditions
 from domindex.aio import Prompt
 from domindex.domain import Domain
+from domindex.fleet.body import FleetBody, FleetStats, mailbox_options
 from domindex.fleet.events import FleetEvent
-from domindex.fleet.fleet import MOVE_GRACE, FleetBody, FleetStats, mailbox_options
+from domindex.fleet.fleet import MOVE_GRACE
 from domindex.fleet.lookups import FleetLookUps
 from domindex.fleet.opening import open_engine
 from domindex.fleet.ports import Engine

@@ -9,7 +9,8 @@ import contextlib
 from collections.abc import Mapping
 from pathlib import Path
 
-from domindex.fleet.fleet import Fleet, FleetBody
+from domindex.fleet.body import FleetBody
+from domindex.fleet.fleet import Fleet
 from domindex.fleet.machine import (
     MachineLock,
     boot_id,

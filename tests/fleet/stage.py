@@ -16,6 +16,7 @@ from domindex.domain import Domain
 from domindex.errors import TimedOut
 from domindex.events import Added, Changed, Removed, Renamed, ShutDown
 from domindex.fleet import Fleet, FleetEvent, HostEvent, HostForgotten, HostRenamed
+from domindex.fleet.body import FleetBody
 from domindex.fleet.errors import LineLost
 from domindex.fleet.events import (
     HostBlind,
@@ -25,7 +26,6 @@ from domindex.fleet.events import (
     Moved,
     Resync,
 )
-from domindex.fleet.fleet import FleetBody
 from domindex.fleet.memory import MemoryEngine, MemoryStore
 from domindex.fleet.ports import Claim
 from domindex.fleet.publishing import Publishing

@@ -105,6 +105,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.picture", "fleet.wanted"),
     ("fleet.lookups", "fleet.reconcile"),
     ("fleet.following",),
+    ("fleet.body",),
     ("fleet.fleet",),
     ("fleet.machine", "fleet.publishing"),  # the publisher
     ("fleet.publisher",),
