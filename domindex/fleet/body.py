@@ -191,8 +191,8 @@ class FleetBody:
             with picture.lock:
                 picture.check_open()
                 table = picture.hosts.get(host)
-                now = -1 if table is None else picture.view(table).generation
-                if table is not None and table.is_whole and now >= wanted:
+                now = -1 if table is None else table.generation
+                if table is not None and now >= wanted:
                     return now
             if last:
                 if table is None:

@@ -38,6 +38,7 @@ class HostTable:
         raw: The value of that record, as it is in the store; None if there is none.
         bad: Domids of which the store holds what cannot be read, or a domain that is missing.
         fault: Why its record cannot be read; "" if it can.
+        generation: Of its index, when it said what is in the table; -1 before that.
         status: Its state now.
         told: The state that listeners know.
         due: When (reader's clock) they are to be told that it is lost; None if not at all.
@@ -54,6 +55,7 @@ class HostTable:
         self.raw: bytes | None = None
         self.bad: set[int] = set()
         self.fault = ""
+        self.generation = -1
         self.status = status
         self.told: HostState | None = None
         self.due: float | None = None
@@ -128,6 +130,7 @@ class HostTable:
         new_boot, self._boot = bool(self._boot) and record.boot != self._boot, record.boot
         new_word = bool(self._incarnation) and record.incarnation != self._incarnation
         self._incarnation = record.incarnation
+        self.generation = record.generation
         if new_boot:  # the same unique id is another life
             after = {domid: pending.get(domid, domain) for domid, domain in held.items()} | pending
             return [
@@ -151,6 +154,7 @@ class HostTable:
     def go_on_from(self, other: HostTable) -> None:
         """It is the same host under a newer name: take over what was known of the other."""
         self.table, self.founds = other.table, other.founds
+        self.generation = other.generation
         self._boot, self._incarnation = other._boot, other._incarnation
         self.told, self.listed = other.told, other.listed
 

@@ -160,12 +160,12 @@ class FleetPicture(Liveness):
 
     def view(self, host: HostTable) -> HostView:
         """What a program sees of a host. The lock is held."""
-        status, record = host.status, host.record
+        status = host.status
         return HostView(
             host.name,
             status.state,
             status.reason,
-            -1 if record is None else record.generation,
+            host.generation,
             len(host.table),
             status.since,
             self.confirmed if status.as_of is None else status.as_of,

@@ -166,7 +166,7 @@ class HostView(NamedTuple):
         host: Its name.
         state: See `HostState`.
         reason: Why, where that is known; "" otherwise.
-        generation: Of its index, as last published; -1 if it has published nothing.
+        generation: Of its index, at which it said what is held; -1 if it has said nothing whole.
         domains: How many it has, or had when it was last heard.
         since: When this state began, on the reader's clock (`time.monotonic`).
         as_of: Until when its last word is known to have held; `-inf` if that is not known.

@@ -97,8 +97,8 @@ class Machine:
     boot: str = "boot-1"
     machine: str = ""
     publishing: Publishing | None = None
-    said: list[dict[int, Domain]] = field(default_factory=lambda: [{}])
-    """Everything that its index ever held when it was looked at."""
+    said: dict[int, dict[int, Domain]] = field(default_factory=lambda: {-1: {}})
+    """What its index held at each generation at which it was looked at."""
 
     def refresh(self) -> dict[int, Domain]:
         """Have the index hold what the host has; what that is, without dom0."""
@@ -107,10 +107,9 @@ class Machine:
 
     def look(self) -> dict[int, Domain]:
         """What the index holds, without dom0."""
-        held = {domid: domain for domid, domain in self.index.snapshot().items() if domid}
-        if held not in self.said[-3:]:
-            self.said.append(held)
-        return held
+        snapshot = self.index.snapshot()
+        held = {domid: domain for domid, domain in snapshot.items() if domid}
+        return self.said.setdefault(snapshot.generation, held)
 
 
 class World:
@@ -207,7 +206,9 @@ class Reader:
         """Step until it has everything."""
         for _ in range(500):
             self.step()
-            if self.fleet.live and self.body.picture.position == self.engine.position(0):
+            picture = self.body.picture
+            fresh = picture.confirmed == picture.clock()
+            if fresh and self.fleet.live and picture.position == self.engine.position(0):
                 return
         raise AssertionError(f"it does not catch up: {self.body.picture.state}")
 

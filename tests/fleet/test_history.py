@@ -206,8 +206,8 @@ class FleetHistory(RuleBasedStateMachine):
         """F1: each host's domains are what its index said at one moment."""
         held = self.world.reader.domains
         for name, domains in held.items():
-            said = self.world.machines[name].said
-            assert domains in said, (name, domains)
+            generation = self.world.reader.body.picture.hosts[name].generation
+            assert domains == self.world.machines[name].said[generation], (name, generation)
 
     @invariant()
     def a_listener_knows_it(self) -> None:
