@@ -56,8 +56,9 @@ class HostEvent(_Stamped):
     """What the index of `host` tells: `event`, one of `domindex.events`.
 
     Attributes:
-        elsewhere: Other hosts that had a domain with the same uuid at that moment, as both ends
-            of a live migration do. Only for Added and Removed, and without lost hosts.
+        elsewhere: Other hosts that had a domain with the same uuid at that moment, as the source
+            of a live migration has. Only for Added and Removed, without lost hosts, and without
+            domains that are migrating in themselves.
     """
 
     host: str

@@ -77,7 +77,7 @@ class Moves:
         for key, arriving in list(self._arriving.items()):
             if arriving.until <= now:
                 del self._arriving[key]
-                yield from _birth(arriving)
+                yield from _birth(arriving, ready=True)
 
     def pass_on(self, event: FleetEvent, now: float) -> Iterator[FleetEvent]:
         """What to tell in place of `event`, which may be nothing yet."""
@@ -118,7 +118,7 @@ class Moves:
             return
         until = math.inf if _passing(domain) else now + self._grace
         self._arriving[event.host, domain.domid] = _Arriving(event, domain, until)
-        yield from self._join(domain.uuid)
+        yield from self._join(domain.uuid, ready=False)
 
     def _on_death(self, event: HostEvent, domain: Domain, now: float) -> Iterator[FleetEvent]:
         if self._arriving.pop((event.host, domain.domid), None) is not None:
@@ -129,7 +129,7 @@ class Moves:
             yield event
             return
         self._departed.append(departed)
-        yield from self._join(domain.uuid)
+        yield from self._join(domain.uuid, ready=True)
 
     def _on_change(self, event: HostEvent, now: float) -> Iterator[FleetEvent]:
         for domain in reversed(about(event.event)):
@@ -140,14 +140,19 @@ class Moves:
             arriving.domain = domain
             if was_passing and not _passing(domain):
                 arriving.until = now if arriving.alone else now + self._grace
-            yield from self._join(domain.uuid)
-            if arriving.alone:
-                yield from self.expired(now)
+            is_ready = isinstance(event.event, Ready)
+            yield from self._join(domain.uuid, ready=is_ready)
+            if arriving.alone and arriving.until <= now:
+                del self._arriving[event.host, domain.domid]
+                yield from _birth(arriving, ready=is_ready)
             return
         yield event
 
-    def _join(self, uuid: UUID) -> Iterator[FleetEvent]:
-        """Tell the migration, if both halves are there and it has its final name."""
+    def _join(self, uuid: UUID, *, ready: bool) -> Iterator[FleetEvent]:
+        """Tell the migration, if both halves are there and it has its final name.
+
+        ready: with the `Ready` of the destination; else that is still to come by itself.
+        """
         for key, arriving in list(self._arriving.items()):
             if arriving.domain.uuid != uuid or _passing(arriving.domain):
                 continue
@@ -159,7 +164,8 @@ class Moves:
                     new = self._answer(key[0], arriving.domain)
                     stamp = arriving.event
                     yield Moved(old, new, generation=stamp.generation, time=stamp.time)
-                    yield from _ready(arriving, key[0])
+                    if ready:
+                        yield from _ready(arriving, key[0])
                     break
 
 
@@ -168,12 +174,13 @@ def _same(arriving: _Arriving, departed: _Departed) -> bool:
     return hosts_differ and arriving.domain.uuid == departed.domain.uuid
 
 
-def _birth(arriving: _Arriving) -> Iterator[FleetEvent]:
+def _birth(arriving: _Arriving, *, ready: bool) -> Iterator[FleetEvent]:
     """The birth that was held, as it is by now."""
     event = arriving.event
     added = Added(arriving.domain, generation=event.generation, time=event.time)
     yield HostEvent(event.host, added, generation=event.generation, time=event.time)
-    yield from _ready(arriving, event.host)
+    if ready:
+        yield from _ready(arriving, event.host)
 
 
 def _ready(arriving: _Arriving, host: str) -> Iterator[FleetEvent]:

@@ -146,6 +146,7 @@ class FleetPicture(Liveness):
                         found.host
                         for found in holders.values()
                         if found.state is not HostState.LOST
+                        and not (found.domain.name or "").endswith("--incoming")
                     )
                     elsewhere = tuple(name for name in names if name != host.name)
             yield HostEvent(

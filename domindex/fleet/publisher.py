@@ -102,6 +102,8 @@ class Publisher:
             DomindexError: the publisher has ended: the reason.
         """
         seconds = as_seconds(timeout)
+        if self._ended is not None:
+            raise self._ended
         wanted = self._index.generation
         self._wait_for(lambda: self.generation >= wanted, seconds, timeout, ())
         return self.generation

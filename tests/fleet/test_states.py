@@ -28,6 +28,7 @@ from domindex.fleet import (
 )
 from domindex.fleet.errors import LineLost
 from domindex.fleet.events import FleetEvent
+from domindex.fleet.layout import dom_key
 from domindex.fleet.reconcile import LOST_DELAY
 from domindex.fleet.states import HostState
 from tests.fleet.stage import TTL, World, run_until
@@ -472,6 +473,23 @@ def test_a_host_whose_changes_do_not_get_through_becomes_lost() -> None:
         world.store.full = False
         world.settle()
         assert world.reader.fleet.by_name("web").state == "live"
+
+
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_what_a_failed_write_may_have_left_is_mended(fault: str) -> None:
+    """F5: whether it was done is not known, and the domain has ended by the next one."""
+    with World.open("xen1") as world:
+        machine = world.machines["xen1"]
+        machine.engine.fail.append(fault)
+        domid = machine.host.create("web")
+        machine.refresh()
+        world.write(machine)
+        assert isinstance(machine.publishing and machine.publishing.problem, LineLost)
+        machine.host.destroy(domid)
+        world.settle()
+        assert world.reader.states() == {"xen1": "live"}
+        assert world.reader.domains == {"xen1": {}}
+        assert world.store.read([dom_key("xen1", domid)])[1] == {}
 
 
 def test_while_the_line_is_down_the_reader_says_so() -> None:
