@@ -38,8 +38,8 @@ class FleetHistory(RuleBasedStateMachine):
             self.world.add(name, unique_ids=name != "xen3")
         self.broken = False
         self.spoiled: set[str] = set()
-        # Few to a transaction, so that most words take several of them.
-        self.patch = mock.patch("domindex.fleet.publishing.OPERATIONS", 3)
+        # One domain to a transaction, so that most words take several of them.
+        self.patch = mock.patch("domindex.fleet.publishing.OPERATIONS", 2)
         self.patch.start()
 
     def teardown(self) -> None:
@@ -105,6 +105,16 @@ class FleetHistory(RuleBasedStateMachine):
             with contextlib.suppress(Exception):
                 machine.publishing.release("for a test")
             machine.publishing = None
+
+    @rule(name=hosts, called=names, count=st.integers(1, 3))
+    def write_some(self, name: str, called: str, count: int) -> None:
+        """Several guests start at once, and the reader looks amid their being written."""
+        machine = self.world.machines[name]
+        for domid in {1, 2, 3, 4, 5}.difference(machine.host.domids()):
+            machine.host.create(called, domid=domid)
+        machine.refresh()
+        self.write(name)
+        self.world.reader.step(count)
 
     @rule(name=hosts)
     def die(self, name: str) -> None:
