@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,6 +29,7 @@ from domindex.fleet.ports import (
     Feed,
     Progress,
 )
+from tests.whole.test_faults import in_a_child
 
 from .stores import Store, applied, changes, dom, heard, progress, record, the_end_of
 
@@ -613,6 +615,33 @@ def test_several_feeds_hear_the_same(store: Store) -> None:
     assert others == [first, first]
     for feed in feeds:
         feed.close()
+
+
+def test_a_forked_child_is_refused_and_the_parent_goes_on(engine: Engine) -> None:
+    """The child has neither the threads nor the line; it may open an engine of its own."""
+    claim = claimed(engine)
+    feed = feed_of(engine)
+
+    def child() -> str:
+        calls = (engine.position, feed.next, engine.load, claim.renew, engine.health)
+        said = " ".join(sorted({type(failure(call)).__name__ for call in calls}))
+        feed.close()
+        engine.close()
+        return said
+
+    assert in_a_child(child) == "Closed"
+    position = claim.commit({record("xen1"): b"on"})
+    assert [batch.position for batch in heard(feed, position)] == [position]
+    feed.close()
+
+
+def failure(call: Callable[[], object]) -> Exception | None:
+    """What it raises."""
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
 
 
 def test_health_of_a_well_store(engine: Engine) -> None:
