@@ -110,7 +110,8 @@ class Claim(Protocol):
     def renew(self) -> None:
         """Have the lease last `ttl` seconds from now.
 
-        Raises Fenced if it ran out, or somebody else has the host; LineLost, EngineDenied.
+        Raises Fenced if it ran out, or somebody else has the host, or (noticed by one of a few
+        renewals) the keys are not as they were left; LineLost, EngineDenied.
         """
         ...
 

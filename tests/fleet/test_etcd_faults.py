@@ -107,13 +107,14 @@ def test_calls_get_a_line_of_their_own_after_one_that_is_dead(
     through: Engine, proxy: Proxy
 ) -> None:
     """gRPC would keep the dead connection; the next call is on a new one."""
-    through.position()
-    proxy.swallowed |= {UP, DOWN}
-    with pytest.raises(LineLost):
-        through.position(0.3)
-    proxy.cut()  # what the proxy swallowed cannot be given back
-    proxy.swallowed.clear()
-    assert through.position() > 0
+    feed = live_feed(through)
+    for _ in range(3):
+        proxy.deaden()
+        with pytest.raises(LineLost):
+            through.position(0.3)
+        assert through.position() > 0
+    assert isinstance(the_end_of(feed), LineLost)
+    progress(through.follow(through.position(), None))
 
 
 def test_a_commit_without_an_answer_may_be_repeated(
