@@ -149,7 +149,7 @@ class MemoryClaim:
         self, engine: MemoryEngine, host: str, alive: Alive, ttl: float, lease: int, last: int
     ) -> None:
         self.host = host
-        self.incarnation = alive.incarnation
+        self.incarnation: str = alive.incarnation
         self.ttl = ttl
         self._engine = engine
         self._store = engine.store

@@ -26,13 +26,18 @@ the store back: the lease lives on, and who has nothing to commit would not noti
 
 
 class EtcdClaim:
-    """As `ports.Claim`."""
+    """As `ports.Claim`.
+
+    Each transaction compares two keys: the alive key, whose value is ours alone, and the position
+    of the record, which nobody else writes while we are alive. The second fails where the store
+    was set back to a copy in which we were alive too.
+    """
 
     def __init__(
         self, members: Members, host: str, mine: Alive, ttl: float, lease: int, last: int
     ) -> None:
         self.host = host
-        self.incarnation = mine.incarnation
+        self.incarnation: str = mine.incarnation
         self.ttl = ttl
         self._members = members
         self._alive = layout.alive_key(host)
@@ -133,7 +138,11 @@ class EtcdClaim:
 
 
 def make_claim(members: Members, host: str, machine: str, ttl: float) -> EtcdClaim:
-    """As `Engine.claim`."""
+    """As `Engine.claim`.
+
+    The lease comes first, since a key is put under it. If the rest fails it is given back; if that
+    fails too, it runs out by itself.
+    """
     mine = Alive(uuid.uuid4().hex, machine)
     make_epoch(members)
     lease = members.call(wire.grant(math.ceil(ttl)))
@@ -147,7 +156,14 @@ def make_claim(members: Members, host: str, machine: str, ttl: float) -> EtcdCla
 
 
 def _take(members: Members, host: str, mine: Alive, lease: int) -> int:
-    """Put the alive key under the lease; the position of the host's record."""
+    """Put the alive key under the lease.
+
+    What is there is read, and replaced only if it is still that: so of two that claim at once one
+    is told of the other.
+
+    Returns:
+        The position of the host's record; 0 if it has none.
+    """
     key, value = layout.alive_key(host), layout.pack_alive(mine)
     for _ in range(_TRIES):
         found = members.call(wire.range_of(key)).kvs

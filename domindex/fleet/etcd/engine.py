@@ -25,7 +25,13 @@ _HOSTS: Final = 50
 
 
 class EtcdEngine:
-    """As `ports.Engine`."""
+    """As `ports.Engine`. Nothing is sent before the first call.
+
+    Args:
+        endpoints: Its members, or some of them. Those named first are asked first.
+        tls: Certificates; None: the line is neither secret nor proven.
+        timeout: Seconds for each call, however many members are asked.
+    """
 
     def __init__(
         self, endpoints: Sequence[Endpoint], tls: Tls | None = None, timeout: float = TIMEOUT

@@ -35,7 +35,7 @@ class Members:
     """The members of one etcd. Safe from any thread."""
 
     def __init__(self, endpoints: Sequence[Endpoint], tls: Tls | None, timeout: float) -> None:
-        self.endpoints = tuple(endpoints)
+        self.endpoints: tuple[Endpoint, ...] = tuple(endpoints)
         self.timeout = timeout
         self._tls = tls
         self._lock = forking.rlock()
@@ -51,7 +51,18 @@ class Members:
     ) -> Message:
         """The answer of the first member that gives one.
 
-        once: after LineLost no other is asked. For what must not be done twice.
+        The time is shared: a member that is silent leaves some of it for the others.
+
+        Args:
+            request: As `wire.py` makes them.
+            timeout: Seconds for all together; None: those of the engine.
+            once: After LineLost no other member is asked. For what must not be done twice.
+
+        Raises:
+            LineLost: None answered.
+            EngineDenied, UnfitEngine: None answered, and this is what one of them said.
+            Closed: The engine was closed, or belongs to the parent of this process.
+            EngineFull, TooOld, TooLarge: As `wire.meaning` has it.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         with self._lock:
@@ -76,7 +87,13 @@ class Members:
         raise self._worst(errors)
 
     def open(self, timeout: float) -> Line:
-        """A line of its own, for a feed: to the member that answered last."""
+        """A line of its own, for a feed: to the member that answered last.
+
+        A feed has its own, so that a call that was given up does not take its line away.
+
+        Raises:
+            LineLost, EngineDenied, UnfitEngine, Closed: As `call`.
+        """
         deadline = time.monotonic() + timeout
         with self._lock:
             order = list(self._order)
@@ -112,7 +129,10 @@ class Members:
         return found
 
     def blame(self, endpoint: Endpoint) -> None:
-        """It failed: ask it last, and by a new line."""
+        """It failed: ask it last, and by a new line.
+
+        Calls of other threads that wait on the old one end with LineLost, and ask elsewhere.
+        """
         with self._lock:
             if self._order[0] == endpoint:
                 self._order.append(self._order.pop(0))
