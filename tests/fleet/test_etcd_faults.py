@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import threading
 import time
@@ -190,6 +191,17 @@ def test_a_slow_reader_misses_nothing(etcd_store: EtcdStore) -> None:
     batches = heard(feed, sent[-1])
     assert [batch.position for batch in batches] == sent
     feed.close()
+
+
+def test_a_feed_that_nobody_has_ends(etcd_store: EtcdStore) -> None:
+    """Its thread, its stream and its connection go with it."""
+    engine = etcd_store.connect()
+    feed = live_feed(engine)
+    (thread,) = [one for one in threading.enumerate() if one.name == "domindex-feed"]
+    del feed
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
 
 
 def test_a_restarted_server_is_resumed(tmp_path: Path) -> None:
