@@ -49,6 +49,7 @@ class EtcdEngine:
         """As `Engine.load`. One request, and one more for each 50 hosts as they are iterated."""
         if hosts is not None:
             return self._load_some(layout.check_hosts(hosts))
+        self._members.begin()
         first = self._members.call(
             wire.transaction(
                 [],

@@ -40,6 +40,7 @@ class EtcdFeed:
     """As `ports.Feed`."""
 
     def __init__(self, members: Members, position: int, epoch: str | None) -> None:
+        self._members = members
         self._position = position  # all up to here was told
         self._last = position  # of the batch told last: etcd sends those before again
         self._epoch = epoch
@@ -55,7 +56,6 @@ class EtcdFeed:
         self._asked = 0.0  # when progress was last asked for
         self._next_beat = 0.0
         self._wanted = False  # another probe is to follow the one under way
-        self._history: tuple[int, int] | None = None  # cluster and term, which does not fall
         self._changed = threading.Condition(forking.rlock())
         forking.register(self._forked)
         self._stream = WatchStream(members, position, self._changed)
@@ -129,9 +129,6 @@ class EtcdFeed:
                 self._last = batch.position
                 self._position = max(self._position, batch.position)
                 self._ready.append(batch)
-            for change in batch.changes:
-                if change.key == layout.EPOCH:
-                    self._check_epoch(change.value)
         if not answer.events:
             self._position = max(self._position, answer.header.revision)
             self._told = True
@@ -161,7 +158,8 @@ class EtcdFeed:
     def _beat(self, now: float) -> float:
         """Do what is due; when something is due next."""
         mute = self._stream.mute
-        limit = float("inf") if mute is None else mute + PATIENCE
+        patience = PATIENCE if self._created else SILENCE
+        limit = float("inf") if mute is None else mute + patience
         if not self._created:
             if now >= limit:
                 self._fail(LineLost("etcd does not answer to a watch"))
@@ -171,8 +169,6 @@ class EtcdFeed:
                 return self._next_beat
             self._probe(now)
             return now + _AGAIN
-        if self._found is None:
-            limit = min(limit, self._began + PATIENCE)
         if now >= limit:
             self._fail(self._silent())
         elif now >= self._asked + _AGAIN:
@@ -213,11 +209,9 @@ class EtcdFeed:
             return
         header = answer.header
         self._check_epoch(answer.kvs[0].value if answer.kvs else None)
-        history = (header.cluster_id, header.raft_term)
-        before = self._history or history
-        if header.revision < floor or history[0] != before[0] or history[1] < before[1]:
+        is_same = self._members.goes_on(header.cluster_id, header.raft_term)
+        if header.revision < floor or not is_same:
             self._fail(TooOld("the store was wiped, or restored from a copy"))
-        self._history = history
         self._found = header.revision
         self._compare()
 

@@ -35,6 +35,7 @@ class Members:
         self._order = list(endpoints)  # whom to ask first
         self._lines: dict[Endpoint, Line] = {}
         self._told = False  # that the version is too old to be advised
+        self._history: tuple[int, int] | None = None
         self._closed = ""
         self._inherited: dict[Endpoint, Line] = {}
         forking.register(self._forked)
@@ -136,6 +137,21 @@ class Members:
                 return
             del self._lines[endpoint]
         line.close()
+
+    def goes_on(self, cluster: int, term: int) -> bool:
+        """Whether a quorum that says this has the history of the one that was heard before.
+
+        A term never falls, but in a store that was restored from a copy: also where its position
+        has passed the one that we know.
+        """
+        with self._lock:
+            before, self._history = self._history, (cluster, term)
+        return before is None or (before[0] == cluster and before[1] <= term)
+
+    def begin(self) -> None:
+        """Everything is loaded anew: whatever history it has, it is the one."""
+        with self._lock:
+            self._history = None
 
     def check(self) -> None:
         """Raises Closed."""
