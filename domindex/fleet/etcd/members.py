@@ -145,8 +145,11 @@ class Members:
         has passed the one that we know.
         """
         with self._lock:
-            before, self._history = self._history, (cluster, term)
-        return before is None or (before[0] == cluster and before[1] <= term)
+            before = self._history or (cluster, term)
+            if before[0] != cluster or before[1] > term:
+                return False  # until `begin`
+            self._history = cluster, term
+            return True
 
     def begin(self) -> None:
         """Everything is loaded anew: whatever history it has, it is the one."""
