@@ -1,6 +1,6 @@
 """The engine on etcd: load at one revision, follow, claim.
 
-Read after feed.py; next fleet/opening.py.
+Read after claim.py; next fleet/opening.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from domindex.fleet.errors import EngineError, Fenced
 from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.claim import EtcdClaim, holder_of, make_claim
 from domindex.fleet.etcd.feed import EtcdFeed
-from domindex.fleet.etcd.members import Members, advice, rights_advice
+from domindex.fleet.etcd.members import Members
+from domindex.fleet.etcd.versions import advice, dotted, rights_advice
 from domindex.fleet.ports import TIMEOUT, Health, Loaded, check_claim
 from domindex.fleet.url import Endpoint, Tls
 from domindex.limits import as_seconds
@@ -25,7 +26,13 @@ _HOSTS: Final = 50
 
 
 class EtcdEngine:
-    """As `ports.Engine`."""
+    """As `ports.Engine`. Nothing is sent before the first call.
+
+    Args:
+        endpoints: Its members, or some of them. Those named first are asked first.
+        tls: Certificates; None: the line is neither secret nor proven.
+        timeout: Seconds for each call, however many members are asked.
+    """
 
     def __init__(
         self, endpoints: Sequence[Endpoint], tls: Tls | None = None, timeout: float = TIMEOUT
@@ -41,7 +48,8 @@ class EtcdEngine:
     def load(self, hosts: Collection[str] | None = None) -> Loaded:
         """As `Engine.load`. One request, and one more for each 50 hosts as they are iterated."""
         if hosts is not None:
-            return self._load_some([layout.check_host(host) for host in hosts])
+            return self._load_some(layout.check_hosts(hosts))
+        self._members.begin()
         first = self._members.call(
             wire.transaction(
                 [],
@@ -114,7 +122,7 @@ class EtcdEngine:
             epoch = wire.text(found[0].value) if found else None
         except EngineError as error:
             warnings.append(f"the epoch cannot be read: {error}")
-        version_text = "" if lowest is None else ".".join(map(str, lowest))
+        version_text = "" if lowest is None else dotted(lowest)
         return Health(
             "etcd", version_text, epoch, members, max(sizes, default=None), None, warnings
         )
@@ -141,7 +149,7 @@ class EtcdEngine:
 
     def _load_some(self, hosts: Sequence[str]) -> Loaded:
         position, found = 0, []
-        for host in hosts or ():
+        for host in hosts:
             ranges = [
                 wire.range_of(layout.alive_key(host), revision=position),
                 wire.range_of(layout.host_key(host), revision=position),

@@ -4,7 +4,7 @@ Asked by HTTP, at the port of the clients: etcd tells anybody its version there,
 for root alone once there are rights. Python's own TLS also says what is wrong with a certificate,
 which gRPC does not.
 
-Read after url.py; next members.py.
+Read after versions.py; next members.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import time
 from typing import Final
 
 from domindex.fleet.errors import EngineDenied, LineLost, UnfitEngine
+from domindex.fleet.etcd.versions import Version, parse_version
 from domindex.fleet.url import Endpoint, Tls
-
-Version = tuple[int, int, int]
 
 _REQUEST: Final = "GET /version HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
 _MOST: Final = 65536
@@ -28,8 +27,9 @@ _MOST: Final = 65536
 _TICKET: Final = 0.2
 
 
-def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
-    """The version of the etcd there.
+def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version | None:
+    """The version of the etcd there. None: somebody takes the line and speaks no HTTP, as etcd does
+    at a port that is for gRPC alone.
 
     Raises:
         LineLost: Nobody answers.
@@ -39,8 +39,8 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
     context = None if tls is None else _context(tls)
     try:
         answer = _asked(endpoint, context, time.monotonic() + timeout)
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        answer = b""
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError):
+        return None
     except ssl.SSLError as error:
         raise EngineDenied(
             f"etcd at {endpoint}: the certificates do not fit, or it wants none: {error}"
@@ -49,9 +49,8 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
         raise LineLost(f"no etcd can be reached at {endpoint}: no answer in time") from error
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
         raise LineLost(f"no etcd can be reached at {endpoint}: {error}") from error
-    if not answer:
-        hint = "" if tls else "; if it wants certificates, give them with tls="
-        raise LineLost(f"{endpoint} ended the line without an answer{hint}")
+    if not answer.startswith(b"HTTP/"):
+        return None
     if b"HTTPS server" in answer:
         raise EngineDenied(f"etcd at {endpoint} wants certificates: give them with tls=")
     if (version := _version(answer)) is None:
@@ -60,12 +59,6 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
             "members themselves"
         )
     return version
-
-
-def parse_version(said: str) -> Version | None:
-    """`3.5.30`, `3.6.0-rc.1`: the three numbers."""
-    match = re.match(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})", said)
-    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def _asked(endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float) -> bytes:
