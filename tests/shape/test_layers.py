@@ -320,7 +320,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE = {"one host": 7_400, "fleet": 3_000}
+CODE = {"one host": 7_400, "fleet": 4_400}
 TOLD = 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have for one
 host, and for many; and the least part of all its lines that are comments and docstrings."""
