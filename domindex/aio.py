@@ -196,7 +196,7 @@ class AsyncIndex(LookUps[Prompt]):
             return await self._verified(self._body.picture.table.uuids, as_uuid(uuid))
         return await self._verified(self._body.picture.table.domids, as_domid(domid))
 
-    async def _verified(self, index: KeyIndex[Any], key: object) -> Domain:
+    async def _verified(self, index: KeyIndex[Any, Domain], key: object) -> Domain:
         self._refuse_stale(index, key)
         return await _in_executor(self._body.verified, index, key)
 

@@ -103,14 +103,14 @@ class Body:
         self._closed = True
         self.picture.end("this index belongs to the parent process; connect() again in the child")
 
-    def verified(self, index: KeyIndex[K], key: K) -> Domain:
+    def verified(self, index: KeyIndex[K, Domain], key: K) -> Domain:
         """A domain that the hypervisor agrees with, or a proven absence (P7)."""
         domain = index.unique.get(key)
         if domain is not None and self.confirms(domain):
             return domain
         return self.verified_anew(index, key)
 
-    def verified_anew(self, index: KeyIndex[K], key: K) -> Domain:
+    def verified_anew(self, index: KeyIndex[K, Domain], key: K) -> Domain:
         """As `verified`, after the hypervisor has contradicted, or none was held.
 
         Cost: up to three refreshes, and the hypercalls that confirm after each.

@@ -31,6 +31,7 @@ from domindex.keys import as_domid, as_name, as_record, as_uuid
 from domindex.limits import as_count
 from domindex.listening.callbacks import check_callable
 from domindex.listening.signal import Condition
+from domindex.liveness import Liveness
 from domindex.picture import Down, Ended, Picture
 from domindex.requests import Reading
 
@@ -170,7 +171,7 @@ def never(picture: Picture) -> Condition[bool]:
     return condition
 
 
-def live(picture: Picture) -> Condition[bool]:
+def live(picture: Liveness) -> Condition[bool]:
     """The picture is up to date."""
 
     def condition(last: bool) -> bool | None:

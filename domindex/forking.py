@@ -13,10 +13,13 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from types import MethodType
+from typing import Any
 
 _locks: weakref.WeakSet[threading.RLock] = weakref.WeakSet()
-# A dict, because it keeps the order and loses a key in one step, whichever thread collects it.
-_calls: dict[weakref.WeakMethod[Callable[[], object]], None] = {}
+# A dict, because it keeps the order and loses a key in one step, whichever thread collects it. Not
+# of WeakMethods: as an interpreter ends, one that is half gone may be called back, and complains.
+_calls: dict[tuple[int, Callable[[Any], object]], weakref.ref[object]] = {}
 
 
 def rlock() -> threading.RLock:
@@ -34,7 +37,9 @@ def register(method: Callable[[], object]) -> None:
 
     Only a weak reference to its object is kept. What was registered last is called last.
     """
-    _calls[weakref.WeakMethod(method, _calls.pop)] = None
+    assert isinstance(method, MethodType)
+    calls, key = _calls, (id(method.__self__), method.__func__)
+    calls[key] = weakref.ref(method.__self__, lambda _: calls.pop(key, None))
 
 
 def _after_fork() -> None:
@@ -46,9 +51,9 @@ def _after_fork() -> None:
         make_new = getattr(lock, "_at_fork_reinit", None)
         if make_new is not None and not lock._is_owned():  # type: ignore[attr-defined]
             make_new()
-    for method in list(_calls):
-        if (call := method()) is not None:
-            call()
+    for (_, call), owner in list(_calls.items()):
+        if (alive := owner()) is not None:
+            call(alive)
     _calls.clear()  # a child of the child has nothing of these to give up
 
 

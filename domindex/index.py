@@ -16,7 +16,7 @@ from domindex import conditions
 from domindex.body import Body
 from domindex.core.key import KeyIndex
 from domindex.domain import Domain, DomainInfo, OSType, ShutdownReason
-from domindex.events import Removed
+from domindex.events import Event, Removed
 from domindex.keys import as_domid, as_uuid
 from domindex.limits import as_seconds
 from domindex.listening.hub import MailboxOptions
@@ -151,7 +151,7 @@ class Index(LookUps[Stale]):
 
     def _carefully(
         self,
-        index: KeyIndex[K],
+        index: KeyIndex[K, Domain],
         key: Any,
         verify: bool,
         stale: Stale | None,
@@ -444,7 +444,7 @@ class Index(LookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         reboot_grace: float = 0.0,
-        on_error: ErrorHook | None = None,
+        on_error: ErrorHook[Event] | None = None,
         threaded: bool = True,
         name: str | None = None,
     ) -> Subscription:

@@ -3,13 +3,12 @@
 A hit is one dict look-up, without a lock. Only a miss takes the lock, to tell apart what is
 absent, what is ambiguous, and what cannot be told (`LookUps._only`).
 
-Read after picture.py; next index.py and aio.py, which add what waits or asks the host.
+Read after picture.py, staleness.py and matching.py; next index.py and aio.py, which add what waits
+or asks the host.
 """
 
 from __future__ import annotations
 
-import fnmatch
-import math
 import re
 from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, cast
@@ -20,19 +19,17 @@ from domindex.core.snapshot import Snapshot
 from domindex.domain import Domain, OSType, Role
 from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
-from domindex.keys import as_domid, as_name, as_text, as_type, as_typed, as_uuid
+from domindex.keys import as_domid, as_name, as_text, as_typed, as_uuid
 from domindex.listening.callbacks import check_callable
+from domindex.matching import Matcher
 from domindex.options import Stale
-from domindex.picture import Ended, Picture
+from domindex.picture import Picture
+from domindex.staleness import S, Staleness
 
 if TYPE_CHECKING:
     from domindex.core.key import ReadOnly
 
 K = TypeVar("K", bound=Any)
-S = TypeVar("S", bound=Stale)
-"""What `stale=` may be: a coat whose look-ups must not wait leaves "wait" out."""
-
-_SPECIAL_IN_GLOB: Final = re.compile(r"[*?\[]")
 
 
 class LookUps(Generic[S]):
@@ -46,21 +43,20 @@ class LookUps(Generic[S]):
         domids: the same from int.
     """
 
-    names: Final[ReadOnly[str]]
-    uuids: Final[ReadOnly[UUID]]
-    domids: Final[ReadOnly[int]]
+    names: Final[ReadOnly[str, Domain]]
+    uuids: Final[ReadOnly[UUID, Domain]]
+    domids: Final[ReadOnly[int, Domain]]
 
     def __init__(self, picture: Picture, stale: S, wait: float | None) -> None:
         """wait: seconds for which `stale="wait"` waits; None if it must not be asked for."""
         self._picture = picture
         self._table = picture.table
-        self._most_wait = wait
-        self._stale = self._checked(stale)
-        self._any_age = picture.max_age == math.inf  # of an answer; nothing is ever refused
+        self._staleness = Staleness(picture, stale, wait)
+        self._any_age = self._staleness.any_age
         self._snapshot = Snapshot({}, -1)
-        self.names = cast("ReadOnly[str]", self._table.names.view)
-        self.uuids = cast("ReadOnly[UUID]", self._table.uuids.view)
-        self.domids = cast("ReadOnly[int]", self._table.domids.view)
+        self.names = cast("ReadOnly[str, Domain]", self._table.names.view)
+        self.uuids = cast("ReadOnly[UUID, Domain]", self._table.uuids.view)
+        self.domids = cast("ReadOnly[int, Domain]", self._table.domids.view)
         picture.look_closer = self._look_closer
 
     # -- one domain --------------------------------------------------------------------------
@@ -149,7 +145,7 @@ class LookUps(Generic[S]):
         if uuid is None and domid is None:
             return self.by_name(name)
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             found = self._table.names.holders(name)
             self._check_names(found)
             if domid is not None:
@@ -211,32 +207,17 @@ class LookUps(Generic[S]):
             A search in the sorted names for the prefix (or for the text before the first
             wildcard of the glob), then a step for each domain from there.
         """
-        pattern = None if glob is None else as_text(glob)
-        tests = [] if pattern is None else [re.compile(fnmatch.translate(pattern)).match]
-        if regex is not None:
-            tests.append(_as_pattern(regex).search)
-        start = as_text(prefix)
-        if type is not None:
-            type = as_type(type)
-        if not isinstance(role, Role | None):
-            raise InvalidKey(f"role is a Role, such as Role.CONTROL, not {role!r}")
+        wanted = Matcher(prefix=prefix, glob=glob, regex=regex, type=type, role=role)
         if where is not None:
             check_callable("where=", where)
-        if pattern is not None and not start:
-            start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=1)[0]
         with self._picture.lock:
-            self._check()
-            found = list(self._table.named(start))
-            if not prefix and not tests:
+            self._staleness.check()
+            found = list(self._table.named(wanted.start))
+            if wanted.nameless:
                 found += [domain for domain in self._table if domain.name is None]
             self._check_names()
         return tuple(
-            domain
-            for domain in found
-            if (type is None or domain.type is type)
-            and (role is None or (domain.roles is not None and role in domain.roles))
-            and all(test(domain.name or "") for test in tests)
-            and (where is None or where(domain))
+            domain for domain in found if wanted.fits(domain) and (where is None or where(domain))
         )
 
     def range(
@@ -257,7 +238,7 @@ class LookUps(Generic[S]):
         low = None if first is None else as_text(first)
         high = None if end is None else as_text(end)
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             self._check_names()
             return tuple(self._table.between(low, high))
 
@@ -290,7 +271,7 @@ class LookUps(Generic[S]):
             raise InvalidKey(f"an index is called by a str, not {type(name).__name__}")
         check_callable("the key function", key_function)
         with self._picture.lock:
-            self._check("serve")
+            self._staleness.check("serve")
             self._table.group(name, key_function)
 
     def by(self, name: str, key: Hashable) -> tuple[Domain, ...]:
@@ -305,7 +286,7 @@ class LookUps(Generic[S]):
             A dict look-up and a lock.
         """
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             try:
                 found = self._table.grouped(name, key)
             except (KeyError, TypeError):
@@ -327,12 +308,14 @@ class LookUps(Generic[S]):
         Cost:
             A copy after each change of the index; nothing if the last snapshot still holds.
         """
-        if self._checked(stale or self._stale) == "serve" and (stale or self._any_age):
+        if self._staleness.checked(stale or self._staleness.default) == "serve" and (
+            stale or self._any_age
+        ):
             snapshot = self._snapshot
-            if snapshot.generation == self.generation and not self._has_ended:
+            if snapshot.generation == self.generation and not self._picture.has_ended:
                 return snapshot
         with self._picture.lock:
-            self._check(stale)
+            self._staleness.check(stale)
             if self._snapshot.generation != self.generation:
                 domains = {domain.domid: domain for domain in self._table}
                 self._snapshot = Snapshot(domains, self.generation)
@@ -365,7 +348,7 @@ class LookUps(Generic[S]):
         if name is not None:
             keys.append(("name", as_name(name)))
         with self._picture.lock:
-            self._check("serve")
+            self._staleness.check("serve")
             return self._picture.ended_lives.find(
                 lambda domain: all(getattr(domain, field) == key for field, key in keys),
                 uuid=handle,
@@ -374,7 +357,7 @@ class LookUps(Generic[S]):
     def __iter__(self) -> Iterator[Domain]:
         """All domains of this moment, in domid order."""
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             return iter(list(self._table))
 
     def __contains__(self, domain: object) -> bool:
@@ -390,18 +373,18 @@ class LookUps(Generic[S]):
                 "index.uuids, for a domid in index.domids"
             )
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             return self._picture.held(domain) is not None
 
     def __len__(self) -> int:
         """How many domains are held."""
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             return len(self._table)
 
     def __repr__(self) -> str:
         state = type(self._picture.state).__name__.lower()
-        held = "closed" if self._has_ended else f"{len(self._table)} domains, {state}"
+        held = "closed" if self._picture.has_ended else f"{len(self._table)} domains, {state}"
         return f"<{type(self).__name__}: {held}>"
 
     # -- state -------------------------------------------------------------------------------
@@ -432,13 +415,15 @@ class LookUps(Generic[S]):
 
     # -- within ------------------------------------------------------------------------------
 
-    def _look_closer(self, index: KeyIndex[K], key: Any, stale: Stale | None = None) -> Domain:
+    def _look_closer(
+        self, index: KeyIndex[K, Domain], key: Any, stale: Stale | None = None
+    ) -> Domain:
         """A key that its view does not hold, or a look-up with `stale=`: the slow path of all."""
         if stale is not None:
-            self._checked(stale)
+            self._staleness.checked(stale)
         key = index.key_of(key)
         with self._picture.lock:
-            self._check(stale)
+            self._staleness.check(stale)
             holders = index.holders(key)  # it was spelled otherwise, or is held by now
             if index is self._table.names:
                 self._check_names(holders, stale)
@@ -456,9 +441,9 @@ class LookUps(Generic[S]):
             raise self._picture.name_unreadable()
         raise NoSuchDomain(what, key)
 
-    def _all(self, index: KeyIndex[K], key: K) -> tuple[Domain, ...]:
+    def _all(self, index: KeyIndex[K, Domain], key: K) -> tuple[Domain, ...]:
         with self._picture.lock:
-            self._check()
+            self._staleness.check()
             holders = index.holders(key)
             if not holders and not self.live:
                 raise self._picture.not_live()
@@ -468,19 +453,6 @@ class LookUps(Generic[S]):
                     raise self._picture.name_unreadable()
             return ordered(holders)
 
-    @property
-    def _has_ended(self) -> bool:
-        return isinstance(self._picture.state, Ended)
-
-    def _check(self, stale: Stale | None = None) -> None:
-        """Raises Closed, or NotLive where an old answer is not wanted. The lock is held."""
-        self._picture.check_open()
-        if stale == "serve" or not (self._picture.too_old() if stale is None else not self.live):
-            return
-        self._wait_if(stale or self._stale, lambda: self.live)
-        if not self.live:
-            raise self._picture.not_live()
-
     def _check_names(
         self, domids: Collection[int] | None = None, stale: Stale | None = None
     ) -> None:
@@ -488,45 +460,25 @@ class LookUps(Generic[S]):
 
         domids: None for all. The lock is held.
         """
-        stale = stale or self._stale
+        stale = stale or self._staleness.default
 
         def readable() -> bool:
             return not any(domids is None or domid in domids for domid in self.unreadable)
 
         if stale == "serve" or readable():
             return
-        self._wait_if(stale, readable)
+        self._staleness.wait_if(stale, readable)
         if not readable():
             raise self._picture.name_unreadable()
 
-    def _refuse_stale(self, index: KeyIndex[K], key: K, stale: S | None = None) -> None:
+    def _refuse_stale(self, index: KeyIndex[K, Domain], key: K, stale: S | None = None) -> None:
         """Before a key is verified: raises NotLive where an old answer is not wanted."""
         if stale is not None:
-            self._checked(stale)
+            self._staleness.checked(stale)
         with self._picture.lock:
-            self._check(stale)
+            self._staleness.check(stale)
             if index is self._table.names:
                 self._check_names(index.holders(key), stale)
-
-    def _wait_if(self, stale: Stale, holds: Callable[[], bool]) -> None:
-        if stale == "wait" and self._most_wait is not None:
-            self._picture.changed.wait_for(
-                lambda last: holds() or self._has_ended or last or None, self._most_wait
-            )
-            self._picture.check_open()
-
-    def _checked(self, stale: Any) -> S:
-        if stale == "wait" and self._most_wait is None:
-            raise ValueError('stale="wait" would block the loop: await wait_live() instead')
-        if stale not in ("serve", "refuse", "wait"):
-            raise ValueError(f"stale is 'serve', 'refuse' or 'wait', not {stale!r}")
-        return cast(S, stale)
-
-
-def _as_pattern(regex: str | re.Pattern[str]) -> re.Pattern[str]:
-    if isinstance(regex.pattern if isinstance(regex, re.Pattern) else regex, str):
-        return re.compile(regex)
-    raise InvalidKey(f"a regex is text, or a compiled one of text, not {regex!r}")
 
 
 def unusable(error: TypeError, what: str, key: object) -> InvalidKey:

@@ -1,5 +1,7 @@
 """One key of the table: which domain carries it alone, and which domains share it. No I/O.
 
+The records are `Domain`s here, and in `domindex.fleet` answers that name a host, too.
+
 Read after domain.py; next table.py, which joins three of these.
 """
 
@@ -16,16 +18,29 @@ from collections.abc import (
     ValuesView,
 )
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, TypeAlias, TypeVar
-
-from domindex.domain import Domain
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, Protocol, TypeAlias, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 V = TypeVar("V")
 
 
-class View(dict[K, Domain]):
+class Record(Protocol):
+    """What is kept under a key."""
+
+    @property
+    def life(self) -> Hashable:
+        """Equal in two records exactly if they are of the same running domain."""
+
+
+R = TypeVar("R", bound=Record)
+
+Place: TypeAlias = Callable[[Any], Any]
+_DOMID: Final[Place] = attrgetter("domid")
+
+
+class View(dict[K, R], Generic[K, R]):
     """A live, read-only mapping from one key to its domain, at the speed of a dict.
 
     Holds the keys that exactly one domain carries. `view[key]` raises what the look-up by that
@@ -36,11 +51,11 @@ class View(dict[K, Domain]):
 
     __slots__ = ("_missing",)
 
-    def __init__(self, missing: Callable[[K], Domain]) -> None:
+    def __init__(self, missing: Callable[[K], R]) -> None:
         super().__init__()
         self._missing = missing
 
-    def __missing__(self, key: K) -> Domain:
+    def __missing__(self, key: K) -> R:
         return self._missing(key)
 
     def __iter__(self) -> Iterator[K]:
@@ -54,15 +69,15 @@ class View(dict[K, Domain]):
         """The keys held now."""
         return self.copy().keys()
 
-    def values(self) -> ValuesView[Domain]:  # type: ignore[override]
+    def values(self) -> ValuesView[R]:  # type: ignore[override]
         """The domains held now."""
         return self.copy().values()
 
-    def items(self) -> ItemsView[K, Domain]:  # type: ignore[override]
+    def items(self) -> ItemsView[K, R]:  # type: ignore[override]
         """The pairs held now."""
         return self.copy().items()
 
-    def copy(self) -> dict[K, Domain]:
+    def copy(self) -> dict[K, R]:
         """A plain dict of what is held now."""
         while True:
             try:
@@ -85,24 +100,24 @@ class View(dict[K, Domain]):
         clear = update = setdefault = pop = popitem = _refuse
         __hash__ = None
 
-    def __reduce__(self) -> tuple[type[dict[K, Domain]], tuple[dict[K, Domain]]]:
+    def __reduce__(self) -> tuple[type[dict[K, R]], tuple[dict[K, R]]]:
         return dict, (self.copy(),)
 
 
 if TYPE_CHECKING:
 
-    class ReadOnly(Mapping[K, Domain]):
+    class ReadOnly(Mapping[K, R]):
         """What a `View` is to the type checker of a program: it has nothing that changes it."""
 
-        def copy(self) -> dict[K, Domain]:
+        def copy(self) -> dict[K, R]:
             """A plain dict of what is held now."""
 
         def __reversed__(self) -> Iterator[K]: ...
-        def __or__(self, other: Mapping[T, V]) -> dict[K | T, Domain | V]: ...
-        def __ror__(self, other: Mapping[T, V]) -> dict[K | T, Domain | V]: ...
+        def __or__(self, other: Mapping[T, V]) -> dict[K | T, R | V]: ...
+        def __ror__(self, other: Mapping[T, V]) -> dict[K | T, R | V]: ...
 
 
-class KeyIndex(Generic[K]):
+class KeyIndex(Generic[K, R]):
     """All domains by one key: those that carry it alone, and those that share it.
 
     what: the name of the key, for errors. key_of: makes such a key of what a caller gives, or
@@ -110,27 +125,31 @@ class KeyIndex(Generic[K]):
     view: what readers see without a lock.
     unique: the keys that one domain carries, and that domain. The very same dict as the view,
         unless that is hidden.
-    shared: the keys that several domains carry, and these by domid.
+    shared: the keys that several domains carry, and these by place.
+    place: which one of several it is, in their order: the domid.
     """
 
-    __slots__ = ("key_of", "shared", "unique", "view", "what")
+    __slots__ = ("key_of", "place", "shared", "unique", "view", "what")
 
-    def __init__(self, what: str, key_of: Callable[[Any], K], missing: Missing) -> None:
+    def __init__(
+        self, what: str, key_of: Callable[[Any], K], missing: Missing[R], place: Place = _DOMID
+    ) -> None:
         self.what: str = what
         self.key_of: Callable[[Any], K] = key_of
-        self.view: View[K] = View(partial(missing, self))
-        self.unique: dict[K, Domain] = self.view
-        self.shared: dict[K, dict[int, Domain]] = {}
+        self.place: Place = place
+        self.view: View[K, R] = View(partial(missing, self))
+        self.unique: dict[K, R] = self.view
+        self.shared: dict[K, dict[Any, R]] = {}
 
-    def holders(self, key: K) -> dict[int, Domain]:
-        """All that carry `key`, by domid, as a copy."""
+    def holders(self, key: K) -> dict[Any, R]:
+        """All that carry `key`, by place, as a copy."""
         if (shared := self.shared.get(key)) is not None:
             return shared.copy()
         only = self.unique.get(key)
-        return {} if only is None else {only.domid: only}
+        return {} if only is None else {self.place(only): only}
 
-    def all_shared(self) -> list[tuple[K, tuple[Domain, ...]]]:
-        """The keys with several holders, and these by domid."""
+    def all_shared(self) -> list[tuple[K, tuple[R, ...]]]:
+        """The keys with several holders, and these in order."""
         return [(key, ordered(holders)) for key, holders in self.shared.items()]
 
     def hide(self) -> None:
@@ -146,19 +165,20 @@ class KeyIndex(Generic[K]):
             self.unique = self.view
 
     def apply(
-        self, leaving: Iterable[tuple[K | None, Domain]], coming: Iterable[tuple[K | None, Domain]]
-    ) -> list[tuple[K, tuple[Domain, ...]]]:
+        self, leaving: Iterable[tuple[K | None, R]], coming: Iterable[tuple[K | None, R]]
+    ) -> list[tuple[K, tuple[R, ...]]]:
         """Take domains out and in, each under its key; None is no key.
 
         Returns the keys that more domains share than before, with all of them by domid.
         """
-        after: dict[K, dict[int, Domain]] = {}
-        fresh: dict[K, Domain] = {}  # keys that no domain had: nearly all of them
+        place = self.place
+        after: dict[K, dict[Any, R]] = {}
+        fresh: dict[K, R] = {}  # keys that no domain had: nearly all of them
         for key, domain in leaving:
             if key is not None:
                 if key not in after:
                     after[key] = self.holders(key)
-                del after[key][domain.domid]
+                del after[key][place(domain)]
         for key, domain in coming:
             if key is None:
                 continue
@@ -167,8 +187,8 @@ class KeyIndex(Generic[K]):
                     fresh[key] = domain
                     continue
                 other = fresh.pop(key, None)
-                after[key] = self.holders(key) if other is None else {other.domid: other}
-            after[key][domain.domid] = domain
+                after[key] = self.holders(key) if other is None else {place(other): other}
+            after[key][place(domain)] = domain
         joined = []
         dict.update(self.unique, fresh)
         for key, holders in after.items():
@@ -193,10 +213,10 @@ class KeyIndex(Generic[K]):
         self.show()
 
 
-Missing: TypeAlias = Callable[[KeyIndex[Any], Any], Domain]
-"""Answers for a key that the view of an index does not hold: by raising, or with a domain."""
+Missing: TypeAlias = Callable[[KeyIndex[Any, R], Any], R]
+"""Answers for a key that the view of an index does not hold: by raising, or with a record."""
 
 
-def ordered(holders: dict[int, Domain]) -> tuple[Domain, ...]:
-    """By domid."""
-    return tuple(holders[domid] for domid in sorted(holders))
+def ordered(holders: dict[Any, R]) -> tuple[R, ...]:
+    """By domid, or by whatever else is their place."""
+    return tuple(holders[place] for place in sorted(holders))

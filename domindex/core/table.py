@@ -48,10 +48,10 @@ class DomainTable:
     missing: is asked for a key that its view does not hold.
     """
 
-    def __init__(self, missing: Missing) -> None:
-        self.domids: KeyIndex[int] = KeyIndex("domid", as_domid, missing)
-        self.names: KeyIndex[str] = KeyIndex("name", as_name, missing)
-        self.uuids: KeyIndex[UUID] = KeyIndex("uuid", as_uuid, missing)
+    def __init__(self, missing: Missing[Domain]) -> None:
+        self.domids: KeyIndex[int, Domain] = KeyIndex("domid", as_domid, missing)
+        self.names: KeyIndex[str, Domain] = KeyIndex("name", as_name, missing)
+        self.uuids: KeyIndex[UUID, Domain] = KeyIndex("uuid", as_uuid, missing)
         self.generation: int = 0
         self._by_domid: SortedList[int] = SortedList()
         self._by_name: SortedList[tuple[str, int]] = SortedList()

@@ -1,7 +1,7 @@
 """Events for `async for`, and what wakes the tasks of a loop from other threads.
 
-Read after mailbox.py and hub.py; used by aio.py. Where asyncio waits for an event:
-`AsyncEventStream.__anext__`.
+Read after mailbox.py and listeners.py; used by aio.py. Where asyncio waits for an event:
+`AsyncStream.__anext__`.
 """
 
 from __future__ import annotations
@@ -11,16 +11,17 @@ import contextlib
 import time
 import weakref
 from collections.abc import Callable
-from typing import Self
+from typing import Generic, Self, TypeVar
 
 from domindex.errors import NoEventLoop
 from domindex.events import Event
-from domindex.listening.hub import Hub, MailboxOptions
-from domindex.listening.wanted import Wanted
+from domindex.listening.listeners import Listeners, MailboxOptions
+
+E = TypeVar("E")
 
 
-class AsyncEventStream:
-    """Events to iterate over with `async for`. Made by `AsyncIndex.events`; for one loop.
+class AsyncStream(Generic[E]):
+    """Events to iterate over with `async for`; for one loop.
 
     Iterating ends when it is closed, or its index. A task that is cancelled while it waits for an
     event misses none. Other tasks run between any two events. Close it, or use it in an
@@ -28,7 +29,9 @@ class AsyncEventStream:
     left unclosed, as by `break`, is closed when it is collected.
     """
 
-    def __init__(self, hub: Hub, wanted: Wanted, options: MailboxOptions) -> None:
+    def __init__(
+        self, hub: Listeners[E], wanted: Callable[[E], E | None], options: MailboxOptions
+    ) -> None:
         self._wanted = wanted
         self._signal = LoopSignal()
         self._hub = hub
@@ -49,7 +52,7 @@ class AsyncEventStream:
     def __aiter__(self) -> Self:
         return self
 
-    async def __anext__(self) -> Event:
+    async def __anext__(self) -> E:
         while True:
             await asyncio.sleep(0)  # however many events there are, other tasks have their turn
             if (event := self._mailbox.take()) is not None:
@@ -75,6 +78,10 @@ class AsyncEventStream:
 
     async def __aexit__(self, *_: object) -> None:
         self.close()
+
+
+class AsyncEventStream(AsyncStream[Event]):
+    """The events of an index. Made by `AsyncIndex.events`."""
 
 
 class LoopSignal:

@@ -1,35 +1,24 @@
-"""Everyone who listens to one picture: mailboxes, subscriptions, followed nodes, the loop.
+"""Everyone who listens to the picture of a host: its listeners, and those who follow nodes.
 
-The picture calls `tell`, `node_values` and `ended` under its lock; the hub puts what they bring
-into mailboxes, from which each listener takes by itself.
+The picture calls `tell`, `node_values` and `ended` under its lock.
 
-Read after subscription.py, dispatch.py and watch.py; next index.py, which gives all this to
-programs.
+Read after listeners.py and watch.py; next index.py, which gives all this to programs.
 """
 
 from __future__ import annotations
 
-import contextlib
-import logging
-import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from collections.abc import Iterable
+from typing import Protocol
 
 from domindex.core.nodes import NodeValue
 from domindex.domain import Domain
 from domindex.events import Event
-from domindex.forking import register
 from domindex.keys import as_record
-from domindex.limits import as_count, as_seconds
-from domindex.listening.dispatch import CallersLoop, Dispatcher
-from domindex.listening.mailbox import QUEUE, Mailbox
-from domindex.listening.reboots import Reboots
-from domindex.listening.runner import OwnThread, Runner
+from domindex.listening.listeners import LATE as LATE
+from domindex.listening.listeners import Listeners, Source
+from domindex.listening.listeners import MailboxOptions as MailboxOptions
 from domindex.listening.stream import EventStream
-from domindex.listening.subscription import ErrorHook, Handler, Subscription, called
-from domindex.listening.waiter import Waiter
 from domindex.listening.wanted import Wanted
 from domindex.listening.watch import (
     Follower,
@@ -39,34 +28,10 @@ from domindex.listening.watch import (
     NodeWatches,
     Refusal,
 )
-from domindex.stats import ListenerStats
-
-log: logging.Logger = logging.getLogger("domindex")
-
-LATE: Final = 10.0
-"""Seconds after which an event that still waits is worth a warning: twice the usual interval of
-probes. A handler that is only busy for a moment is done by then; what is later is history."""
-
-_LONGEST_NAME: Final = 64
 
 
-class Source(Protocol):
-    """What the hub asks of the picture."""
-
-    @property
-    def lock(self) -> threading.RLock:
-        """Held for each change. Whoever has it sees no change."""
-
-    def check_open(self) -> None:
-        """Raises Closed if it is."""
-
-    def first_events(self, *, replay: bool) -> Sequence[Event]:
-        """What a new listener gets first: what is present (with `replay`), `Synced`, and `Lost`
-        while the picture is not live. The lock is held."""
-
-    def resync_events(self) -> Sequence[Event]:
-        """What stands for a backlog that was dropped: `Resync`, and `Lost` while the picture is
-        not live. The lock is held."""
+class HostSource(Source[Event], Protocol):
+    """What the hub asks of the picture of a host."""
 
     def holds(self, domain: Domain) -> Domain:
         """The record of that life as it is now. Raises NoSuchDomain if it is not held."""
@@ -75,63 +40,21 @@ class Source(Protocol):
         """The same, or `domain` itself if that life is not held any more."""
 
 
-@dataclass(frozen=True, slots=True)
-class MailboxOptions:
-    """What a listener's mailbox begins with, and holds. Raises ValueError, TypeError.
-
-    replay: it begins with what is present. queue: how many events may wait. reboot_grace: seconds
-    for which a death may be held back, see reboots.py. name: what the listener is called.
-    """
-
-    replay: bool = True
-    queue: int = QUEUE
-    reboot_grace: float = 0.0
-    name: str | None = None
-
-    def __post_init__(self) -> None:
-        as_count(self.queue, "queue", 1)
-        if as_seconds(self.reboot_grace, "reboot_grace") != self.reboot_grace:
-            raise ValueError(f"reboot_grace is seconds from 0, not {self.reboot_grace!r}")
-        name = self.name
-        fine = isinstance(name, str) and name.isprintable() and 0 < len(name) <= _LONGEST_NAME
-        if not (name is None or fine):
-            raise ValueError(f"name is 1 to {_LONGEST_NAME} printable characters, not {name!r}")
-
-
-class Hub:
-    """Who listens to one picture. Safe from any thread, listeners included.
+class Hub(Listeners[Event]):
+    """Who listens to the picture of one host. Safe from any thread, listeners included.
 
     source: the picture. `join` is to be called before the first `watch`.
     """
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
-        self._lock = source.lock
-        # Replaced, never changed: `tell` may go through it while a signal's handler closes one of
-        # them in the same thread, and it must not need memory for a copy.
-        self._mailboxes: tuple[Mailbox[Event], ...] = ()
-        self._subscriptions: dict[Mailbox[Event], Subscription] = {}
-        self._dispatcher: Dispatcher | None = None
+    def __init__(self, source: HostSource) -> None:
+        super().__init__(source)
+        self._host = source
         self._nodes = NodeWatches(source.lock, source.latest)
         self._callers: dict[bool, NodeCaller] = {}  # of the handlers of nodes, by `threaded`
-        self._gone_overflows = self._gone_errors = 0  # of listeners that have been closed
-        register(self.after_fork)
 
     def join(self, follower: Follower) -> None:
         """Have nodes followed by this one, the watcher."""
         self._nodes.follower = follower
-
-    # -- for the picture, under its lock -----------------------------------------------------
-
-    @property
-    def has_listeners(self) -> bool:
-        """Whether `tell` would reach any."""
-        return bool(self._mailboxes)
-
-    def tell(self, events: Sequence[Event]) -> None:
-        """Put events into every mailbox, in order. Never waits, and never fails."""
-        for mailbox in self._mailboxes:
-            mailbox.put(events)
 
     def node_values(self, values: Iterable[NodeValue]) -> None:
         """Followed nodes have these values. Never waits, and never fails."""
@@ -141,70 +64,9 @@ class Hub:
         """The life on `domid` is over: from now on no handler of its nodes is called."""
         self._nodes.ended(domid)
 
-    # -- listening ---------------------------------------------------------------------------
-
-    def subscribe(
-        self,
-        handler: Handler,
-        wanted: Wanted,
-        options: MailboxOptions,
-        *,
-        on_error: ErrorHook | None = None,
-        threaded: bool = True,
-    ) -> Subscription:
-        """See `Index.subscribe`."""
-        with self._lock:
-            runner = self._runner(threaded, options.name)
-            mailbox = self.open(runner.wake, options)
-            try:
-                subscription = Subscription(
-                    handler, mailbox, runner, self.forget, wanted=wanted, on_error=on_error
-                )
-            except BaseException:  # what cannot be called, or no thread can be had
-                self.forget(mailbox)
-                raise
-            self._subscriptions[mailbox] = subscription
-            return subscription
-
     def stream(self, wanted: Wanted, options: MailboxOptions) -> EventStream:
         """See `Index.events`."""
-        waiter = Waiter()
-        return EventStream(self.open(waiter.wake, options), waiter, wanted, self.forget)
-
-    def open(self, wake: Callable[[], object], options: MailboxOptions) -> Mailbox[Event]:
-        """A mailbox by itself, for a taker of another kind, such as asyncio's.
-
-        Close it and `forget` it. One that was closed by its finalizer is forgotten by itself.
-
-        wake: called when there is something to take, under the lock. It must not wait, and must
-            not keep the taker alive.
-
-        Raises Closed.
-        """
-        grace = options.reboot_grace
-        with self._lock:
-            self._source.check_open()
-            mailbox = Mailbox(
-                self._lock,
-                self._source.resync_events,
-                wake,
-                size=options.queue,
-                delay=Reboots(grace) if grace else None,
-                name=options.name,
-            )
-            mailbox.begin(self._source.first_events(replay=options.replay))
-            self._forget_abandoned()
-            self._mailboxes = (*self._mailboxes, mailbox)
-            return mailbox
-
-    def forget(self, mailbox: Mailbox[Event]) -> None:
-        """Its listener has been closed: what it counted stays counted."""
-        with self._lock:
-            if mailbox in self._mailboxes:
-                self._mailboxes = tuple(box for box in self._mailboxes if box is not mailbox)
-                self._gone_overflows += mailbox.overflows
-            if (subscription := self._subscriptions.pop(mailbox, None)) is not None:
-                self._gone_errors += subscription.errors
+        return self.stream_of(EventStream, wanted, options)
 
     def watch(
         self,
@@ -219,114 +81,38 @@ class Hub:
         """See `Index.watch`."""
         with self._lock:
             self._source.check_open()
-            domain = self._source.holds(as_record(domain))
+            domain = self._host.holds(as_record(domain))
             threaded = bool(threaded)
             watch = self._nodes.make(domain, path, handler, on_error, every=every)
             if threaded not in self._callers:  # kept only once it runs: else the next call tries
-                self._callers[threaded] = NodeCaller(self._nodes, self._runner(threaded, last=True))
+                self._callers[threaded] = NodeCaller(self._nodes, self.runner(threaded, last=True))
             self._nodes.add(watch, self._callers[threaded].mailbox)
             return watch
-
-    def loop(self) -> Dispatcher:
-        """The caller's own loop, for its `fd` and `dispatch`. Raises Closed.
-
-        Made when it is first needed, because it takes a descriptor.
-        """
-        with self._lock:
-            self._source.check_open()
-            if self._dispatcher is None:
-                self._dispatcher = Dispatcher()
-            return self._dispatcher
-
-    # -- counters ----------------------------------------------------------------------------
-
-    @property
-    def listeners(self) -> tuple[ListenerStats, ...]:
-        """Who listens, and what waits for each."""
-        with self._lock:
-            self._forget_abandoned()
-            return tuple(
-                ListenerStats(
-                    box.name,
-                    box.pending,
-                    box.oldest,
-                    box.overflows,
-                    self._subscriptions[box].errors if box in self._subscriptions else 0,
-                )
-                for box in self._mailboxes
-                if not box.closed
-            )
-
-    def warn_of_late(self) -> None:
-        """Log, once until it has caught up, which listener is late.
-
-        Without the lock, as a handler of the log may look up domains. Never fails.
-        """
-        for box in self._mailboxes:
-            if box.falls_behind(LATE):
-                with contextlib.suppress(Exception):
-                    log.warning(
-                        "%s is late: %d events wait, the oldest for %.1f s",
-                        called(box.name),
-                        box.pending,
-                        box.oldest,
-                    )
-
-    @property
-    def overflows(self) -> int:
-        """How often a backlog was dropped, of listeners that have gone too."""
-        with self._lock:
-            return self._gone_overflows + sum(mailbox.overflows for mailbox in self._mailboxes)
 
     @property
     def errors(self) -> int:
         """How often a handler failed, of listeners that have gone and of nodes too."""
         with self._lock:
-            return self._gone_errors + sum(caller.errors for caller in self._all_callers())
-
-    # -- the end -----------------------------------------------------------------------------
+            return super().errors + sum(caller.errors for caller in self._callers.values())
 
     def cut_off(self) -> None:
-        """The first step of `close`: from now on no call of a handler begins.
-
-        Does not wait. May be called twice, with or without the lock.
-        """
+        """See `Listeners`."""
         with self._lock:
             self._nodes.clear()
-            for mailbox in self._all_mailboxes():
-                mailbox.close()
+            super().cut_off()
+            for caller in self._callers.values():
+                caller.mailbox.close()
 
     def close(self, timeout: float) -> None:
-        """Wait, at most `timeout` seconds, for calls that are under way; leaves no descriptor.
-
-        May be called twice: the second call finishes what interrupted the first.
-        """
+        """See `Listeners`."""
         deadline = time.monotonic() + timeout
-        self.cut_off()
-        for caller in self._all_callers():
+        super().close(timeout)
+        for caller in self._callers.values():
             caller.close(max(0.0, deadline - time.monotonic()))
-        if self._dispatcher is not None:
-            self._dispatcher.close()
 
     def after_fork(self) -> None:
         """In a child: every listener is closed. The watcher, which does not exist, is not asked."""
         self._nodes.clear()
-        for mailbox in self._all_mailboxes():
-            mailbox.abandon()
-
-    # -- within ------------------------------------------------------------------------------
-
-    def _runner(self, threaded: bool, name: str | None = None, *, last: bool = False) -> Runner:
-        return OwnThread(name) if threaded else CallersLoop(self.loop(), last=last)
-
-    def _all_mailboxes(self) -> list[Mailbox[Event] | Mailbox[NodeWatch]]:
-        return [*self._mailboxes, *(caller.mailbox for caller in self._callers.values())]
-
-    def _all_callers(self) -> list[Subscription | NodeCaller]:
-        return [*self._subscriptions.values(), *self._callers.values()]
-
-    def _forget_abandoned(self) -> None:
-        """Forget the streams that were let go unclosed. The lock is held."""
-        for mailbox in self._mailboxes:
-            if mailbox.closed and mailbox not in self._subscriptions:
-                self.forget(mailbox)
+        super().after_fork()
+        for caller in self._callers.values():
+            caller.mailbox.abandon()

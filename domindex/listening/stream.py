@@ -1,6 +1,6 @@
 """Events to ask for, instead of being called.
 
-Read after waiter.py and wanted.py; next hub.py, which makes streams.
+Read after waiter.py and wanted.py; next listeners.py, which makes streams.
 """
 
 from __future__ import annotations
@@ -9,41 +9,34 @@ import itertools
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from typing import Final, Self
+from typing import Final, Generic, Self, TypeVar
 
 from domindex.errors import Closed, TimedOut
 from domindex.events import Event
 from domindex.limits import as_seconds
 from domindex.listening.mailbox import Mailbox
 from domindex.listening.waiter import Waiter
-from domindex.listening.wanted import Wanted
+
+E = TypeVar("E")
 
 _A_LOOK: Final = 16
 """Events that are looked at with a timeout of 0, which is to find what is there."""
 
 
-class EventStream:
-    """Events to ask for: iterate over it, or `get` one. Made by `Index.events`.
+class Stream(Generic[E]):
+    """Events to ask for: iterate over it, or `get` one.
 
     For one thread at a time. Iterating ends when the stream is closed, or its index. While it is
     open it keeps the events that no call has asked for yet, up to its bound: close it, or use it
     in a `with`. A stream that is let go unclosed, as by `break`, is forgotten.
-
-    Example:
-        >>> from domindex.testing import SimulatedHost
-        >>> with SimulatedHost() as host, host.connect() as index:
-        ...     with index.events(replay=False) as events:
-        ...         _ = host.create("web")
-        ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
-        ['Synced', 'Added']
     """
 
     def __init__(
         self,
-        mailbox: Mailbox[Event],
+        mailbox: Mailbox[E],
         waiter: Waiter,
-        wanted: Wanted,
-        forget: Callable[[Mailbox[Event]], None],
+        wanted: Callable[[E], E | None],
+        forget: Callable[[Mailbox[E]], None],
     ) -> None:
         self._mailbox = mailbox
         self._waiter = waiter
@@ -63,7 +56,7 @@ class EventStream:
         """How often the backlog was dropped, and a `Resync` given instead."""
         return self._mailbox.overflows
 
-    def get(self, timeout: float | None = None) -> Event:
+    def get(self, timeout: float | None = None) -> E:
         """The next wanted event; waits for it.
 
         Events that are not wanted are passed over within that time, and the next call goes on
@@ -99,10 +92,10 @@ class EventStream:
             raise Closed("this stream of events is closed")
         raise TimedOut(f"no event came within {timeout} s")
 
-    def __iter__(self) -> Iterator[Event]:
+    def __iter__(self) -> Iterator[E]:
         return self
 
-    def __next__(self) -> Event:
+    def __next__(self) -> E:
         try:
             return self.get()
         except Closed:
@@ -122,3 +115,16 @@ class EventStream:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+class EventStream(Stream[Event]):
+    """The events of an index. Made by `Index.events`.
+
+    Example:
+        >>> from domindex.testing import SimulatedHost
+        >>> with SimulatedHost() as host, host.connect() as index:
+        ...     with index.events(replay=False) as events:
+        ...         _ = host.create("web")
+        ...         print([type(events.get(timeout=5)).__name__ for _ in range(2)])
+        ['Synced', 'Added']
+    """

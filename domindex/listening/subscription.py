@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable
-from typing import Self, TypeAlias
+from typing import Any, Self, TypeAlias, TypeVar
 
 from domindex.events import Event, Synced
 from domindex.limits import as_seconds
@@ -20,9 +20,11 @@ from domindex.listening.mailbox import Mailbox
 from domindex.listening.runner import Runner
 from domindex.listening.wanted import Wanted
 
+E = TypeVar("E")
+
 Handler: TypeAlias = Callable[[Event], object]
 """What `subscribe` calls: with each event."""
-ErrorHook: TypeAlias = Callable[[Event, BaseException], object]
+ErrorHook: TypeAlias = Callable[[E, BaseException], object]
 
 log: logging.Logger = logging.getLogger("domindex")
 
@@ -44,24 +46,24 @@ class Subscription:
 
     def __init__(
         self,
-        handler: Handler,
-        mailbox: Mailbox[Event],
+        handler: Callable[[E], object],
+        mailbox: Mailbox[E],
         runner: Runner,
-        forget: Callable[[Mailbox[Event]], None],
+        forget: Callable[[Mailbox[E]], None],
         *,
-        wanted: Wanted | None = None,
-        on_error: ErrorHook | None = None,
+        wanted: Callable[[E], E | None] | None = None,
+        on_error: ErrorHook[E] | None = None,
     ) -> None:
         check_callable("a handler", handler)
         if on_error is not None:
             check_callable("on_error=", on_error)
         self.errors: int = 0
-        self._handler = handler
-        self._mailbox = mailbox
+        self._handler: Callable[[Any], object] = handler
+        self._mailbox: Mailbox[Any] = mailbox
         self._runner = runner
-        self._forget = forget
-        self._wanted = wanted or Wanted(None, None)
-        self._on_error = on_error
+        self._forget: Callable[[Mailbox[Any]], None] = forget
+        self._wanted: Callable[[Any], Any] = wanted or Wanted(None, None)
+        self._on_error: ErrorHook[Any] | None = on_error
         self._synced = False
         runner.start(mailbox, self._deliver)
 
@@ -134,7 +136,7 @@ class Subscription:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: Any) -> None:
         """Call the handler, if it wants this event. Called by the runner alone."""
         try:
             wanted = self._wanted(event)

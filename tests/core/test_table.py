@@ -426,7 +426,7 @@ def test_a_copy_of_a_view_is_what_was_held_at_one_moment() -> None:
     def absent(key: SlowKey) -> Domain:
         raise KeyError(key)
 
-    view: View[SlowKey] = View(absent)
+    view: View[SlowKey, Domain] = View(absent)
     keys = [SlowKey(number) for number in range(6)]
     for key in keys[:5]:  # as many as the smallest dict holds: the next makes it grow
         dict.__setitem__(view, key, WEB)

@@ -160,7 +160,7 @@ def test_a_reader_finds_what_it_asks_for_whatever_is_hidden_and_shown() -> None:
     writer; never a wrong one, never none."""
     lock = threading.Lock()
 
-    def closer(index: KeyIndex[Any], key: Any) -> Domain:
+    def closer(index: KeyIndex[Any, Domain], key: Any) -> Domain:
         with lock:
             found: Domain = index.unique[key]
             return found

@@ -258,7 +258,7 @@ async def test_a_close_that_is_cancelled_closes(host: SimulatedHost) -> None:
     host.create("web")
     await soon(gate.reached.is_set)
     closing = asyncio.ensure_future(index.close())
-    await soon(lambda: index._has_ended)
+    await soon(lambda: index._picture.has_ended)
     closing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await closing

@@ -84,7 +84,7 @@ def test_a_closed_index_answers_nothing_while_it_is_closed_either(host: Simulate
     assert began.wait(LIMIT)
     closer = threading.Thread(target=index.close)
     closer.start()
-    eventually(lambda: index._has_ended)
+    eventually(lambda: index._picture.has_ended)
     index.close()
     assert closer.is_alive()
     calls: list[Callable[[], object]] = [

@@ -1,0 +1,298 @@
+"""A watch of the whole fleet on etcd, and how it is known to work.
+
+A thread of its own waits for answers; all else happens in `next`. Every `BEAT` seconds, and when
+asked, a *probe* sends two requests on one line: a quorum read, and a request for progress on the
+watch's own stream. Progress is told when the stream has said that it is as far as the read found
+the store to be. A stream that says nothing although it was asked, or a read without an answer, is a
+lost line: gRPC's own keep-alive notices a stopped server after 45 seconds.
+
+Read after claim.py; next engine.py.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from typing import Final
+
+from domindex import forking
+from domindex.errors import Closed
+from domindex.fleet import layout
+from domindex.fleet.errors import EngineDenied, EngineError, LineLost, TooOld, UnfitEngine
+from domindex.fleet.etcd import wire
+from domindex.fleet.etcd.members import Members
+from domindex.fleet.etcd.wire import Line, Message, Stream
+from domindex.fleet.ports import SILENCE, Batch, Change, Progress
+from domindex.limits import as_seconds
+
+BEAT: Final = 2.0
+PATIENCE: Final = SILENCE - BEAT
+"""Seconds that a probe is waited for."""
+_AGAIN: Final = 0.05
+"""Seconds after which progress is asked for again: a watch that is catching up does not answer."""
+_WAITING: Final = 64
+"""Answers that wait here for a slow reader. Then it is etcd that waits with the rest."""
+
+
+class EtcdFeed:
+    """As `ports.Feed`."""
+
+    def __init__(self, members: Members, position: int, epoch: str | None) -> None:
+        self._members = members
+        self._position = position  # all up to here was told
+        self._epoch = epoch
+        self._changed = threading.Condition(forking.rlock())
+        self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+        self._inbox: deque[tuple[float, Message]] = deque()
+        self._ready: deque[Batch | Progress] = deque()
+        self._line: Line | None = None
+        self._stream: Stream | None = None
+        self._error: Exception | None = None
+        self._over = ""  # why it is closed
+        # The probe under way: when it began, what the read found, how far the stream has come.
+        self._began: float | None = None
+        self._found: int | None = None
+        self._reached = -1
+        self._asked = 0.0  # when progress was last asked for
+        self._mute: float | None = None  # since when the stream owes an answer
+        self._next_beat = 0.0
+        self._wanted = False  # another probe is to follow the one under way
+        self._told = False  # progress, by this stream, ever
+        self._created = False
+        self._history: tuple[int, int] | None = None  # cluster, term
+        forking.register(self._forked)
+        self._thread = threading.Thread(target=self._receive, name="domindex-feed", daemon=True)
+        self._thread.start()
+
+    def next(self, timeout: float | None = None) -> Batch | Progress | None:
+        """As `Feed.next`."""
+        deadline = time.monotonic() + as_seconds(timeout)
+        with self._changed:
+            while True:
+                while self._inbox and not self._ready and not self._ended():
+                    self._take(*self._inbox.popleft())
+                    self._changed.notify_all()  # there is room
+                if self._over:
+                    raise Closed(self._over)
+                if self._ready:
+                    return self._ready.popleft()
+                if self._error is not None:
+                    raise self._error
+                now = time.monotonic()
+                wake = self._beat(now)
+                if self._error is None:
+                    if now >= deadline:
+                        return None
+                    self._changed.wait(max(0.0, min(deadline, wake) - now))
+
+    def ask(self) -> None:
+        """As `Feed.ask`."""
+        with self._changed:
+            if self._began is not None:
+                self._wanted = True  # what it reads may be from before the call
+            elif self._created and not self._ended():
+                self._probe(time.monotonic())
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """As `Feed.close`."""
+        with self._changed:
+            self._over = self._over or "the feed was closed"
+            self._changed.notify_all()
+        self._hang_up()
+        if threading.current_thread() is not self._thread:
+            self._thread.join(self._members.timeout)
+
+    # The thread: opens the line, and takes in what comes.
+
+    def _receive(self) -> None:
+        try:
+            line = self._members.open(self._members.timeout)
+            with self._changed:
+                self._line = line
+                self._stream = line.watch(iter(self._requests.get, None))
+                stream = self._stream
+                over = self._ended()
+            if over:
+                return
+            # From the position itself, whose events are dropped: a watch that begins in the future
+            # is told no progress.
+            self._requests.put(wire.watch(layout.ROOT, self._position))
+            try:
+                for answer in stream:
+                    self._keep(answer)
+                self._fail(LineLost(f"etcd at {line.endpoint} ended the watch"))
+            except wire.Broken as error:
+                self._fail(wire.meaning(error, line.endpoint))
+        except Exception as error:  # whatever it is, `next` is to raise it
+            self._fail(error)
+        finally:
+            self._hang_up()
+
+    def _keep(self, answer: Message) -> None:
+        with self._changed:
+            self._mute = None
+            self._inbox.append((time.monotonic(), answer))
+            self._changed.notify_all()
+            while len(self._inbox) >= _WAITING and not self._ended():
+                self._changed.wait()
+
+    def _hang_up(self) -> None:
+        self._requests.put(None)  # gRPC's thread that sends ends with it
+        with self._changed:
+            stream, line = self._stream, self._line
+        if stream is not None:
+            stream.cancel()
+        if line is not None:
+            line.close()
+
+    def _fail(self, error: Exception) -> None:
+        with self._changed:
+            if self._ended():
+                return
+            self._error = error
+            line = self._line
+            self._changed.notify_all()
+        if line is not None and isinstance(error, (LineLost, UnfitEngine)):
+            self._members.blame(line.endpoint)
+
+    def _ended(self) -> bool:
+        return bool(self._over) or self._error is not None
+
+    # What an answer says.
+
+    def _take(self, received: float, answer: Message) -> None:
+        if answer.canceled:
+            self._fail(self._reason(answer))
+            return
+        if answer.created:
+            self._created = True
+            return
+        for batch in _batches(answer):
+            if batch.position > self._position:
+                self._position = batch.position
+                self._ready.append(batch)
+            for change in batch.changes:
+                if change.key == layout.EPOCH:
+                    self._check_epoch(change.value)
+        if not answer.events:
+            # Progress below what was told is not news: 3.4 sent it before the events up to it.
+            self._position = max(self._position, answer.header.revision)
+            self._told = True
+        if self._began is not None and received >= self._began:
+            self._reached = max(self._reached, answer.header.revision if not answer.events else 0)
+            if answer.events:
+                self._reached = max(self._reached, self._position)
+        self._compare()
+
+    def _reason(self, answer: Message) -> Exception:
+        if answer.compact_revision:
+            return TooOld(
+                f"etcd was compacted at {answer.compact_revision}, and tells nothing since "
+                f"{self._position}"
+            )
+        if "ermission" in answer.cancel_reason:
+            return EngineDenied(f"etcd refuses the watch: {answer.cancel_reason}")
+        return LineLost(f"etcd ended the watch: {answer.cancel_reason or 'without a reason'}")
+
+    def _check_epoch(self, value: bytes | None) -> None:
+        epoch = None if value is None else wire.text(value)
+        if self._epoch is None:
+            self._epoch = epoch  # the first publisher of all made it
+        elif epoch != self._epoch:
+            self._fail(TooOld("the store is another one: it has another epoch"))
+
+    # The probe.
+
+    def _beat(self, now: float) -> float:
+        """Do what is due; when something is due next."""
+        if not self._created:
+            if self._mute is None and self._line is not None:
+                self._mute = now
+            limit = float("inf") if self._mute is None else self._mute + PATIENCE
+            if now >= limit:
+                self._fail(LineLost("etcd does not answer to a watch"))
+            return limit
+        if self._began is None:
+            if not self._wanted and now < self._next_beat:
+                return self._next_beat
+            self._probe(now)
+        limit = min(
+            float("inf") if self._mute is None else self._mute + PATIENCE,
+            (self._began or now) + PATIENCE if self._found is None else float("inf"),
+        )
+        if now >= limit:
+            self._fail(self._silent())
+        elif now >= self._asked + _AGAIN:
+            self._ask_progress(now)
+        return min(limit, self._asked + _AGAIN)
+
+    def _silent(self) -> Exception:
+        at = self._line and self._line.endpoint
+        if self._found is not None and not self._told:
+            return UnfitEngine(
+                f"etcd at {at} answers, but its watch never tells progress: is it etcd's gRPC "
+                "proxy? Name the members themselves"
+            )
+        return LineLost(f"etcd at {at} did not answer a probe within {PATIENCE} s")
+
+    def _probe(self, now: float) -> None:
+        assert self._line is not None
+        self._wanted = False
+        self._began, self._found, self._reached = now, None, -1
+        self._ask_progress(now)
+
+        def answered(answer: Message | EngineError) -> None:
+            with self._changed:
+                if self._began == now and not self._ended():
+                    self._read(answer)
+                    self._changed.notify_all()
+
+        self._line.start(wire.range_of(layout.EPOCH), PATIENCE, answered)
+
+    def _ask_progress(self, now: float) -> None:
+        self._asked = now
+        if self._mute is None:
+            self._mute = now
+        self._requests.put(wire.ask_progress())
+
+    def _read(self, answer: Message | EngineError) -> None:
+        if isinstance(answer, Exception):
+            self._fail(answer)
+            return
+        header = answer.header
+        self._check_epoch(answer.kvs[0].value if answer.kvs else None)
+        history = (header.cluster_id, header.raft_term)
+        before = self._history or history
+        if header.revision < self._position or history[0] != before[0] or history[1] < before[1]:
+            self._fail(TooOld("the store was wiped, or restored from a copy"))
+        self._history = history
+        self._found = header.revision
+        self._compare()
+
+    def _compare(self) -> None:
+        """Tell progress, if the stream is as far as the store was when the probe began."""
+        if self._began is None or self._found is None or self._ended():
+            return
+        if self._reached >= self._found:
+            self._ready.append(Progress(self._position))
+            self._began = None
+            self._next_beat = time.monotonic() + BEAT
+
+    def _forked(self) -> None:
+        self._over = "the feed was opened by the parent of this forked process"
+
+
+def _batches(answer: Message) -> list[Batch]:
+    """The events of one answer by revision. etcd puts all of one revision into one answer."""
+    batches: list[Batch] = []
+    for event in answer.events:
+        if not batches or batches[-1].position != event.kv.mod_revision:
+            batches.append(Batch(event.kv.mod_revision, []))
+        value = None if wire.is_delete(event) else event.kv.value
+        changes = batches[-1].changes
+        assert isinstance(changes, list)
+        changes.append(Change(wire.text(event.kv.key), value))
+    return batches

@@ -1,0 +1,214 @@
+"""Several members, one that is asked: which versions are taken, and what follows a failure.
+
+A line that failed is not used again: the next call opens a new one, to the next member. gRPC
+would go on with a dead connection for as long as the kernel does.
+
+Read after wire.py; next claim.py.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from domindex import forking
+from domindex.errors import Closed
+from domindex.fleet.errors import EngineDenied, EngineError, LineLost, UnfitEngine
+from domindex.fleet.etcd import wire
+from domindex.fleet.etcd.greeting import Version, version_of
+from domindex.fleet.etcd.wire import Line, Message
+from domindex.fleet.url import Endpoint, Tls
+
+OLDEST: Final = (3, 5, 18)
+"""Before it, a watch opened where the store was compacted misses a delete."""
+ADVISED: Final = ((3, 5, 28), (3, 6, 9))
+"""Before these, a quorum read may be stale, and authorization can be passed by."""
+RIGHTS: Final = ((3, 5, 33), (3, 6, 14), (3, 7, 1))
+"""Before these, who may read one key can watch later ones."""
+
+_LEAST_SHARE: Final = 0.5  # seconds that a member has to answer in, however many are to be asked
+
+_log = logging.getLogger(__name__)
+
+
+class Members:
+    """The members of one etcd. Safe from any thread."""
+
+    def __init__(self, endpoints: Sequence[Endpoint], tls: Tls | None, timeout: float) -> None:
+        self.endpoints = tuple(endpoints)
+        self.timeout = timeout
+        self._tls = tls
+        self._lock = forking.rlock()
+        self._order = list(endpoints)  # whom to ask first
+        self._line: Line | None = None
+        self._told = False  # that the version is too old to be advised
+        self._closed = ""
+        self._inherited: Line | None = None
+        forking.register(self._forked)
+
+    def call(
+        self, request: Message, timeout: float | None = None, *, once: bool = False
+    ) -> Message:
+        """The answer of the first member that gives one.
+
+        once: after LineLost no other is asked. For what must not be done twice.
+        """
+        deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
+        with self._lock:
+            order = list(self._order)
+        errors: list[Exception] = []
+        for place, endpoint in enumerate(order):
+            left = deadline - time.monotonic()
+            if errors and left <= 0:
+                break
+            share = max(_LEAST_SHARE, left / (len(order) - place)) if place else left / len(order)
+            try:
+                line = self._line_to(endpoint, share)
+                return self._on(line, request, max(0.0, min(share, deadline - time.monotonic())))
+            except (LineLost, UnfitEngine, EngineDenied) as error:
+                self.blame(endpoint)
+                errors.append(error)
+                if once and isinstance(error, LineLost):
+                    break
+        raise self._worst(errors)
+
+    def open(self, timeout: float) -> Line:
+        """A line of its own, for a feed: to the member that answered last."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            order = list(self._order)
+        errors: list[Exception] = []
+        for place, endpoint in enumerate(order):
+            left = max(_LEAST_SHARE, (deadline - time.monotonic()) / (len(order) - place))
+            try:
+                return self._fresh(endpoint, left)
+            except (LineLost, UnfitEngine, EngineDenied) as error:
+                self.blame(endpoint)
+                errors.append(error)
+        raise self._worst(errors)
+
+    def each(self, timeout: float) -> dict[Endpoint, tuple[Version, Message | None] | Exception]:
+        """Of every member its version and status, or why not. For `check`.
+
+        The status is None where the certificate has no right to it.
+        """
+        found: dict[Endpoint, tuple[Version, Message | None] | Exception] = {}
+        for endpoint in self.endpoints:
+            self.check()
+            try:
+                version = version_of(endpoint, self._tls, timeout)
+                line = Line(endpoint, self._tls)
+                try:
+                    found[endpoint] = version, line.call(wire.status(), timeout)
+                except EngineDenied:
+                    found[endpoint] = version, None
+                finally:
+                    line.close()
+            except EngineError as error:
+                found[endpoint] = error
+        return found
+
+    def blame(self, endpoint: Endpoint) -> None:
+        """It failed: ask it last, and by a new line."""
+        with self._lock:
+            if self._order[0] == endpoint:
+                self._order.append(self._order.pop(0))
+            line = self._line
+            if line is not None and line.endpoint == endpoint:
+                self._line = None
+                line.close()
+
+    def check(self) -> None:
+        """Raises Closed."""
+        if self._closed:
+            raise Closed(self._closed)
+
+    def close(self) -> None:
+        """End the line and every call on it."""
+        with self._lock:
+            self._closed = self._closed or "the engine was closed"
+            line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    def _on(self, line: Line, request: Message, timeout: float) -> Message:
+        try:
+            return line.call(request, timeout)
+        except LineLost:
+            self.check()  # it was closed meanwhile: that is why
+            raise
+
+    def _line_to(self, endpoint: Endpoint, timeout: float) -> Line:
+        with self._lock:
+            line = self._line
+            if line is not None and line.endpoint == endpoint:
+                return line
+        line = self._fresh(endpoint, timeout)
+        with self._lock:
+            if not self._closed:
+                self._line, line = line, self._line
+        if line is not None:
+            line.close()  # of another member; or we were closed meanwhile
+        self.check()
+        with self._lock:
+            assert self._line is not None
+            return self._line
+
+    def _fresh(self, endpoint: Endpoint, timeout: float) -> Line:
+        self.check()
+        version = version_of(endpoint, self._tls, timeout)
+        if version < OLDEST:
+            raise UnfitEngine(
+                f"etcd at {endpoint} has version {_dotted(version)}; at least {_dotted(OLDEST)} is "
+                "needed, whose watches miss no delete"
+            )
+        if warning := advice(version):
+            with self._lock:
+                told, self._told = self._told, True
+            if not told:
+                _log.warning("etcd at %s: %s", endpoint, warning)
+        return Line(endpoint, self._tls)
+
+    def _worst(self, errors: Sequence[Exception]) -> Exception:
+        # What is wrong for good says more than that another one was silent.
+        telling = [error for error in errors if not isinstance(error, LineLost)]
+        if telling or len(errors) == 1:
+            return (telling or errors)[0]
+        return LineLost("no member of etcd answers: " + "; ".join(map(str, errors)))
+
+    def _forked(self) -> None:
+        # The line is kept, not ended: gRPC's threads do not exist in this child.
+        self._closed = "the engine was opened by the parent of this forked process"
+        self._inherited, self._line = self._line, None
+
+
+def advice(version: Version) -> str:
+    """What is wrong with this version; "" if nothing is."""
+    if not _has(version, ADVISED):
+        return (
+            f"version {_dotted(version)} may answer a quorum read with an old state, and let "
+            "rights be passed by; use 3.5.28, 3.6.9 or newer"
+        )
+    return ""
+
+
+def rights_advice(version: Version) -> str:
+    """What is wrong with rights in this version; "" if nothing is."""
+    if not _has(version, RIGHTS):
+        return (
+            f"with version {_dotted(version)}, who may read one key can watch others; use 3.5.33, "
+            "3.6.14, 3.7.1 or newer if hosts must not see each other"
+        )
+    return ""
+
+
+def _has(version: Version, fixed: Sequence[Version]) -> bool:
+    """Whether it has what came with each of these, the first of its own series on."""
+    same = [first for first in fixed if first[:2] == version[:2]]
+    return version >= same[0] if same else version > fixed[-1]
+
+
+def _dotted(version: Version) -> str:
+    return ".".join(map(str, version))

@@ -1,0 +1,59 @@
+"""One real etcd for all tests that only need one, emptied for each; nothing is left behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.real.build.debian import HostUnavailable
+
+from .servers import Etcd, etcd, program
+from .stores import EtcdStore, MemoryStore, Store
+
+
+def need(suite: str) -> None:
+    """Skip, or fail where CI is set, if this etcd cannot be had."""
+    try:
+        program(suite)
+        program(suite, "etcdctl")
+    except HostUnavailable as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"no etcd of {suite}: {error}")
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """An etcd of one member."""
+    need("sid")
+    home: Path = tmp_path_factory.mktemp("etcd")
+    with etcd(home) as running:
+        yield running
+
+
+@pytest.fixture
+def etcd_store(server: Etcd) -> Iterator[EtcdStore]:
+    """That etcd, empty."""
+    store = EtcdStore(server)
+    yield store
+    store.close()
+
+
+@pytest.fixture(params=["memory", "etcd"])
+def store(request: pytest.FixtureRequest) -> Store:
+    """Each store that the contract is for."""
+    if request.param == "memory":
+        return MemoryStore()
+    found: EtcdStore = request.getfixturevalue("etcd_store")
+    return found
+
+
+@pytest.fixture(autouse=True)
+def no_thread_left() -> Iterator[None]:
+    """Every test ends the feeds that it opened, and every feed its thread."""
+    yield
+    assert not [thread.name for thread in threading.enumerate() if thread.name == "domindex-feed"]
