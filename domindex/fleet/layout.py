@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from typing import Final
 
 from domindex.fleet.errors import Alive, InvalidHost
@@ -40,6 +41,18 @@ def check_host(host: object) -> str:
             "digit at both ends"
         )
     return host
+
+
+def check_hosts(hosts: Iterable[str]) -> list[str]:
+    """Several names. One str is a mistake: it would be taken for many names of one letter.
+
+    Raises:
+        TypeError: It is a str, or has something else than str.
+        InvalidHost: As `check_host`.
+    """
+    if isinstance(hosts, str):
+        raise TypeError(f"hosts is a collection of names, not {hosts!r}")
+    return [check_host(host) for host in hosts]
 
 
 def alive_key(host: str) -> str:

@@ -70,19 +70,15 @@ class MemoryEngine:
     def load(self, hosts: Collection[str] | None = None) -> Loaded:
         """As `Engine.load`."""
         self.check()
-        if hosts is None:
-            prefixes: list[str] = [layout.ROOT]
-        else:
-            prefixes = [layout.EPOCH]
-            for host in map(layout.check_host, hosts):
-                prefixes += [layout.dom_prefix(host)]
+        names = layout.check_hosts(hosts or ())
+        prefixes = [layout.ROOT] if hosts is None else list(map(layout.dom_prefix, names))
         with self.store.changed:
             position, pairs = self.store.read(prefixes)
-            for host in hosts or ():
+            for host in names:
                 for key in (layout.alive_key(host), layout.host_key(host)):
                     if (held := self.store.held(key)) is not None:
                         pairs[key] = held.value
-        epoch = pairs.pop(layout.EPOCH, None)
+        epoch = pairs.pop(layout.EPOCH, None)  # not read where only hosts are asked for
         first = sorted(pairs.items(), key=lambda pair: (pair[0].startswith(layout.DOM), pair[0]))
         return Loaded(_text(epoch), position, iter(first))
 
@@ -153,7 +149,7 @@ class MemoryClaim:
         self, engine: MemoryEngine, host: str, alive: Alive, ttl: float, lease: int, last: int
     ) -> None:
         self.host = host
-        self.incarnation = alive.incarnation
+        self.incarnation: str = alive.incarnation
         self.ttl = ttl
         self._engine = engine
         self._store = engine.store
@@ -174,8 +170,9 @@ class MemoryClaim:
     def renew(self) -> None:
         """As `Claim.renew`."""
         self._engine.check()
-        if self._released or not self._store.renew(self._lease):
-            raise Fenced(self.host, self._holder())
+        with self._store.changed:
+            self._fence()
+            self._store.renew(self._lease)
 
     def release(self, puts: Mapping[str, bytes] | None = None) -> None:
         """As `Claim.release`."""

@@ -32,13 +32,16 @@ class Held(NamedTuple):
 class MemoryServer:
     """What the lines of one or more `MemoryEngine` lead to.
 
+    One lock guards it all. A caller that holds it over several calls makes them one transaction.
+
     Attributes:
         full: Writes are refused, as by an etcd whose quota is used up.
+        changed: The lock, notified with each change.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.full = False
-        self.changed = threading.Condition(forking.rlock())
+        self.changed: threading.Condition = threading.Condition(forking.rlock())
         self._clock = clock
         self._pairs: dict[str, Held] = {}
         self._history: list[Batch] = []
@@ -96,7 +99,11 @@ class MemoryServer:
     # What engines ask. Each holds the lock for its whole length: that is a transaction.
 
     def read(self, prefixes: Collection[str]) -> tuple[int, dict[str, bytes]]:
-        """The position, and everything below these prefixes in the order of keys."""
+        """The position, and everything below these prefixes in the order of keys.
+
+        Args:
+            prefixes: How the wanted keys begin. None wanted gives the position alone.
+        """
         with self.changed:
             self._expire()
             held = sorted(self._pairs.items())
@@ -112,7 +119,19 @@ class MemoryServer:
     def write(
         self, puts: Mapping[str, bytes], deletes: Collection[str] = (), lease: int | None = None
     ) -> int:
-        """One batch; the new position. Raises EngineFull."""
+        """Write one batch.
+
+        Args:
+            puts: Values by key.
+            deletes: Keys. Those that are not there are left out of the batch.
+            lease: What the puts are under, if anything.
+
+        Returns:
+            The new position; the old one if nothing changed.
+
+        Raises:
+            EngineFull: There is something to put, and no room.
+        """
         with self.changed:
             self._expire()
             if self.full and puts:

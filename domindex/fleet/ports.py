@@ -88,38 +88,72 @@ class Health(NamedTuple):
 
 
 class Claim(Protocol):
-    """One host name, held for this process by a lease. Driven by one thread at a time."""
+    """One host name, held for this process by a lease. Driven by one thread at a time.
+
+    Attributes:
+        host: The name.
+        incarnation: What tells this claim from each other one of the host, before and after.
+        ttl: Seconds that the lease lasts without `renew`. The engine may give more than was asked.
+    """
 
     host: str
     incarnation: str
     ttl: float
-    """Seconds that the lease lasts without `renew`. The engine may give more than was asked."""
 
     def commit(self, puts: Mapping[str, bytes], deletes: Collection[str] = ()) -> int:
-        """Write in one transaction, and only while the host is this claim's; the new position.
+        """Write in one transaction, and only while the host is this claim's.
 
-        puts: must have the host's record, which thereby is written each time. It is also
-            compared: where it is not as the last commit left it, the store is another one.
-        deletes: a key that is not there is no error.
+        It is done whole or not at all. After LineLost nobody knows which; then the same may be
+        committed again, or something that is built on neither.
 
-        Raises Fenced, and LineLost, EngineFull, EngineDenied, and TooLarge for more than
-        OPERATIONS or BYTES. After LineLost the same may be committed again.
+        Args:
+            puts: Values by key. The host's record must be among them, and so is written each
+                time. It is also compared: where it is not as the last commit left it, the store
+                is another one.
+            deletes: Keys. One that is not there is no error.
+
+        Returns:
+            The position of the store after it.
+
+        Raises:
+            Fenced: Somebody else has the host, or nobody, or the store is another one.
+            LineLost: No answer.
+            EngineFull: The store takes no data. The lease may still be renewed.
+            EngineDenied: The rights do not reach.
+            TooLarge: More than OPERATIONS or BYTES.
+            ValueError: A key of another host, or no record.
+
+        Cost: One request.
         """
         ...
 
     def renew(self) -> None:
         """Have the lease last `ttl` seconds from now.
 
-        Raises Fenced if it ran out, or somebody else has the host; LineLost, EngineDenied.
+        Raises:
+            Fenced: It ran out, or somebody else has the host; or the keys are not as they were
+                left, which one of a few renewals looks at.
+            LineLost: No answer.
+            EngineDenied: The rights do not reach.
+
+        Cost: One request; where the keys are looked at, two.
         """
         ...
 
     def release(self, puts: Mapping[str, bytes] | None = None) -> None:
         """Give the host up at once, and write in the same transaction, as `commit` does.
 
-        puts: the host's record, with why it ended. Without it nothing is written.
+        After it every other method raises Fenced. Released twice is no error, nor is to try again
+        after LineLost.
 
-        Raises as `commit` does. Released twice is no error.
+        Args:
+            puts: The host's record, with why it ended. None: nothing is written, which a full
+                store takes too.
+
+        Raises:
+            Fenced, LineLost, EngineFull, EngineDenied: As `commit`.
+
+        Cost: Two requests.
         """
         ...
 
@@ -128,14 +162,25 @@ class Feed(Protocol):
     """What happens in the store, in order. `next` is called by one thread."""
 
     def next(self, timeout: float | None = None) -> Batch | Progress | None:
-        """What came next; None if the time has passed without.
+        """What came next.
 
-        The first of all is live only with the first Progress. One comes at least every SILENCE
-        seconds as long as the line works. Positions never fall: progress below what was told
-        before is dropped. Each batch is told once.
+        A reader is live with the first Progress, not before: until then the store may still say
+        that it cannot tell. From then on one comes at least every SILENCE seconds, unless
+        batches come. Positions never fall. Each batch is told once, and whole.
 
-        Raises LineLost (follow again from the last position), TooOld (load anew), EngineDenied;
-        Closed after `close`. Once it raised it raises the same again.
+        Args:
+            timeout: Seconds to wait; None: until something comes. 0 only looks at what is here.
+
+        Returns:
+            None if the time has passed without.
+
+        Raises:
+            LineLost: The line broke, or is silent. Follow again from the last position.
+            TooOld: The store cannot tell what came next. Load anew.
+            EngineDenied, UnfitEngine: As they say; trying again is of use once somebody acts.
+            Closed: The feed or its engine was closed.
+
+        Once it raised it raises the same again.
         """
         ...
 
@@ -159,37 +204,80 @@ class Engine(Protocol):
     def claim(self, host: str, machine: str, ttl: float) -> Claim:
         """Become the publisher of a host, and make the store's epoch if there is none.
 
-        From the same machine it is taken over at once: the claim before is fenced.
+        From the same machine it is taken over at once: the claim before is fenced, and the alive
+        key has the new incarnation without ever being absent. What the host has in the store
+        stays as it is: `load` it to know what to change.
 
-        Raises HostTaken if another machine has it, or nobody can tell who; InvalidHost;
-        EngineFull.
+        Args:
+            host: Its name, as `layout.check_host` takes it.
+            machine: The machine-id.
+            ttl: Seconds after which the host counts as lost if this process is not heard of.
+
+        Raises:
+            HostTaken: Another machine has it, or nobody can tell who.
+            InvalidHost, ValueError, TypeError: As `check_claim`.
+            EngineFull: The store takes no data.
+
+        Cost: Five requests.
         """
         ...
 
     def load(self, hosts: Collection[str] | None = None) -> Loaded:
-        """Everything at one position; or what is stored of these hosts, for which their own
-        rights are enough.
+        """Everything in the store at one position.
+
+        Args:
+            hosts: Only what is stored of these, for which their own rights are enough.
+
+        Raises:
+            LineLost, EngineDenied, UnfitEngine: As every call.
+
+        Cost: One request, and one for each 50 hosts as the pairs are iterated; with `hosts` one
+        for each.
         """
         ...
 
     def follow(self, position: int, epoch: str | None) -> Feed:
-        """Every change after `position`. Both as `load` gave them, or the last of a feed.
+        """Every change after `position`.
 
-        Whether the store can tell is seen by the first `Feed.next`.
+        Nothing is waited for: whether the store can tell is seen by the first `Feed.next`.
+
+        Args:
+            position: As `load` gave it, or the last that another feed told.
+            epoch: As `load` gave it. A store with another one is not followed, wherever it is.
         """
         ...
 
     def position(self, timeout: float | None = None) -> int:
-        """Where the store is now, by a quorum: what was committed before the call is in it."""
+        """Where the store is now: all that was committed before the call is at or below.
+
+        A quorum of the engine says so, never one member alone.
+
+        Args:
+            timeout: Seconds; None: those of the engine.
+
+        Raises:
+            LineLost: No quorum answered in time.
+
+        Cost: One request.
+        """
         ...
 
     def replace(self, host: str, expected: bytes, record: bytes | None) -> int:
         """Write the record of a host that nobody publishes: an operator's word.
 
-        expected: its record as it was seen, which binds this to an incarnation.
-        record: the new one. None deletes it with all domains of the host.
+        Args:
+            host: Its name.
+            expected: Its record as it was seen, which binds this to an incarnation.
+            record: The new one. None deletes it, with all domains of the host.
 
-        Raises Fenced if the host has a publisher, or its record is another one.
+        Returns:
+            The position of the store after it.
+
+        Raises:
+            Fenced: The host has a publisher, or its record is another one. Nothing was written.
+            LineLost: No answer; whether it was done is not known.
+
+        Cost: One request.
         """
         ...
 

@@ -31,6 +31,7 @@ class Proxy:
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._listener, selectors.EVENT_READ)
         self._other: dict[socket.socket, tuple[socket.socket, str]] = {}
+        self._dead: set[socket.socket] = set()
         self._refusing = False
         self._cut, self._was_cut = threading.Event(), threading.Event()
         self._end = threading.Event()
@@ -59,6 +60,10 @@ class Proxy:
         self._was_cut.clear()
         self._cut.set()
         assert self._was_cut.wait(10)
+
+    def deaden(self) -> None:
+        """Pass nothing more on any connection that there is now. New ones are passed on."""
+        self._dead |= self._other.keys()
 
     def refuse(self, refusing: bool = True) -> None:
         """End new connections at once."""
@@ -102,7 +107,7 @@ class Proxy:
             return
         try:
             data = one.recv(65536)
-            if data and direction not in self.swallowed:
+            if data and direction not in self.swallowed and one not in self._dead:
                 other.settimeout(5)
                 other.sendall(data)
                 self.passed[direction] += len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -28,6 +29,7 @@ from domindex.fleet.ports import (
     Feed,
     Progress,
 )
+from tests.whole.test_faults import in_a_child
 
 from .stores import Store, applied, changes, dom, heard, progress, record, the_end_of
 
@@ -131,6 +133,8 @@ def test_a_load_of_some_hosts_has_these_only(engine: Engine) -> None:
     assert loaded.position == engine.position()
     assert not list(engine.load(["none"]).pairs)
     assert not list(engine.load([]).pairs)
+    with pytest.raises(TypeError):
+        engine.load("xen1")
 
 
 def test_a_load_is_at_one_position_however_slowly_it_is_taken(engine: Engine) -> None:
@@ -390,6 +394,31 @@ def test_a_store_that_was_set_back_fences_the_publisher(store: Store, engine: En
     again.commit({record("xen1"): b"whole again"})
 
 
+@pytest.mark.parametrize("what", ["alive", "record", "record set back"])
+def test_an_idle_publisher_notices_that_its_keys_are_gone(
+    store: Store, engine: Engine, what: str
+) -> None:
+    """The lease lives on, and it has nothing to commit; after a few renewals it claims anew."""
+    claim = claimed(engine)
+    for _ in range(10):
+        claim.renew()
+    if what == "alive":
+        store.delete(layout.alive_key("xen1"))
+    elif what == "record":
+        store.delete(record("xen1"))
+    else:
+        store.put(record("xen1"), b"{}")
+
+    def renew_often() -> None:
+        for _ in range(10):
+            claim.renew()
+
+    with pytest.raises(Fenced) as caught:
+        renew_often()
+    assert caught.value.holder is None
+    claimed(engine).renew()
+
+
 def test_an_operator_declares_a_host_that_nobody_publishes(engine: Engine) -> None:
     """`offline`: its record is replaced, and its own return ends that."""
     claimed(engine).release()
@@ -498,6 +527,7 @@ def test_another_epoch_is_another_store(store: Store, engine: Engine) -> None:
     now = engine.load()
     feed = feed_of(engine)
     store.put(layout.EPOCH, b"another")
+    store.put("/elsewhere", b"so that the position is behind it")
     assert isinstance(the_end_of(feed), TooOld)
     for position in (now.position, engine.position()):
         assert isinstance(the_end_of(engine.follow(position, now.epoch)), TooOld)
@@ -613,6 +643,33 @@ def test_several_feeds_hear_the_same(store: Store) -> None:
     assert others == [first, first]
     for feed in feeds:
         feed.close()
+
+
+def test_a_forked_child_is_refused_and_the_parent_goes_on(engine: Engine) -> None:
+    """The child has neither the threads nor the line; it may open an engine of its own."""
+    claim = claimed(engine)
+    feed = feed_of(engine)
+
+    def child() -> str:
+        calls = (engine.position, feed.next, engine.load, claim.renew, engine.health)
+        said = " ".join(sorted({type(failure(call)).__name__ for call in calls}))
+        feed.close()
+        engine.close()
+        return said
+
+    assert in_a_child(child) == "Closed"
+    position = claim.commit({record("xen1"): b"on"})
+    assert [batch.position for batch in heard(feed, position)] == [position]
+    feed.close()
+
+
+def failure(call: Callable[[], object]) -> Exception | None:
+    """What it raises."""
+    try:
+        call()
+    except Exception as error:
+        return error
+    return None
 
 
 def test_health_of_a_well_store(engine: Engine) -> None:

@@ -9,6 +9,7 @@ import contextlib
 import math
 import uuid
 from collections.abc import Collection, Mapping
+from typing import Final
 
 from domindex.errors import DomindexError
 from domindex.fleet import layout
@@ -19,16 +20,24 @@ from domindex.fleet.ports import check_commit
 
 _TRIES = 5
 """Others may write between two of our requests so often, before we say that we lost."""
+LOOK: Final = 4
+"""At each renewal of so many, the keys are read too. An administrator may have deleted them, or set
+the store back: the lease lives on, and who has nothing to commit would not notice."""
 
 
 class EtcdClaim:
-    """As `ports.Claim`."""
+    """As `ports.Claim`.
+
+    Each transaction compares two keys: the alive key, whose value is ours alone, and the position
+    of the record, which nobody else writes while we are alive. The second fails where the store
+    was set back to a copy in which we were alive too.
+    """
 
     def __init__(
         self, members: Members, host: str, mine: Alive, ttl: float, lease: int, last: int
     ) -> None:
         self.host = host
-        self.incarnation = mine.incarnation
+        self.incarnation: str = mine.incarnation
         self.ttl = ttl
         self._members = members
         self._alive = layout.alive_key(host)
@@ -37,6 +46,7 @@ class EtcdClaim:
         self._lease = lease
         self._last = last  # where the record is: nobody else writes it while we are alive
         self._unsure: set[bytes] = set()  # records whose transaction gave no answer
+        self._renewals = 0
         self._released = False
         self._ending = False  # a release gave no answer
 
@@ -53,6 +63,9 @@ class EtcdClaim:
             raise Fenced(self.host, None)
         if self._members.call(wire.keep_alive(self._lease)).TTL <= 0:
             raise Fenced(self.host, holder_of(self._members, self.host))
+        self._renewals += 1
+        if self._renewals % LOOK == 0:
+            self._look(self._members.call(wire.transaction([], self._ours())))
 
     def release(self, puts: Mapping[str, bytes] | None = None) -> None:
         """As `Claim.release`."""
@@ -82,23 +95,32 @@ class EtcdClaim:
             request = wire.transaction(
                 [wire.has_value(self._alive, self._mine), wire.is_from(self._record, self._last)],
                 operations,
-                [wire.read(wire.range_of(self._alive)), wire.read(wire.range_of(self._record))],
+                self._ours(),
             )
             answer = self._ask(request, record)
             if answer.succeeded:
                 self._last = answer.header.revision if record is not None else self._last
                 self._unsure.clear()
                 return int(answer.header.revision)
-            alive, held = (one.response_range.kvs for one in answer.responses)
-            if not alive or alive[0].value != self._mine:
-                raise Fenced(self.host, layout.unpack_alive(alive[0].value) if alive else None)
-            # Still ours, but the record was written after what we know of. If that was a commit of
-            # ours that got no answer, it is done; else the store is not the one we wrote to.
-            is_ours = held and held[0].value in self._unsure and held[0].mod_revision > self._last
-            if not is_ours:
-                break
-            self._last = held[0].mod_revision
+            self._look(answer)
         raise Fenced(self.host, None)
+
+    def _ours(self) -> list[wire.Message]:
+        return [wire.read(wire.range_of(key)) for key in (self._alive, self._record)]
+
+    def _look(self, answer: wire.Message) -> None:
+        """Raises Fenced, unless both keys are as we left them or may have left them."""
+        alive, record = (one.response_range.kvs for one in answer.responses)
+        if not alive or alive[0].value != self._mine:
+            raise Fenced(self.host, layout.unpack_alive(alive[0].value) if alive else None)
+        at = record[0].mod_revision if record else 0
+        if at == self._last:
+            return
+        # The alive key is ours, and the record is not where our last commit left it. If a commit
+        # of ours that got no answer wrote it, it was done; else this is not the store we wrote to.
+        if at < self._last or record[0].value not in self._unsure:
+            raise Fenced(self.host, None)
+        self._last = at
 
     def _ask(self, request: wire.Message, record: bytes | None) -> wire.Message:
         # Several members are tried here, not in `call`: a transaction that got no answer may have
@@ -116,7 +138,11 @@ class EtcdClaim:
 
 
 def make_claim(members: Members, host: str, machine: str, ttl: float) -> EtcdClaim:
-    """As `Engine.claim`."""
+    """As `Engine.claim`.
+
+    The lease comes first, since a key is put under it. If the rest fails it is given back; if that
+    fails too, it runs out by itself.
+    """
     mine = Alive(uuid.uuid4().hex, machine)
     make_epoch(members)
     lease = members.call(wire.grant(math.ceil(ttl)))
@@ -130,7 +156,14 @@ def make_claim(members: Members, host: str, machine: str, ttl: float) -> EtcdCla
 
 
 def _take(members: Members, host: str, mine: Alive, lease: int) -> int:
-    """Put the alive key under the lease; the position of the host's record."""
+    """Put the alive key under the lease.
+
+    What is there is read, and replaced only if it is still that: so of two that claim at once one
+    is told of the other.
+
+    Returns:
+        The position of the host's record; 0 if it has none.
+    """
     key, value = layout.alive_key(host), layout.pack_alive(mine)
     for _ in range(_TRIES):
         found = members.call(wire.range_of(key)).kvs

@@ -25,7 +25,13 @@ _HOSTS: Final = 50
 
 
 class EtcdEngine:
-    """As `ports.Engine`."""
+    """As `ports.Engine`. Nothing is sent before the first call.
+
+    Args:
+        endpoints: Its members, or some of them. Those named first are asked first.
+        tls: Certificates; None: the line is neither secret nor proven.
+        timeout: Seconds for each call, however many members are asked.
+    """
 
     def __init__(
         self, endpoints: Sequence[Endpoint], tls: Tls | None = None, timeout: float = TIMEOUT
@@ -41,7 +47,7 @@ class EtcdEngine:
     def load(self, hosts: Collection[str] | None = None) -> Loaded:
         """As `Engine.load`. One request, and one more for each 50 hosts as they are iterated."""
         if hosts is not None:
-            return self._load_some([layout.check_host(host) for host in hosts])
+            return self._load_some(layout.check_hosts(hosts))
         first = self._members.call(
             wire.transaction(
                 [],
@@ -141,7 +147,7 @@ class EtcdEngine:
 
     def _load_some(self, hosts: Sequence[str]) -> Loaded:
         position, found = 0, []
-        for host in hosts or ():
+        for host in hosts:
             ranges = [
                 wire.range_of(layout.alive_key(host), revision=position),
                 wire.range_of(layout.host_key(host), revision=position),

@@ -42,6 +42,7 @@ class EtcdFeed:
     def __init__(self, members: Members, position: int, epoch: str | None) -> None:
         self._members = members
         self._position = position  # all up to here was told
+        self._last = position  # of the batch told last: etcd sends those before again
         self._epoch = epoch
         self._changed = threading.Condition(forking.rlock())
         self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
@@ -51,6 +52,7 @@ class EtcdFeed:
         self._stream: Stream | None = None
         self._error: Exception | None = None
         self._over = ""  # why it is closed
+        self._is_inherited = False
         # The probe under way: when it began, what the read found, how far the stream has come.
         self._began: float | None = None
         self._found: int | None = None
@@ -143,6 +145,8 @@ class EtcdFeed:
         self._requests.put(None)  # gRPC's thread that sends ends with it
         with self._changed:
             stream, line = self._stream, self._line
+        if self._is_inherited:
+            return  # gRPC's threads do not exist in this child
         if stream is not None:
             stream.cancel()
         if line is not None:
@@ -171,20 +175,18 @@ class EtcdFeed:
             self._created = True
             return
         for batch in _batches(answer):
-            if batch.position > self._position:
-                self._position = batch.position
+            if batch.position > self._last:
+                self._last = batch.position
+                self._position = max(self._position, batch.position)
                 self._ready.append(batch)
             for change in batch.changes:
                 if change.key == layout.EPOCH:
                     self._check_epoch(change.value)
         if not answer.events:
-            # Progress below what was told is not news: 3.4 sent it before the events up to it.
             self._position = max(self._position, answer.header.revision)
             self._told = True
         if self._began is not None and received >= self._began:
-            self._reached = max(self._reached, answer.header.revision if not answer.events else 0)
-            if answer.events:
-                self._reached = max(self._reached, self._position)
+            self._reached = self._position  # what came before is no sign that the stream works now
         self._compare()
 
     def _reason(self, answer: Message) -> Exception:
@@ -282,6 +284,7 @@ class EtcdFeed:
             self._next_beat = time.monotonic() + BEAT
 
     def _forked(self) -> None:
+        self._is_inherited = True
         self._over = "the feed was opened by the parent of this forked process"
 
 

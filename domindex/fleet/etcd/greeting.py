@@ -28,8 +28,9 @@ _MOST: Final = 65536
 _TICKET: Final = 0.2
 
 
-def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
-    """The version of the etcd there.
+def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version | None:
+    """The version of the etcd there. None: somebody takes the line and speaks no HTTP, as etcd does
+    at a port that is for gRPC alone.
 
     Raises:
         LineLost: Nobody answers.
@@ -39,8 +40,8 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
     context = None if tls is None else _context(tls)
     try:
         answer = _asked(endpoint, context, time.monotonic() + timeout)
-    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
-        answer = b""
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError, ConnectionResetError, BrokenPipeError):
+        return None
     except ssl.SSLError as error:
         raise EngineDenied(
             f"etcd at {endpoint}: the certificates do not fit, or it wants none: {error}"
@@ -49,9 +50,8 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version:
         raise LineLost(f"no etcd can be reached at {endpoint}: no answer in time") from error
     except (OSError, UnicodeError) as error:  # UnicodeError: a name that DNS cannot have
         raise LineLost(f"no etcd can be reached at {endpoint}: {error}") from error
-    if not answer:
-        hint = "" if tls else "; if it wants certificates, give them with tls="
-        raise LineLost(f"{endpoint} ended the line without an answer{hint}")
+    if not answer.startswith(b"HTTP/"):
+        return None
     if b"HTTPS server" in answer:
         raise EngineDenied(f"etcd at {endpoint} wants certificates: give them with tls=")
     if (version := _version(answer)) is None:

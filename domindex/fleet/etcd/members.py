@@ -17,7 +17,7 @@ from domindex import forking
 from domindex.errors import Closed
 from domindex.fleet.errors import EngineDenied, EngineError, LineLost, UnfitEngine
 from domindex.fleet.etcd import wire
-from domindex.fleet.etcd.greeting import Version, version_of
+from domindex.fleet.etcd.greeting import Version, parse_version, version_of
 from domindex.fleet.etcd.wire import Line, Message
 from domindex.fleet.url import Endpoint, Tls
 
@@ -28,8 +28,6 @@ ADVISED: Final = ((3, 5, 28), (3, 6, 9))
 RIGHTS: Final = ((3, 5, 33), (3, 6, 14), (3, 7, 1))
 """Before these, who may read one key can watch later ones."""
 
-_LEAST_SHARE: Final = 0.5  # seconds that a member has to answer in, however many are to be asked
-
 _log = logging.getLogger(__name__)
 
 
@@ -37,15 +35,15 @@ class Members:
     """The members of one etcd. Safe from any thread."""
 
     def __init__(self, endpoints: Sequence[Endpoint], tls: Tls | None, timeout: float) -> None:
-        self.endpoints = tuple(endpoints)
+        self.endpoints: tuple[Endpoint, ...] = tuple(endpoints)
         self.timeout = timeout
         self._tls = tls
         self._lock = forking.rlock()
         self._order = list(endpoints)  # whom to ask first
-        self._line: Line | None = None
+        self._lines: dict[Endpoint, Line] = {}
         self._told = False  # that the version is too old to be advised
         self._closed = ""
-        self._inherited: Line | None = None
+        self._inherited: dict[Endpoint, Line] = {}
         forking.register(self._forked)
 
     def call(
@@ -53,37 +51,57 @@ class Members:
     ) -> Message:
         """The answer of the first member that gives one.
 
-        once: after LineLost no other is asked. For what must not be done twice.
+        The time is shared: a member that is silent leaves some of it for the others.
+
+        Args:
+            request: As `wire.py` makes them.
+            timeout: Seconds for all together; None: those of the engine.
+            once: After LineLost no other member is asked. For what must not be done twice.
+
+        Raises:
+            LineLost: None answered.
+            EngineDenied, UnfitEngine: None answered, and this is what one of them said.
+            Closed: The engine was closed, or belongs to the parent of this process.
+            EngineFull, TooOld, TooLarge: As `wire.meaning` has it.
         """
         deadline = time.monotonic() + (self.timeout if timeout is None else timeout)
         with self._lock:
             order = list(self._order)
         errors: list[Exception] = []
         for place, endpoint in enumerate(order):
-            left = deadline - time.monotonic()
-            if errors and left <= 0:
-                break
-            share = max(_LEAST_SHARE, left / (len(order) - place)) if place else left / len(order)
+            # Each of those that are left gets the same time.
+            share = max(0.0, deadline - time.monotonic()) / (len(order) - place)
             try:
                 line = self._line_to(endpoint, share)
-                return self._on(line, request, max(0.0, min(share, deadline - time.monotonic())))
             except (LineLost, UnfitEngine, EngineDenied) as error:
                 self.blame(endpoint)
                 errors.append(error)
-                if once and isinstance(error, LineLost):
+                continue  # nothing was sent
+            try:
+                return self._on(line, request, min(share, max(0.0, deadline - time.monotonic())))
+            except LineLost as error:
+                self.blame(endpoint)
+                errors.append(error)
+                if once:
                     break
         raise self._worst(errors)
 
     def open(self, timeout: float) -> Line:
-        """A line of its own, for a feed: to the member that answered last."""
+        """A line of its own, for a feed: to the member that answered last.
+
+        A feed has its own, so that a call that was given up does not take its line away.
+
+        Raises:
+            LineLost, EngineDenied, UnfitEngine, Closed: As `call`.
+        """
         deadline = time.monotonic() + timeout
         with self._lock:
             order = list(self._order)
         errors: list[Exception] = []
         for place, endpoint in enumerate(order):
-            left = max(_LEAST_SHARE, (deadline - time.monotonic()) / (len(order) - place))
+            share = max(0.0, deadline - time.monotonic()) / (len(order) - place)
             try:
-                return self._fresh(endpoint, left)
+                return self._fresh(endpoint, share)
             except (LineLost, UnfitEngine, EngineDenied) as error:
                 self.blame(endpoint)
                 errors.append(error)
@@ -98,7 +116,7 @@ class Members:
         for endpoint in self.endpoints:
             self.check()
             try:
-                version = version_of(endpoint, self._tls, timeout)
+                version = self._version(endpoint, timeout)
                 line = Line(endpoint, self._tls)
                 try:
                     found[endpoint] = version, line.call(wire.status(), timeout)
@@ -111,14 +129,16 @@ class Members:
         return found
 
     def blame(self, endpoint: Endpoint) -> None:
-        """It failed: ask it last, and by a new line."""
+        """It failed: ask it last, and by a new line.
+
+        Calls of other threads that wait on the old one end with LineLost, and ask elsewhere.
+        """
         with self._lock:
             if self._order[0] == endpoint:
                 self._order.append(self._order.pop(0))
-            line = self._line
-            if line is not None and line.endpoint == endpoint:
-                self._line = None
-                line.close()
+            line = self._lines.pop(endpoint, None)
+        if line is not None:
+            line.close()
 
     def check(self) -> None:
         """Raises Closed."""
@@ -129,8 +149,9 @@ class Members:
         """End the line and every call on it."""
         with self._lock:
             self._closed = self._closed or "the engine was closed"
-            line, self._line = self._line, None
-        if line is not None:
+            lines = list(self._lines.values())
+            self._lines.clear()
+        for line in lines:
             line.close()
 
     def _on(self, line: Line, request: Message, timeout: float) -> Message:
@@ -142,23 +163,20 @@ class Members:
 
     def _line_to(self, endpoint: Endpoint, timeout: float) -> Line:
         with self._lock:
-            line = self._line
-            if line is not None and line.endpoint == endpoint:
+            if (line := self._lines.get(endpoint)) is not None:
                 return line
         line = self._fresh(endpoint, timeout)
         with self._lock:
-            if not self._closed:
-                self._line, line = line, self._line
-        if line is not None:
-            line.close()  # of another member; or we were closed meanwhile
+            # Another thread may have made one meanwhile; or we were closed.
+            kept = line if self._closed else self._lines.setdefault(endpoint, line)
+        if self._closed or kept is not line:
+            line.close()
         self.check()
-        with self._lock:
-            assert self._line is not None
-            return self._line
+        return kept
 
     def _fresh(self, endpoint: Endpoint, timeout: float) -> Line:
         self.check()
-        version = version_of(endpoint, self._tls, timeout)
+        version = self._version(endpoint, timeout)
         if version < OLDEST:
             raise UnfitEngine(
                 f"etcd at {endpoint} has version {_dotted(version)}; at least {_dotted(OLDEST)} is "
@@ -171,6 +189,22 @@ class Members:
                 _log.warning("etcd at %s: %s", endpoint, warning)
         return Line(endpoint, self._tls)
 
+    def _version(self, endpoint: Endpoint, timeout: float) -> Version:
+        deadline = time.monotonic() + timeout
+        if (version := version_of(endpoint, self._tls, timeout)) is not None:
+            return version
+        line = Line(endpoint, self._tls)
+        try:
+            said = line.call(wire.status(), max(0.0, deadline - time.monotonic())).version
+        except LineLost as error:
+            hint = "" if self._tls else "; if it wants certificates, give them with tls="
+            raise LineLost(f"{error}{hint}") from error
+        finally:
+            line.close()
+        if (version := parse_version(said)) is None:
+            raise UnfitEngine(f"etcd at {endpoint} does not say its version, but {said!r}")
+        return version
+
     def _worst(self, errors: Sequence[Exception]) -> Exception:
         # What is wrong for good says more than that another one was silent.
         telling = [error for error in errors if not isinstance(error, LineLost)]
@@ -179,9 +213,9 @@ class Members:
         return LineLost("no member of etcd answers: " + "; ".join(map(str, errors)))
 
     def _forked(self) -> None:
-        # The line is kept, not ended: gRPC's threads do not exist in this child.
+        # The lines are kept, not ended: gRPC's threads do not exist in this child.
         self._closed = "the engine was opened by the parent of this forked process"
-        self._inherited, self._line = self._line, None
+        self._inherited, self._lines = self._lines, {}
 
 
 def advice(version: Version) -> str:

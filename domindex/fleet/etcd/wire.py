@@ -52,7 +52,14 @@ class Stream(Protocol):
 
 
 class Line:
-    """A connection to one member. Each call raises an error of the fleet."""
+    """A connection to one member. Safe from any thread.
+
+    It is made at the first call, and stays with the member whatever happens; once a call raised
+    LineLost it should be closed and replaced.
+
+    Attributes:
+        endpoint: The member.
+    """
 
     def __init__(self, endpoint: Endpoint, tls: Tls | None) -> None:
         self.endpoint = endpoint
@@ -77,7 +84,16 @@ class Line:
         self._keep_alive = leases.LeaseKeepAlive
 
     def call(self, request: Message, timeout: float) -> Message:
-        """The answer to one request."""
+        """The answer to one request.
+
+        Args:
+            request: As the functions below make them.
+            timeout: Seconds.
+
+        Raises:
+            EngineError: Or one of its kinds, as `meaning` has it.
+            TooLarge: The request is more than etcd takes.
+        """
         try:
             if isinstance(request, rpc.LeaseKeepAliveRequest):
                 return next(self._keep_alive(iter([request]), timeout=timeout))
@@ -92,7 +108,14 @@ class Line:
     def start(
         self, request: Message, timeout: float, done: Callable[[Message | EngineError], None]
     ) -> None:
-        """Send one request; `done` is called from another thread with the answer or the error."""
+        """Send one request, and do not wait.
+
+        Args:
+            request: As for `call`.
+            timeout: Seconds.
+            done: Is called once, from a thread of gRPC's or this one, with the answer or the
+                error that `call` would raise.
+        """
 
         def answered(future: Any) -> None:
             try:
@@ -126,7 +149,11 @@ Broken: Final[type[Exception]] = grpc.RpcError
 
 
 def meaning(error: Any, endpoint: object) -> Exception:
-    """The error of the fleet for one of gRPC."""
+    """The error of the fleet for one of gRPC.
+
+    etcd's own errors have a code and a sentence, and some codes stand for several of them; then the
+    sentence decides. What is not known is LineLost: it is tried again, and its text is shown.
+    """
     code, said = error.code(), error.details() or ""
     where = f"etcd at {endpoint}"
     status = grpc.StatusCode
