@@ -68,7 +68,7 @@ class Commands:
 
     def __init__(self, parser: Parser, *, brief: bool = False) -> None:
         self._commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-        self._brief = brief
+        self.brief = brief
 
     def add(self, name: str, run: Run, summary: str, description: str = "") -> Parser:
         """Add a command with the options that all commands have.
@@ -86,12 +86,28 @@ class Commands:
         added: Parser = self._commands.add_parser(
             name,
             help=summary,
-            description=description if self._brief else whole,
+            description=description if self.brief else whole,
             add_help=False,
         )
-        if not self._brief:
+        if not self.brief:
             add_shared(added.add_argument_group("options of every command"))
         added.set_defaults(run=run)
+        return added
+
+    def group(self, name: str, summary: str, description: str = "") -> Parser:
+        """Add a word that other commands follow, for a `Commands` of its own. Alone it helps.
+
+        Args:
+            name: As for `add`.
+            summary: As for `add`.
+            description: As for `add`.
+        """
+
+        def print_help(host: Host, args: argparse.Namespace, out: TextIO) -> int:
+            added.print_help(out)
+            return 0
+
+        added = self.add(name, print_help, summary, description)
         return added
 
 

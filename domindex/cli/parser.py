@@ -10,10 +10,11 @@ from typing import Final
 
 from domindex.cli import checking, getting, listing, waiting, watching
 from domindex.cli.arguments import Commands, Parser, add_shared
+from domindex.cli.fleet import commands as fleet
 
 ABOUT: Final = "find Xen domains by name, uuid or domid, and follow what happens to them"
 
-_ADDERS: Final = (listing.add, getting.add, waiting.add, watching.add, checking.add)
+_ADDERS: Final = (listing.add, getting.add, waiting.add, watching.add, checking.add, fleet.add)
 """In the order of the help. A file with further commands adds itself here."""
 
 WHERE: Final = """\
