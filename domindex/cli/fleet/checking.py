@@ -37,7 +37,7 @@ def check(_: Host, args: argparse.Namespace, out: TextIO) -> int:
     with store_of(args) as engine:
         health = engine.health()
         found = list(_of_health(health))
-        if health.version or not all(health.members.values()):
+        if _answers(health):
             found += _of_reading(engine, args)
             found += _of_rights(engine, host)
     if args.json:
@@ -46,6 +46,11 @@ def check(_: Host, args: argparse.Namespace, out: TextIO) -> int:
         for what, how, detail in found:
             print(f"{what:<8} {how:<4} {fit_for_terminal(detail)}", file=out)
     return 1 if any(one.how == "NO" for one in found) else 0
+
+
+def _answers(health: Health) -> bool:
+    """Whether any member does; one that is full has a version, and the one in memory has none."""
+    return bool(health.version) or not all(health.members.values())
 
 
 def _of_health(health: Health) -> Iterator[_Finding]:
@@ -58,7 +63,7 @@ def _of_health(health: Health) -> Iterator[_Finding]:
             yield _Finding("member", "ok", f"{endpoint} answers")
     if health.version:
         yield _Finding("engine", "ok", f"{health.engine} {health.version}")
-    for warning in health.warnings:
+    for warning in health.warnings if _answers(health) else ():
         yield _Finding("engine", "warn", warning)
     if health.engine == "etcd" and health.version:
         yield _of_size(health)

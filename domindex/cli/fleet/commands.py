@@ -27,13 +27,15 @@ EVENTS: Final = (
 PATIENCE: Final = 10.0
 """Seconds in which the store must have answered, unless --timeout says otherwise."""
 
-_WHERE = f"""\
-The store is named by --url, or by the environment variable {URL_VARIABLE}:
+_VARIABLES = f"""\
+The environment variable {URL_VARIABLE} stands for the URL of the store, as in
 etcd://a:2379,b:2379,c:2379. {URL_VARIABLE}_CA, {URL_VARIABLE}_CERT and
 {URL_VARIABLE}_KEY stand for --ca, --cert and --key."""
 
 _FLEET = f"""\
-It runs on any machine, Xen or not. {_WHERE}
+It runs on any machine, Xen or not.
+
+{_VARIABLES}
 
 With --simulated there is a fleet of three hosts, one of which is lost."""
 
@@ -44,7 +46,7 @@ reason, and keep its domains. While the store does not answer it goes on trying,
 and says so on stderr; with --json each line there is an object. One process
 publishes a machine.
 
-{_WHERE}
+{_VARIABLES}
 
 The status is 1 if another machine publishes under the name, or another process
 of this machine does."""
@@ -197,7 +199,7 @@ def _add_publish(commands: Commands) -> None:
 
 
 def _command(commands: Commands, name: str, run: str, summary: str, description: str) -> Parser:
-    parser = commands.add(name, _later(run), summary, description)
+    parser = commands.add(name, _later(run), summary, description, on_host=False)
     if not commands.brief:
         _add_store(parser)
     return parser

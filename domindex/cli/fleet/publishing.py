@@ -20,6 +20,7 @@ from domindex.cli.fleet.opening import open_store, tls_of, url_of
 from domindex.domain import fit_for_terminal
 from domindex.errors import DomindexError
 from domindex.fleet import joining
+from domindex.fleet.machine import host_name
 from domindex.fleet.ports import Engine
 from domindex.opening import connect
 from domindex.ports import Host
@@ -57,12 +58,20 @@ def publish(host: Host, args: argparse.Namespace, _: TextIO) -> int:
 
 
 def _publish(host: Host, args: argparse.Namespace, engine: Engine) -> None:
+    name = host_name() if args.host is None else args.host
     with (
         contextlib.closing(engine),
         connect(host, timeout=PATIENCE) as index,
         stirred(host, args),
         joining.publish(
-            index, engine, host=args.host, ttl=args.ttl, timeout=args.timeout
+            index,
+            engine,
+            host=name,
+            ttl=args.ttl,
+            timeout=args.timeout,
+            # A simulated host is not this machine: several may be published, beside the real one.
+            machine=f"simulated {name}" if args.simulated else None,
+            lock=not args.simulated,
         ) as publisher,
     ):
         log.info("host %s is published", publisher.host)
