@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -185,9 +186,9 @@ def test_check_says_that_a_store_is_full(ask: Any, tmp_path: Path) -> None:
     """Its alarm is on, and leases are renewed all the same: a part does not work."""
     quota = 4 << 20
     with etcd(tmp_path, arguments=["--quota-backend-bytes", str(quota)]) as small:
+        filler = (f"/filler/{number}" for number in range(20))
         with pytest.raises(AssertionError, match="space exceeded"):
-            for number in range(20):
-                small.ctl("put", f"/filler/{number}", text="x" * 500_000)
+            deque(small.ctl("put", key, text="x" * 500_000) for key in filler)
         status, found, _ = ask("check", "--url", small.url)
         assert status == 1
         assert any(one["what"] == "alarm" and one["how"] == "no" for one in found), found
@@ -249,13 +250,14 @@ def test_the_rights_that_grant_prints_are_enough_and_no_more(
         found = ask("check", "--url", server.url, "--host", host, *options(tls[user]))[1]
         return [one["how"] for one in found if one["what"] == "rights"]
 
-    with publishing(server.url, "xen1", tmp_path, *options(tls["xen1"])):
+    with publishing(server.url, "xen1", tmp_path, *options(tls["xen1"])) as running:
         status, found, _ = ask("get", "db", "--url", server.url, *options(tls["panel"]))
         assert (status, found["host"]) == (0, "xen1")
         assert rights("xen1", "xen1") == ["ok", "ok"]
         assert rights("xen1", "xen10") == ["no", "ok"]
         assert rights("panel", "xen1") == ["no", "ok"]
         assert rights("root", "xen1") == ["ok", "warn"]
+        assert running.end(signal.SIGTERM) == 0
     status, _, err = ask("forget", "xen1", "--url", server.url, *options(tls["panel"]))
     assert status == 3
     assert "grant" in err
