@@ -88,7 +88,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("body",),
     ("index",),
     ("opening",),  # joining
-    ("direct", "testing", "aio", "prometheus"),
+    ("direct", "testing", "aio"),
     ("fleet.errors",),  # many hosts
     ("fleet.layout",),
     ("fleet.ports",),
@@ -110,19 +110,25 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.machine", "fleet.publishing"),  # the publisher
     ("fleet.publisher",),
     ("fleet.joining",),
-    ("fleet.aio", "fleet.__init__"),
+    ("fleet.aio", "fleet.prometheus", "fleet.__init__"),
+    ("prometheus",),
     ("cli.arguments", "cli.as_json", "cli.as_text", "cli.demo"),  # people and programs
     ("cli.checking", "cli.getting", "cli.listing", "cli.waiting", "cli.watching"),
+    ("cli.fleet.commands",),
+    ("cli.fleet.forms", "cli.fleet.demo"),
+    ("cli.fleet.opening",),
+    ("cli.fleet.asking", "cli.fleet.following", "cli.fleet.ruling"),
+    ("cli.fleet.publishing", "cli.fleet.checking"),
     ("cli.parser",),
     ("cli.program",),
-    ("cli.__init__", "__init__"),
+    ("cli.__init__", "cli.fleet.__init__", "__init__"),
     ("__main__",),
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
 
 FACES = {
     *("__init__", "core.__init__", "listening.__init__", "xen.__init__"),
-    *("fleet.__init__", "fleet.etcd.__init__"),
+    *("fleet.__init__", "fleet.etcd.__init__", "cli.fleet.__init__"),
 }
 """What a folder says of itself; only the first gives names out."""
 
@@ -215,7 +221,7 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     [
         ("pyxs", {"xen._pyxs"}),
         ("cffi", {"xen._privcmd"}),
-        ("prometheus_client", {"prometheus"}),
+        ("prometheus_client", {"prometheus", "fleet.prometheus"}),
         ("grpc", {"fleet.etcd.wire"}),
         ("aetcd", {"fleet.etcd.wire"}),
     ],
@@ -322,7 +328,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE = {"one host": 8_000, "fleet": 3_000}
+CODE = {"one host": 8_300, "fleet": 5_300}
 TOLD = 0.25
 """The most lines of code (neither blank, comment nor docstring) that the package may have for one
 host, and for many; and the least part of all its lines that are comments and docstrings."""
@@ -356,7 +362,7 @@ def lines_of(module: str) -> tuple[int, int, int]:
 @pytest.mark.parametrize("part", CODE)
 def test_the_package_stays_small_and_told(part: str) -> None:
     """It is read before it is trusted."""
-    modules = [m for m in MODULES if m.startswith("fleet.") is (part == "fleet")]
+    modules = [m for m in MODULES if m.startswith(("fleet.", "cli.fleet.")) is (part == "fleet")]
     total, code, told = map(sum, zip(*map(lines_of, modules), strict=True))
     assert code <= CODE[part]
     assert told >= TOLD * total
