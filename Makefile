@@ -2,7 +2,8 @@
 # make test     set up and run format, lint, types, packages, tests, and two real Xen hosts:
 #               both kinds of xenstored, both machines; with HOSTS=all, or CI set, all eight
 # make docs     build the pages in docs/ and run their examples
-# make pythons  native tests on the other Pythons, which are fetched
+# make pythons  native tests on the other Pythons, which are fetched; with CI set test does it too
+# make packages wheel, sdist and .debs into build/dist, the last in an unpacked Debian
 # The first two need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHONS := 3.13 3.14
@@ -21,13 +22,16 @@ ifdef HOSTS
 export DOMINDEX_HOSTS := $(HOSTS)
 endif
 
-.PHONY: run test check docs recording pythons figures counts bench clean
+.PHONY: run test check docs recording pythons packages figures counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
 
 test: check
 	$(BIN)/python -m pytest -n auto
+ifdef CI
+	HYPOTHESIS_PROFILE=quick $(MAKE) pythons
+endif
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff format --check .
@@ -51,6 +55,9 @@ pythons: $(PYTHONS:%=python-%)
 python-%: $(VENV)-%/test.stamp
 	$(VENV)-$*/bin/python -m pytest -n auto $(NATIVE)
 
+packages: $(VENV)/dev.stamp
+	$(BIN)/python tools/packages.py build/dist
+
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.figures
 
@@ -71,6 +78,8 @@ $(VENV)/dev.stamp: pyproject.toml tools/environment.py
 $(VENV)-%/test.stamp: pyproject.toml tools/environment.py tools/unpacked.py $(VENV)/dev.stamp
 	@$(BIN)/python tools/environment.py $(VENV)-$* --python $* --group test
 	@touch $@
+
+.PRECIOUS: $(VENV)-%/test.stamp  # which make would remove, as only a pattern names it
 
 clean:
 	rm -rf $(VENV) $(VENV)-* build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -10,26 +10,23 @@ look-up is a look-up in a dict:
 ...     index.by_name("web").domid == web
 True
 
+`connect` opens the index of this host; `Index` has the look-ups, the waits and `subscribe`. What it
+gives is a `Domain`, a record that never changes. Every error is a `DomindexError`.
+
 `domindex.aio` is the same index for asyncio, `domindex.direct` has the look-ups without an index,
 `domindex.prometheus` has metrics, and `domindex.testing` has the simulated host.
 
-Words with a meaning of their own in this package:
+Words with a meaning of their own:
 
 life: One run of a domain under one domid. A domid that is used again is another life; a reboot
-    makes a new one. See `Life`.
-line: One connection to xenstored, with its watches. When it breaks, another one is opened.
-live: The index is live while its line works and no change is known to be missing.
-pass: One comparison of the host, or a part of it, with the index. It ends when there is nothing
-    left to read.
-round: One turn within a pass: list the domains, set the watches of new ones, read what may have
-    changed.
-scope: The domids that a pass looks at: those that had an event, or all.
-probe: A test of the line and a pass over all domains, every few seconds. It finds what no event
-    reports.
-audit: A probe that also reads every name and every followed node again, every few minutes.
+    makes a new one. It is the key for what you remember of a domain. See `Life`.
 ready: A domain is ready when it runs under its final name. See `Domain.ready`.
+live: The index is live while its connection to xenstored works and no change is known to be
+    missing. While it is not, it says `NotLive` and never "there is no such domain".
+probe: A test of that connection and a look at all domains, every few seconds. It finds what no
+    event reports. See `Timing`.
 
-The order in which to read the code is in CONTRIBUTING.md.
+All words are in docs/glossary.md, and the order in which to read the code is in CONTRIBUTING.md.
 """
 
 from domindex import direct

@@ -33,7 +33,7 @@ class Infos(Mapping[int, DomainInfo]):
     ) -> None:
         self._entries = entries
         self._decode = decode
-        self.dying = dying
+        self.dying: tuple[int, ...] = dying
 
     def __getitem__(self, domid: int) -> DomainInfo:
         return self._decode(self._entries[domid])

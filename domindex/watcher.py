@@ -243,7 +243,6 @@ class Watcher:
         self._live_since = time.monotonic()
 
     def _went_down(self, cause: BaseException) -> None:
-        self._picture.got_on = math.inf  # no line, so nothing that could be held up
         self._picture.down(cause)
         if self._live_since is not None:
             with contextlib.suppress(BaseException):  # a log that fails must not end the thread

@@ -7,6 +7,7 @@ orders/     the watcher against a toolstack, in every order of their steps
 wire/       the real line and hypercalls, against a xenstored and a hypervisor made here
 both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
 real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
+packages/   what is shipped, installed and run in unpacked Debians; bare machines
 shape/      layers, public names, arguments, types, documents, examples
 measure/    cost/ counts instructions, figures/ makes the table of docs/performance.md, mutants/
             says which faults no test notices

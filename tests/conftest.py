@@ -1,6 +1,7 @@
 """Hypothesis profiles. `daily` is the default; HYPOTHESIS_PROFILE=long digs ten times deeper.
 
-`few` is for `tests.measure.mutants`: most faults are found by the first examples.
+`few` is for `tests.measure.mutants`: most faults are found by the first examples. `quick` is for a
+second Python or a second pyxs: what differs there shows in few examples.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from hypothesis import HealthCheck, settings
 
 _SHARED = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
 
+settings.register_profile("quick", max_examples=10, **_SHARED)  # type: ignore[arg-type]
 settings.register_profile("daily", max_examples=100, **_SHARED)  # type: ignore[arg-type]
 settings.register_profile("few", max_examples=10, derandomize=True, **_SHARED)  # type: ignore[arg-type]
 settings.register_profile("long", max_examples=1000, **_SHARED)  # type: ignore[arg-type]
@@ -36,6 +38,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         """Each other test by itself."""
 
         def _split_scope(self, nodeid: str) -> str:
+            if nodeid.startswith("tests/packages/"):
+                return "packages"  # they share what is built
             return max((h for h in RELEASES if f"_dom0[{h}-" in nodeid), key=len, default=nodeid)
 
     return ByHost(config, log)

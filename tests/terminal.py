@@ -10,7 +10,7 @@ import subprocess
 import sys
 import termios
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 PROGRAM = (sys.executable, "-W", "error", "-m", "domindex")
 
@@ -24,7 +24,10 @@ class Ran(NamedTuple):
 
 
 class InTerminal:
-    """A program whose input and output are a terminal of its own, which Ctrl-C reaches."""
+    """A program whose input and output are a terminal of its own, which Ctrl-C reaches.
+
+    It runs while the block is entered, and not longer.
+    """
 
     def __init__(self, *argv: str, program: Sequence[str] = PROGRAM) -> None:
         self._master, slave = pty.openpty()
@@ -66,8 +69,15 @@ class InTerminal:
         """Wait for its end."""
         while self._read():
             pass
-        os.close(self._master)
         return Ran(self._process.wait(), self.out)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        os.close(self._master)
 
     def _read(self) -> bool:
         try:
@@ -88,9 +98,9 @@ def in_pipe(*argv: str, program: Sequence[str] = PROGRAM) -> Ran:
 
 def in_both(*argv: str, program: Sequence[str] = PROGRAM) -> tuple[Ran, Ran]:
     """Run it twice at the same time: in a terminal, and in a pipe."""
-    terminal = InTerminal(*argv, program=program)
-    piped = in_pipe(*argv, program=program)
-    return terminal.end(), piped
+    with InTerminal(*argv, program=program) as terminal:
+        piped = in_pipe(*argv, program=program)
+        return terminal.end(), piped
 
 
 def environment() -> dict[str, str]:

@@ -29,6 +29,7 @@ except ImportError as error:
         "install all of Python (Debian: apt install python3 python3-venv)"
     )
 
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 PROJECT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(PROJECT))
 
@@ -46,7 +47,7 @@ def main() -> int | str:
     except (HostUnavailable, OSError) as error:
         return f"{args.directory} cannot be made: {error}"
     except subprocess.CalledProcessError:
-        return f"{args.directory} cannot be made: pip failed, for the reason above"
+        return f"{args.directory} cannot be made: pip failed, as said above; it needs the network"
     return 0
 
 
@@ -90,6 +91,8 @@ def find_pip(python: Path) -> list[str]:
     outer = [sys.executable, "-m", "pip", "--python", str(python)]
     if works([*outer, "--version"]) and works([*outer, "install", "--quiet", "pip"]):
         return own
+    if not CERTIFICATES.exists():  # Debian's pip does not start without
+        raise HostUnavailable("there is no pip (Debian: apt install python3-venv)")
     try:
         (wheel,) = package_set(codename(), ["python3-pip-whl"]).rglob("pip-*.whl")
     except HostUnavailable as error:

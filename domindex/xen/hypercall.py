@@ -98,7 +98,9 @@ class PrivcmdHypervisor:
         self._type = os_type(release.kind(machine))
         # A caller that finds none decodes the whole list; of several, the last one used is kept.
         self._listings = deque([Listing(self._row, self._decode)], 1)
-        # By its place in the list: the entry that was last decoded, and what came of it.
+        # The domids of the last list, as bytes, and the place of each entry.
+        self._places: tuple[tuple[bytes, bytes], dict[int, int]] = (b"", b""), {}
+        # By its place: the entry that was last decoded, and what came of it.
         self._infos: dict[int, tuple[bytes, DomainInfo]] = {}
         self._shown = functools.lru_cache(256)(self._show)
         # (type, shutdown, dying) by (flags that matter, emulation). Few different ones occur, and
@@ -120,11 +122,15 @@ class PrivcmdHypervisor:
     def infos(self) -> Infos:
         """State, memory and times of every domain. Order and cost as `list`."""
         raw, size = self._whole_list(), self._size
-        entries = dict(zip(domids_of(raw, size), range(0, len(raw), size), strict=True))
+        domids = raw[::size], raw[1::size]
+        known, places = self._places
+        if domids != known:  # hardly ever
+            places = dict(zip(domids_of(raw, size), range(0, len(raw), size), strict=True))
+            self._places = domids, places
         flags = raw[4::size]  # the lowest byte of each
         is_dying = map(DYING.__and__, flags) if flags.translate(None, _NOT_DYING) else ()
-        dying = tuple(itertools.compress(entries, is_dying))
-        return Infos(entries, lambda at: self._info_at(at, raw[at : at + size]), dying)
+        dying = tuple(itertools.compress(places, is_dying))
+        return Infos(places, lambda at: self._info_at(at, raw[at : at + size]), dying)
 
     def _info_at(self, at: int, entry: bytes) -> DomainInfo:
         """What an entry says; the same object as last time where nothing has changed."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -82,6 +83,26 @@ def test_what_those_who_have_gone_counted_still_counts() -> None:
         listener.close()
         listener.close()
     assert (hub.overflows, hub.errors, hub.listeners) == (1, 2, ())
+
+
+def test_what_is_counted_is_of_one_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A listener that goes amid it would count twice, or not at all."""
+    picture = Picture()
+    hub = Hub(picture)
+    owned: list[bool] = []
+    lock: Any = picture.lock
+
+    class Listener:
+        @property
+        def overflows(self) -> int:
+            owned.append(lock._is_owned())
+            return 1
+
+        errors = overflows
+
+    monkeypatch.setattr(hub, "_mailboxes", (Listener(),))
+    monkeypatch.setattr(hub, "_subscriptions", {None: Listener()})
+    assert (hub.overflows, hub.errors, owned) == (1, 1, [True, True])
 
 
 def test_what_is_cut_off_is_called_no_more_and_counts_no_more() -> None:

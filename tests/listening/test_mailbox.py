@@ -267,6 +267,13 @@ def test_an_idle_listener_is_drained_already() -> None:
     assert box.woken == woken
 
 
+def test_whoever_begins_with_nothing_has_handled_all() -> None:
+    """There is no first item that could be waited for."""
+    box = Box()
+    box.begin([])
+    assert box.drained(0)
+
+
 def test_what_stands_for_a_backlog_stands_for_all_of_it() -> None:
     """What was asked before the overflow and after it ends when the Resync was handled."""
     box = Box(size=2)

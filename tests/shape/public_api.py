@@ -43,7 +43,8 @@ def is_public(module: ModuleType, name: str, thing: object) -> bool:
 def of(name: str, thing: object) -> Iterator[str]:
     """A thing, and what is in it."""
     if not inspect.isclass(thing):
-        yield f"{name}{signature(thing)}" if callable(thing) else name
+        # An alias can be called too, and Python 3.14 gives it a signature.
+        yield f"{name}{signature(thing)}" if inspect.isroutine(thing) else name
         return
     if issubclass(thing, BaseException):
         bases = ", ".join(base.__name__ for base in thing.__bases__)

@@ -153,6 +153,26 @@ def test_every_line_of_check_is_on_that_page() -> None:
         assert re.search(rf"^\| `{word}` \|", read("troubleshooting.md"), re.MULTILINE), word
 
 
+def test_the_words_of_the_code_are_in_the_glossary() -> None:
+    """Those that CONTRIBUTING.md sends there, and those that `help(domindex)` has."""
+    contributing = (PROJECT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    sent = re.search(r"The words (.*?) are defined in `docs/glossary.md`", contributing, re.DOTALL)
+    assert sent
+    words = re.findall(r"\*(\w+)\*", sent[1])
+    words += re.findall(r"^(\w+): ", domindex.__doc__ or "", re.MULTILINE)
+    assert len(words) >= 9
+    for word in words:
+        assert re.search(rf"^\*\*{word}\*\*: ", read("glossary.md"), re.MULTILINE), word
+
+
+def test_the_files_of_the_picture_are_there() -> None:
+    """In the page that says how it works."""
+    named = set(re.findall(r"\b[\w/]+\.py\b", read("architecture.md")))
+    assert len(named) >= 6
+    for path in named:
+        assert (PROJECT / "domindex" / path).exists(), path
+
+
 def test_every_metric_is_on_its_page() -> None:
     """Under the name that Prometheus sees."""
     registry = CollectorRegistry()

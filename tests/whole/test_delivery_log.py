@@ -22,13 +22,15 @@ from domindex.events import (
     DuplicateUuid,
     Event,
     LineEvent,
+    Ready,
     Removed,
     Renamed,
     Resync,
     ShutDown,
+    Synced,
     about,
 )
-from tests.delivery_log import DeliveryLog, Picture, check, check_joined
+from tests.delivery_log import DeliveryLog, Picture, check, check_joined, check_ready
 from tests.stage import PATIENCE, stage
 
 Log = tuple[list[Event], dict[int, Picture], domindex.Snapshot]
@@ -321,3 +323,38 @@ def test_a_log_is_taken_while_others_come_and_go() -> None:
             made = log.check_whole(subscription, PATIENCE)
             assert made[max(made)] == dict(index.snapshot())
             assert sum(isinstance(event, Resync) for event in log.events) == 1
+
+
+@pytest.mark.parametrize("replay", [True, False])
+def test_the_ready_of_a_filter_is_noticed_missing_and_too_much(replay: bool) -> None:
+    """Each one that is left out, told twice, or told of another record or generation."""
+    with stage(kind="newest") as played, domindex.connect(played.host) as index:
+        for happen in (steps := list(happenings(played.toolstack)))[:3]:
+            happen()
+        index.refresh()
+        whole, told = DeliveryLog(index), list[Event]()
+
+        def where(domain: domindex.Domain) -> bool:
+            return domain.name in ("y", "z", "d")
+
+        kinds = (Ready, Synced)
+        one = index.subscribe(whole)
+        other = index.subscribe(told.append, events=kinds, where=where, replay=replay)
+        for happen in steps[3:]:
+            happen()
+            index.refresh()
+        assert one.drain(PATIENCE)
+        assert other.drain(PATIENCE)
+    check_ready(told, whole.events, where, replay=replay)
+    places = [place for place, event in enumerate(told) if isinstance(event, Ready)]
+    assert len(places) >= 3
+    for place in places:
+        event = told[place]
+        assert isinstance(event, Ready)
+        other_domain = replace(event, domain=replace(event.domain, name="another"))
+        later = replace(event, generation=event.generation + 1)
+        for wrong in ([], [event, replace(event)], [other_domain], [later]):
+            with pytest.raises(AssertionError, match="Ready is promised"):
+                check_ready(
+                    [*told[:place], *wrong, *told[place + 1 :]], whole.events, where, replay=replay
+                )

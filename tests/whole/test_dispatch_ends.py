@@ -185,3 +185,14 @@ def test_the_index_may_be_closed_from_a_handler_in_the_loop(host: SimulatedHost)
     assert len(heard) == 1
     with pytest.raises(Closed):
         index.dispatch()
+
+
+def test_a_descriptor_that_the_program_has_closed_is_no_fault(index: Index) -> None:
+    """P9: one that becomes a daemon closes all that it does not know, and its index later."""
+    heard: list[Event] = []
+    index.subscribe(heard.append, threaded=False)
+    os.close(index.fileno())
+    index.refresh()
+    index.dispatch()
+    index.close()
+    assert heard

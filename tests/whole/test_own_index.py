@@ -51,6 +51,8 @@ def test_no_change_comes_in_between_while_an_index_is_made(index: Index) -> None
 
     def look() -> None:
         could.append(lock.acquire(blocking=False))
+        if could[-1]:
+            lock.release()
 
     def key_of(_: Domain) -> int:
         thread = threading.Thread(target=look)  # as the watcher would, to take a change in

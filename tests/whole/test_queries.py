@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from domindex import direct
 from domindex.core.ended import KEPT
+from domindex.core.table import DomainTable
 from domindex.domain import Domain, OSType, Role, ShutdownReason
 from domindex.errors import Closed, InvalidKey, NotLive
 from domindex.index import Index
@@ -255,6 +256,25 @@ def test_after_close_each_says_closed(
     index.close()
     with pytest.raises(Closed):
         query(index)
+
+
+def test_no_change_comes_amid_a_walk_through_the_table(
+    index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """P1: whoever walks has the lock, so that all that is found is of one generation."""
+    owned: list[bool] = []
+    lock: Any = index._picture.lock
+    for name in ("named", "between", "grouped"):
+        walk = getattr(DomainTable, name)
+
+        def look(*args: Any, walk: Callable[..., object] = walk) -> object:
+            owned.append(lock._is_owned())
+            return walk(*args)
+
+        monkeypatch.setattr(DomainTable, name, look)
+    index.add_index("owner", lambda domain: domain.name)
+    assert len({index.find(), index.range(), index.by("owner", "Domain-0")}) == 1
+    assert owned == [True] * 3
 
 
 @pytest.mark.parametrize("stale", [None, "serve"])

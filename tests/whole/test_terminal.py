@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Final
 from uuid import UUID
 
@@ -229,49 +230,56 @@ def test_json_has_the_bytes_of_a_name_that_is_not_utf_8() -> None:
 
 def test_ctrl_c_ends_a_watch() -> None:
     """Pressed in the terminal: 130, and nothing more is printed."""
-    terminal = InTerminal("watch", program=HOSTILE)
-    terminal.until(b"Synced\n")
-    terminal.press(b"\x03")
-    ran = terminal.end()
+    with InTerminal("watch", program=HOSTILE) as terminal:
+        terminal.until(b"Synced\n")
+        terminal.press(b"\x03")
+        ran = terminal.end()
     assert ran.status == 130
     assert ran.out.endswith(b"Synced\n")
 
 
 def test_ctrl_c_ends_a_wait() -> None:
     """The same, though no event comes."""
-    terminal = InTerminal("wait", "nobody", program=HOSTILE)
-    eventually(lambda: len(os.listdir(f"/proc/{terminal.pid}/task")) > 1, 30)  # it follows the host
-    terminal.press(b"\x03")
-    assert terminal.end() == Ran(130, b"")
+    with InTerminal("wait", "nobody", program=HOSTILE) as terminal:
+        threads = f"/proc/{terminal.pid}/task"
+        eventually(lambda: len(os.listdir(threads)) > 1, 30)  # it follows the host
+        terminal.press(b"\x03")
+        assert terminal.end() == Ran(130, b"")
 
 
-def test_a_watch_ends_at_once_when_nobody_reads_on() -> None:
+@pytest.fixture
+def watching() -> Iterator[subprocess.Popen[bytes]]:
+    """A watch whose output is a pipe. It has printed what is there; nothing more will happen."""
+    process = subprocess.Popen(
+        [*HOSTILE, "watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    while process.stdout.readline() not in (b"Synced\n", b""):
+        pass  # each line comes when it is printed, not when a buffer is full
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    process.stderr.close()
+
+
+def test_a_watch_ends_at_once_when_nobody_reads_on(watching: subprocess.Popen[bytes]) -> None:
     """Though nothing happens on the host: 0, and silently."""
-    with subprocess.Popen(
-        [*HOSTILE, "watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        while process.stdout.readline() != b"Synced\n":
-            pass  # each line comes when it is printed, not when a buffer is full
-        assert process.poll() is None
-        process.stdout.close()
-        assert process.wait(timeout=30) == 0
-        assert process.stderr.read() == b""
+    assert watching.poll() is None
+    assert watching.stdout is not None
+    assert watching.stderr is not None
+    watching.stdout.close()
+    assert watching.wait(timeout=30) == 0
+    assert watching.stderr.read() == b""
 
 
-def test_sigterm_ends_a_watch_silently() -> None:
+def test_sigterm_ends_a_watch_silently(watching: subprocess.Popen[bytes]) -> None:
     """By that signal, as a service manager expects."""
-    with subprocess.Popen(
-        [*HOSTILE, "watch"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
-    ) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        while process.stdout.readline() != b"Synced\n":
-            pass
-        process.terminate()
-        assert process.wait(timeout=30) == -signal.SIGTERM
-        assert process.stderr.read() == b""
+    assert watching.stderr is not None
+    watching.terminate()
+    assert watching.wait(timeout=30) == -signal.SIGTERM
+    assert watching.stderr.read() == b""
 
 
 def in_shell(line: str) -> Ran:

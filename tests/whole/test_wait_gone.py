@@ -155,3 +155,14 @@ def test_it_looks_whether_the_memory_is_freed_less_and_less_often(index: Index) 
     looks = conditions.looks(index.by_id(0), time.monotonic() + 1000.0)
     pauses = [0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.0, 1.0]
     assert list(itertools.islice(looks, 9)) == pytest.approx(pauses)
+
+
+def test_after_close_nobody_is_asked_for_memory(host: SimulatedHost) -> None:
+    """P9: the wait may be amid two looks when it is closed."""
+    index = host.connect()
+    dom0 = index.by_id(0)
+    index.close()
+    before = host.hypercalls
+    with pytest.raises(Closed):
+        index._body.facts.is_freed(dom0)
+    assert host.hypercalls == before

@@ -285,6 +285,21 @@ def test_a_refused_name_concerns_its_domain_alone(host: SimulatedHost, error: st
         host.destroy(bad)
 
 
+def test_a_name_is_never_missing_without_a_word(host: SimulatedHost) -> None:
+    """P5: when a domain comes whose name cannot be read, that is known before it is held."""
+    with host.connect(CALM) as index:
+        seen: list[tuple[bool, bool]] = []
+        stop = index._picture.changed.on_change(
+            lambda: seen.append((7 in index.domids, 7 in index.unreadable))
+        )
+        host.refuse_node(7)
+        host.create("web", domid=7)
+        index.refresh()
+        stop()
+    assert (True, False) not in seen
+    assert (True, True) in seen
+
+
 def test_a_refused_name_is_hidden_from_who_wants_no_old_answers(host: SimulatedHost) -> None:
     """P5: with `stale="refuse"` a look-up at dict speed does not serve it either."""
     bad, web = host.create("bad"), host.create("web")

@@ -1394,7 +1394,10 @@ def test_not_allowed_says_so(directory: Path, transport: str) -> None:
     path.chmod(0o000)
     with ExitStack() as stack:
         if os.geteuid() == 0:
-            os.seteuid(65534)
+            try:
+                os.seteuid(65534)
+            except OSError:
+                pytest.skip("a user namespace in which there is only root")
             stack.callback(os.seteuid, 0)
         with pytest.raises(AccessDenied, match="root") as caught:
             XenStore(transport, str(path), LIMIT)

@@ -131,7 +131,8 @@ def test_one_that_gets_its_uuid_late(stage: Stage) -> None:
 def test_one_that_was_there_is_no_news(stage: Stage) -> None:
     """Without replay: not when it is renamed and gets its name back, nor when it resumes."""
     with stage.index() as (index, _):
-        web, db = made(stage, "web", "db")
+        web = stage.toolstack.create("web", type="pvh")  # one that can be resumed
+        (db,) = made(stage, "db")
         index.refresh(timeout=PATIENCE)
         up = hears(index, events=Ready, where=named_web, replay=False)
         stage.toolstack.shutdown(web, Why.SUSPEND)

@@ -51,6 +51,11 @@ _EQUIVALENT: Final[dict[tuple[str, str], str]] = {
         "-self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -1, ())\n"
         "+self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -2, ())",
     ): "no generation is below 0",
+    (
+        "NodeWatch._put",
+        "-self._fired += fired and self._every\n+self._fired -= fired and self._every",
+    ): _ONLY_COMPARED,
+    ("", "-_FEW: Final = 16\n+_FEW: Final = 17"): "it says from when on a list of all is cheaper",
     ("Announced.__init__", "-self.unnamed: bool = False\n+self.unnamed: bool = True"): (
         "the first list is of all, and every line begins with True"
     ),

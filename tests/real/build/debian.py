@@ -89,7 +89,7 @@ def package_set(
     names = sorted(set(packages))
     identity = json.dumps([suite, names, only, machine])
     key = hashlib.sha256(identity.encode()).hexdigest()[:12]
-    home = cache_directory() / "packages" / f"{suite}-{names[0]}-{key}"
+    home = cache_directory() / "packages" / f"{suite}-{names[0].lstrip('?')}-{key}"
     if not home.is_dir():
         with cache_lock("packages"):
             if not home.is_dir():  # another run may have built it while this one waited
@@ -263,11 +263,21 @@ def _build(home: Path, apt: _Apt, names: list[str], only: str | None) -> None:
             apt.run("dpkg-deb", "-x", str(deb), str(partial / "root"))
         else:
             _unpack_only(deb, partial / "root", re.compile(only))
+    if only is None:
+        _write_database(partial / "root", [apt.run("dpkg-deb", "-f", str(deb)) for deb in debs])
     shutil.rmtree(partial / "debs")
     asked = {"suite": apt.suite, "machine": apt.machine, "asked": names}
     manifest = {**asked, "packages": [deb.stem for deb in debs]}
     (partial / "manifest.json").write_text(json.dumps(manifest, indent=1) + "\n")
     partial.rename(home)
+
+
+def _write_database(root: Path, controls: list[str]) -> None:
+    """Tell a dpkg that runs in `root` which packages are there, and so which are missing."""
+    database = root / "var/lib/dpkg"
+    (database / "info").mkdir(parents=True, exist_ok=True)
+    entries = [control.rstrip() + "\nStatus: install ok installed\n" for control in controls]
+    (database / "status").write_text("\n".join(entries))
 
 
 def _fetch(apt: _Apt, partial: Path, names: list[str], *, dependencies: bool) -> None:
