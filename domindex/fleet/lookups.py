@@ -101,7 +101,6 @@ class FleetLookUps(Generic[S]):
     def by_name(
         self,
         name: str | bytes,
-        *,
         settled: bool = False,
         among: Collection[str] | None = None,
         max_age: float | None = None,
@@ -131,6 +130,7 @@ class FleetLookUps(Generic[S]):
         Cost:
             One dict look-up.
         """
+        # No argument is for keywords only: a call of such a function costs twice as much.
         if settled or among is not None or max_age is not None or stale is not None:
             return self._carefully(self._picture.names, name, settled, among, max_age, stale)
         try:
@@ -141,7 +141,6 @@ class FleetLookUps(Generic[S]):
     def by_uuid(
         self,
         uuid: UUID | str | bytes,
-        *,
         settled: bool = False,
         among: Collection[str] | None = None,
         max_age: float | None = None,

@@ -101,7 +101,7 @@ class FleetPicture(Liveness):
         coming = [Found(new, host.status) for _, new in changes if new is not None]
         host.founds.update((found.domain.domid, found) for found in coming)
         self._exchange(host, leaving, coming)
-        return list(self._in_host(host, told))
+        return list(self._in_host(host, told)) if self.hub.has_listeners else []
 
     def set_status(self, host: HostTable, status: Status) -> None:
         """The host is in this state from now on, and so is every answer from it."""
@@ -122,6 +122,8 @@ class FleetPicture(Liveness):
         self._generation += 1
 
     def _exchange(self, host: HostTable, leaving: list[Found], coming: list[Found]) -> None:
+        if not leaving and not coming:
+            return
         for found in leaving:
             found.close()
         if not host.listed:

@@ -189,15 +189,19 @@ class FleetReconciler:
             self._drop(host, events)
             return
         self._meet(host, events)
+        if not host.founds:  # answers are then made once, with the state that they will have
+            self._find_state(host, fresh=fresh)
         if host.rival is None and host.is_whole:
             events += self._picture.apply(host, host.changes(), inferred=not fresh)
-        self._find_state(host, events, fresh=fresh)
+        self._find_state(host, fresh=fresh)
+        self._tell_change(host, events)
         if host.alive is None:
             for mate in list(self._machines.get(host.machine, {}).values()):
                 if mate is not host and mate.alive is not None:
                     self._settle(mate, events, fresh=fresh)
 
-    def _find_state(self, host: HostTable, events: list[FleetEvent], *, fresh: bool) -> None:
+    def _find_state(self, host: HostTable, *, fresh: bool) -> None:
+        """Give the host, and each answer from it, the state that it has now."""
         picture = self._picture
         state, reason = host.state()
         before = host.status
@@ -213,6 +217,10 @@ class FleetReconciler:
             as_of = self._as_of(host, state, fresh=fresh)
             status = Status(host.name, boot, state, reason, since, as_of, picture)
             picture.set_status(host, status)
+
+    def _tell_change(self, host: HostTable, events: list[FleetEvent]) -> None:
+        """Have listeners know its state: at once, or after a while if it may come back."""
+        picture, state = self._picture, host.status.state
         certain = state is HostState.LIVE and not host.bad and not host.lacks
         if certain or state is HostState.OFFLINE:
             picture.silent.pop(host.name, None)

@@ -13,13 +13,13 @@ Read after states.py; next host_table.py, which keeps what was read.
 
 from __future__ import annotations
 
+import functools
 import json
-import math
 from dataclasses import dataclass
 from typing import Any, Final
 from uuid import UUID
 
-from domindex.domain import ROLES, Domain, Life, OSType, ShutdownReason
+from domindex.domain import FIRST_RESERVED_DOMID, ROLES, Domain, Life, OSType, ShutdownReason
 from domindex.fleet.layout import ALIVE, DOM, HOST, check_host
 from domindex.limits import LONGEST
 
@@ -122,56 +122,64 @@ def pack_domain(domain: Domain, generation: int) -> bytes:
 
 
 def unpack_domain(domid: int, value: bytes) -> Domain:
-    """What a domain's value says. Raises Unreadable."""
+    """What a domain's value says. Raises Unreadable.
+
+    A first load calls this for each domain of a fleet, so what is as usual is taken the short way.
+    """
     fields = _fields(value)
-    name, kind, shutdown, roles = (fields.get(key) for key in ("n", "t", "s", "r"))
-    if name is not None and not isinstance(name, str):
+    get = fields.get
+    name, life, shutdown, roles = get("n"), get("l"), get("s"), get("r")
+    if name is not None and type(name) is not str:
         raise Unreadable("its name is no text")
-    if not isinstance(kind, str):
+    kind = get("t")
+    if type(kind) is not str:
         raise Unreadable("its type is no text")
-    if roles is not None and not 0 <= _int(roles) < len(ROLES):
-        roles = None
-    _int(fields.get("g"))
+    _int(get("g"))
+    if roles is not None:
+        roles = ROLES[roles] if type(roles) is int and 0 <= roles < len(ROLES) else None
     return Domain(
         domid,
-        _uuid(fields.get("u")),
+        _uuid(get("u")),
         name,
         _TYPES.get(kind, OSType.UNKNOWN),
-        _life(domid, fields.get("l")),
-        _seconds(fields.get("f")),
+        Life(domid, _int(life), None, None) if type(life) is int else _life(domid, life),
+        _seconds(get("f")),
         None if shutdown is None else ShutdownReason(_int(shutdown)),
-        None if roles is None else ROLES[roles],
+        roles,
     )
 
 
 def host_of(key: str) -> tuple[str, int | None] | None:
     """The host that a key is about, and the domid if it is of a domain; None for other keys."""
-    kind = next((kind for kind in (DOM, HOST, ALIVE) if key.startswith(kind)), None)
-    if kind is None:
-        return None
-    host, _, rest = key[len(kind) :].partition("/")
-    domid = None
-    if kind == DOM:
-        if not (rest.isascii() and rest.isdigit()) or str(int(rest[:6])) != rest:
+    if key.startswith(DOM):
+        host, _, digits = key[len(DOM) :].partition("/")
+        if not (0 < len(digits) <= 5 and digits.isdecimal() and digits.isascii()):
             return None
-        domid = int(rest)
-        if not 0 < domid < 0x7FF0:
+        domid = int(digits)
+        if digits[0] == "0" or domid >= FIRST_RESERVED_DOMID:
             return None
-    elif rest:
-        return None
+        return (host, domid) if _can_be_host(host) else None
+    for kind in (HOST, ALIVE):
+        if key.startswith(kind):
+            host = key[len(kind) :]
+            return (host, None) if _can_be_host(host) else None
+    return None
+
+
+@functools.lru_cache(maxsize=1024)  # keys come host by host
+def _can_be_host(host: str) -> bool:
     try:
-        return check_host(host), domid
+        check_host(host)
     except ValueError:
-        return None
+        return False
+    return True
 
 
 def _life(domid: int, life: object) -> Life:
-    if isinstance(life, list):
-        if len(life) != 2:
-            raise Unreadable("its life has not two parts")
-        uuid, first_seen = life
-        return Life(domid, None, None if uuid is None else _uuid(uuid), _seconds(first_seen))
-    return Life(domid, _int(life), None, None)
+    if not isinstance(life, list) or len(life) != 2:
+        raise Unreadable("its life is neither a number nor two parts")
+    uuid, first_seen = life
+    return Life(domid, None, None if uuid is None else _uuid(uuid), _seconds(first_seen))
 
 
 def _pack(fields: dict[str, Any]) -> bytes:
@@ -180,7 +188,7 @@ def _pack(fields: dict[str, Any]) -> bytes:
 
 def _fields(value: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(value)
+        fields = json.loads(value.decode())
     except (ValueError, RecursionError) as error:
         raise Unreadable(f"it is no JSON: {error}") from None
     if not isinstance(fields, dict):
@@ -195,15 +203,15 @@ def _text(value: object) -> str:
 
 
 def _int(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or not -1 <= value < 1 << 64:
+    if type(value) is not int or not -1 <= value < 1 << 64:
         raise Unreadable("a number is missing, or none that can be")
     return value
 
 
 def _seconds(value: object) -> float:
-    if not isinstance(value, (int, float)) or isinstance(value, bool):
+    if type(value) is not float and type(value) is not int:
         raise Unreadable("a time is missing")
-    if not math.isfinite(value) or abs(value) > LONGEST:
+    if not -LONGEST <= value <= LONGEST:  # which NaN is not either
         raise Unreadable("a time is none that can be")
     return float(value)
 
@@ -212,6 +220,6 @@ def _uuid(value: object) -> UUID:
     if not isinstance(value, str) or len(value) != 32:
         raise Unreadable("its uuid is none")
     try:
-        return UUID(hex=value)
+        return UUID(bytes=bytes.fromhex(value))  # it knows no braces and no underscores
     except ValueError:
         raise Unreadable("its uuid is none") from None
