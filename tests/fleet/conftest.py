@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
@@ -56,4 +57,8 @@ def store(request: pytest.FixtureRequest) -> Store:
 def no_thread_left() -> Iterator[None]:
     """Every test ends the feeds that it opened, and every feed its thread."""
     yield
-    assert not [thread.name for thread in threading.enumerate() if thread.name == "domindex-feed"]
+    gc.collect()
+    for thread in threading.enumerate():
+        if thread.name == "domindex-feed":
+            thread.join(10)
+            assert not thread.is_alive()

@@ -229,6 +229,31 @@ def test_an_ask_while_another_is_under_way_is_answered_by_a_later_read(engine: E
     feed.close()
 
 
+def test_probes_of_a_busy_store_mistake_nothing(store: Store, engine: Engine) -> None:
+    """Batches that overtake the answer to a read are no sign of another history."""
+    feed = feed_of(engine)
+    writers = [store.connect() for _ in range(3)]
+
+    def write(n: int) -> int:
+        claim = claimed(writers[n], f"xen{n}")
+        for k in range(200):
+            position = claim.commit({record(f"xen{n}"): b"%d" % k})
+        return position
+
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(write, n) for n in range(3)]
+        told: list[int] = []
+        while not all(one.done() for one in done):
+            feed.ask()
+            one = feed.next(1.0)
+            if one is not None:
+                told.append(one.position)
+        last = max(one.result() for one in done)
+    told += [batch.position for batch in heard(feed, last)]
+    assert told == sorted(told)
+    feed.close()
+
+
 def test_another_machine_is_refused(engine: Engine) -> None:
     """The error says who has it; nothing changed."""
     claim = claimed(engine)

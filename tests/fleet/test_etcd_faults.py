@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import threading
 import time
@@ -192,6 +193,17 @@ def test_a_slow_reader_misses_nothing(etcd_store: EtcdStore) -> None:
     feed.close()
 
 
+def test_a_feed_that_nobody_has_ends(etcd_store: EtcdStore) -> None:
+    """Its thread, its stream and its connection go with it."""
+    engine = etcd_store.connect()
+    feed = live_feed(engine)
+    (thread,) = [one for one in threading.enumerate() if one.name == "domindex-feed"]
+    del feed
+    gc.collect()
+    thread.join(10)
+    assert not thread.is_alive()
+
+
 def test_a_restarted_server_is_resumed(tmp_path: Path) -> None:
     """F4: nothing is loaded anew."""
     need("sid")
@@ -215,12 +227,15 @@ def test_a_store_restored_from_a_copy_is_another_one(tmp_path: Path) -> None:
     with etcd(tmp_path) as running:
         engine = open_engine(running.url)
         claim = claimed(engine)
+        running.one.restart()  # so that its term is not that of a new server
         copy = str(tmp_path / "copy")
         running.ctl("snapshot", "save", copy)
         for n in range(10):
             claim.commit({record("xen1"): b"%d" % n})
         feed = live_feed(engine)
         now = engine.load()
+        reader = open_engine(running.url)
+        progress(reader.follow(now.position, now.epoch))
         member = running.one
         member.end()
         member.data.rename(tmp_path / "before")
@@ -232,8 +247,18 @@ def test_a_store_restored_from_a_copy_is_another_one(tmp_path: Path) -> None:
         assert isinstance(the_end_of(late), TooOld)
         with pytest.raises(Fenced):
             claim.commit({record("xen1"): b"on"})
-        claimed(engine)
+        again = claimed(engine)
+        for n in range(20):
+            again.commit({record("xen1"): b"%d" % n})
+        # Its position has passed ours, and its epoch is the same: it is another history still.
+        assert engine.position() > now.position
         engine.close()
+        reader.follow(now.position, now.epoch).close()
+        assert isinstance(the_end_of(reader.follow(now.position, now.epoch)), TooOld)
+        loaded = reader.load()
+        feed = reader.follow(loaded.position, loaded.epoch)
+        progress(feed)
+        reader.close()
 
 
 def test_a_full_database_is_told_and_leases_live_on(tmp_path: Path) -> None:
@@ -325,7 +350,6 @@ class TestThreeMembers:
         last, epoch = now.position, now.epoch
         for n, member in enumerate(cluster.members[:2]):
             feed = engine.follow(last, epoch)
-            progress(feed)
             member.end()
             position = self._committed(claim, {record("killed"): b"%d" % n})
             batches = self._heard(engine, feed, last, epoch, position)
@@ -347,11 +371,13 @@ class TestThreeMembers:
             position = self._committed(claim, {record("frozen"): b"without it"})
             batches = self._heard(engine, feed, now.position, now.epoch, position)
             assert batches[-1].changes == [Change(record("frozen"), b"without it")]
+            # Another change, to one that follows from there, without the frozen one too.
+            later = self._committed(claim, {record("frozen"): b"still"})
             feed = engine.follow(position, now.epoch)
-            progress(feed)
+            (batch,) = self._heard(engine, feed, position, now.epoch, later)
+            assert batch.position == later
         finally:
             frozen.go_on()
-        feed.close()
 
     def test_a_lost_quorum_is_noticed(self, cluster: Etcd, engine: Engine) -> None:
         """F8: the member that is left still answers a serializable read, and keeps its watches."""

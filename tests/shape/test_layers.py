@@ -95,9 +95,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.ports",),
     ("fleet.memory_server", "fleet.url"),
     ("fleet.memory",),
-    ("fleet.etcd.greeting", "fleet.etcd.wire"),
+    ("fleet.etcd.versions", "fleet.etcd.wire"),
+    ("fleet.etcd.greeting",),
     ("fleet.etcd.members",),
-    ("fleet.etcd.claim", "fleet.etcd.feed"),
+    ("fleet.etcd.claim", "fleet.etcd.stream"),
+    ("fleet.etcd.feed",),
     ("fleet.etcd.engine",),
     ("fleet.opening",),
     ("fleet.states",),  # the reader

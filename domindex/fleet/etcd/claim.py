@@ -1,6 +1,6 @@
 """A host name held on etcd: a lease, a key under it, and transactions that compare that key.
 
-Read after members.py; next feed.py.
+Read after feed.py; next engine.py.
 """
 
 from __future__ import annotations

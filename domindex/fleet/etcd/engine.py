@@ -1,6 +1,6 @@
 """The engine on etcd: load at one revision, follow, claim.
 
-Read after feed.py; next fleet/opening.py.
+Read after claim.py; next fleet/opening.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,8 @@ from domindex.fleet.errors import EngineError, Fenced
 from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.claim import EtcdClaim, holder_of, make_claim
 from domindex.fleet.etcd.feed import EtcdFeed
-from domindex.fleet.etcd.members import Members, advice, rights_advice
+from domindex.fleet.etcd.members import Members
+from domindex.fleet.etcd.versions import advice, dotted, rights_advice
 from domindex.fleet.ports import TIMEOUT, Health, Loaded, check_claim
 from domindex.fleet.url import Endpoint, Tls
 from domindex.limits import as_seconds
@@ -48,6 +49,7 @@ class EtcdEngine:
         """As `Engine.load`. One request, and one more for each 50 hosts as they are iterated."""
         if hosts is not None:
             return self._load_some(layout.check_hosts(hosts))
+        self._members.begin()
         first = self._members.call(
             wire.transaction(
                 [],
@@ -120,7 +122,7 @@ class EtcdEngine:
             epoch = wire.text(found[0].value) if found else None
         except EngineError as error:
             warnings.append(f"the epoch cannot be read: {error}")
-        version_text = "" if lowest is None else ".".join(map(str, lowest))
+        version_text = "" if lowest is None else dotted(lowest)
         return Health(
             "etcd", version_text, epoch, members, max(sizes, default=None), None, warnings
         )

@@ -1,39 +1,39 @@
 """A watch of the whole fleet on etcd, and how it is known to work.
 
-A thread of its own waits for answers; all else happens in `next`. Every `BEAT` seconds, and when
+Answers come from `stream.py`; all else happens in `next`. Every `BEAT` seconds, and when
 asked, a *probe* sends two requests on one line: a quorum read, and a request for progress on the
 watch's own stream. Progress is told when the stream has said that it is as far as the read found
 the store to be. A stream that says nothing although it was asked, or a read without an answer, is a
 lost line: gRPC's own keep-alive notices a stopped server after 45 seconds.
 
-Read after claim.py; next engine.py.
+Read after stream.py; next claim.py.
 """
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+import weakref
 from collections import deque
 from typing import Final
 
 from domindex import forking
 from domindex.errors import Closed
 from domindex.fleet import layout
-from domindex.fleet.errors import EngineDenied, EngineError, LineLost, TooOld, UnfitEngine
+from domindex.fleet.errors import EngineDenied, LineLost, TooOld, UnfitEngine
 from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.members import Members
-from domindex.fleet.etcd.wire import Line, Message, Stream
+from domindex.fleet.etcd.stream import Received, WatchStream
+from domindex.fleet.etcd.wire import Message
 from domindex.fleet.ports import SILENCE, Batch, Change, Progress
 from domindex.limits import as_seconds
 
 BEAT: Final = 2.0
+"""Seconds between two probes."""
 PATIENCE: Final = SILENCE - BEAT
 """Seconds that a probe is waited for."""
 _AGAIN: Final = 0.05
 """Seconds after which progress is asked for again: a watch that is catching up does not answer."""
-_WAITING: Final = 64
-"""Answers that wait here for a slow reader. Then it is etcd that waits with the rest."""
 
 
 class EtcdFeed:
@@ -44,50 +44,42 @@ class EtcdFeed:
         self._position = position  # all up to here was told
         self._last = position  # of the batch told last: etcd sends those before again
         self._epoch = epoch
-        self._changed = threading.Condition(forking.rlock())
-        self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
-        self._inbox: deque[tuple[float, Message]] = deque()
         self._ready: deque[Batch | Progress] = deque()
-        self._line: Line | None = None
-        self._stream: Stream | None = None
         self._error: Exception | None = None
         self._over = ""  # why it is closed
-        self._is_inherited = False
+        self._created = False  # etcd has set the watch, though it may still refuse it
+        self._told = False  # progress, ever
         # The probe under way: when it began, what the read found, how far the stream has come.
         self._began: float | None = None
         self._found: int | None = None
         self._reached = -1
         self._asked = 0.0  # when progress was last asked for
-        self._mute: float | None = None  # since when the stream owes an answer
         self._next_beat = 0.0
         self._wanted = False  # another probe is to follow the one under way
-        self._told = False  # progress, by this stream, ever
-        self._created = False
-        self._history: tuple[int, int] | None = None  # cluster, term
+        self._changed = threading.Condition(forking.rlock())
         forking.register(self._forked)
-        self._thread = threading.Thread(target=self._receive, name="domindex-feed", daemon=True)
-        self._thread.start()
+        self._stream = WatchStream(members, position, self._changed)
+        # A feed that nobody has any more ends its stream, which has a thread.
+        weakref.finalize(self, self._stream.end).atexit = False
 
     def next(self, timeout: float | None = None) -> Batch | Progress | None:
         """As `Feed.next`."""
         deadline = time.monotonic() + as_seconds(timeout)
         with self._changed:
             while True:
-                while self._inbox and not self._ready and not self._ended():
-                    self._take(*self._inbox.popleft())
-                    self._changed.notify_all()  # there is room
+                self._take_in()
                 if self._over:
                     raise Closed(self._over)
                 if self._ready:
                     return self._ready.popleft()
+                wake = self._beat(now := time.monotonic())
                 if self._error is not None:
                     raise self._error
-                now = time.monotonic()
-                wake = self._beat(now)
-                if self._error is None:
-                    if now >= deadline:
-                        return None
-                    self._changed.wait(max(0.0, min(deadline, wake) - now))
+                if self._ready:
+                    continue
+                if now >= deadline:
+                    return None
+                self._changed.wait(max(0.0, min(deadline, wake) - now))
 
     def ask(self) -> None:
         """As `Feed.ask`."""
@@ -103,71 +95,29 @@ class EtcdFeed:
         with self._changed:
             self._over = self._over or "the feed was closed"
             self._changed.notify_all()
-        self._hang_up()
-        if threading.current_thread() is not self._thread:
-            self._thread.join(self._members.timeout)
-
-    # The thread: opens the line, and takes in what comes.
-
-    def _receive(self) -> None:
-        try:
-            line = self._members.open(self._members.timeout)
-            with self._changed:
-                self._line = line
-                self._stream = line.watch(iter(self._requests.get, None))
-                stream = self._stream
-                over = self._ended()
-            if over:
-                return
-            # From the position itself, whose events are dropped: a watch that begins in the future
-            # is told no progress.
-            self._requests.put(wire.watch(layout.ROOT, self._position))
-            try:
-                for answer in stream:
-                    self._keep(answer)
-                self._fail(LineLost(f"etcd at {line.endpoint} ended the watch"))
-            except wire.Broken as error:
-                self._fail(wire.meaning(error, line.endpoint))
-        except Exception as error:  # whatever it is, `next` is to raise it
-            self._fail(error)
-        finally:
-            self._hang_up()
-
-    def _keep(self, answer: Message) -> None:
-        with self._changed:
-            self._mute = None
-            self._inbox.append((time.monotonic(), answer))
-            self._changed.notify_all()
-            while len(self._inbox) >= _WAITING and not self._ended():
-                self._changed.wait()
-
-    def _hang_up(self) -> None:
-        self._requests.put(None)  # gRPC's thread that sends ends with it
-        with self._changed:
-            stream, line = self._stream, self._line
-        if self._is_inherited:
-            return  # gRPC's threads do not exist in this child
-        if stream is not None:
-            stream.cancel()
-        if line is not None:
-            line.close()
+        self._stream.end()
+        self._stream.join()
 
     def _fail(self, error: Exception) -> None:
-        with self._changed:
-            if self._ended():
-                return
-            self._error = error
-            line = self._line
-            self._changed.notify_all()
-        if line is not None and isinstance(error, (LineLost, UnfitEngine)):
-            self._members.blame(line.endpoint)
+        if self._ended():
+            return
+        self._error = error
+        self._changed.notify_all()
+        self._stream.end(blame=isinstance(error, (LineLost, UnfitEngine)))
 
     def _ended(self) -> bool:
         return bool(self._over) or self._error is not None
 
     # What an answer says.
 
-    def _take(self, received: float, answer: Message) -> None:
+    def _take_in(self) -> None:
+        while not self._ready and not self._ended() and (received := self._stream.take()):
+            self._take(received)
+        if not self._ready and self._stream.error is not None:
+            self._fail(self._stream.error)
+
+    def _take(self, received: Received) -> None:
+        answer = received.answer
         if answer.canceled:
             self._fail(self._reason(answer))
             return
@@ -179,13 +129,10 @@ class EtcdFeed:
                 self._last = batch.position
                 self._position = max(self._position, batch.position)
                 self._ready.append(batch)
-            for change in batch.changes:
-                if change.key == layout.EPOCH:
-                    self._check_epoch(change.value)
         if not answer.events:
             self._position = max(self._position, answer.header.revision)
             self._told = True
-        if self._began is not None and received >= self._began:
+        if self._began is not None and received.at >= self._began:
             self._reached = self._position  # what came before is no sign that the stream works now
         self._compare()
 
@@ -210,10 +157,10 @@ class EtcdFeed:
 
     def _beat(self, now: float) -> float:
         """Do what is due; when something is due next."""
+        mute = self._stream.mute
+        patience = PATIENCE if self._created else SILENCE
+        limit = float("inf") if mute is None else mute + patience
         if not self._created:
-            if self._mute is None and self._line is not None:
-                self._mute = now
-            limit = float("inf") if self._mute is None else self._mute + PATIENCE
             if now >= limit:
                 self._fail(LineLost("etcd does not answer to a watch"))
             return limit
@@ -221,10 +168,7 @@ class EtcdFeed:
             if not self._wanted and now < self._next_beat:
                 return self._next_beat
             self._probe(now)
-        limit = min(
-            float("inf") if self._mute is None else self._mute + PATIENCE,
-            (self._began or now) + PATIENCE if self._found is None else float("inf"),
-        )
+            return now + _AGAIN
         if now >= limit:
             self._fail(self._silent())
         elif now >= self._asked + _AGAIN:
@@ -232,7 +176,7 @@ class EtcdFeed:
         return min(limit, self._asked + _AGAIN)
 
     def _silent(self) -> Exception:
-        at = self._line and self._line.endpoint
+        at = self._stream.line and self._stream.line.endpoint
         if self._found is not None and not self._told:
             return UnfitEngine(
                 f"etcd at {at} answers, but its watch never tells progress: is it etcd's gRPC "
@@ -241,36 +185,33 @@ class EtcdFeed:
         return LineLost(f"etcd at {at} did not answer a probe within {PATIENCE} s")
 
     def _probe(self, now: float) -> None:
-        assert self._line is not None
+        assert self._stream.line is not None
         self._wanted = False
         self._began, self._found, self._reached = now, None, -1
+        floor = self._position  # batches may come before the answer
         self._ask_progress(now)
 
-        def answered(answer: Message | EngineError) -> None:
+        def answered(answer: Message | Exception) -> None:
             with self._changed:
                 if self._began == now and not self._ended():
-                    self._read(answer)
+                    self._read(answer, floor)
                     self._changed.notify_all()
 
-        self._line.start(wire.range_of(layout.EPOCH), PATIENCE, answered)
+        self._stream.line.start(wire.range_of(layout.EPOCH), PATIENCE, answered)
 
     def _ask_progress(self, now: float) -> None:
         self._asked = now
-        if self._mute is None:
-            self._mute = now
-        self._requests.put(wire.ask_progress())
+        self._stream.ask_progress(now)
 
-    def _read(self, answer: Message | EngineError) -> None:
+    def _read(self, answer: Message | Exception, floor: int) -> None:
         if isinstance(answer, Exception):
             self._fail(answer)
             return
         header = answer.header
         self._check_epoch(answer.kvs[0].value if answer.kvs else None)
-        history = (header.cluster_id, header.raft_term)
-        before = self._history or history
-        if header.revision < self._position or history[0] != before[0] or history[1] < before[1]:
+        is_same = self._members.goes_on(header.cluster_id, header.raft_term)
+        if header.revision < floor or not is_same:
             self._fail(TooOld("the store was wiped, or restored from a copy"))
-        self._history = history
         self._found = header.revision
         self._compare()
 
@@ -284,7 +225,6 @@ class EtcdFeed:
             self._next_beat = time.monotonic() + BEAT
 
     def _forked(self) -> None:
-        self._is_inherited = True
         self._over = "the feed was opened by the parent of this forked process"
 
 

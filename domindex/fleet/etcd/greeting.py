@@ -4,7 +4,7 @@ Asked by HTTP, at the port of the clients: etcd tells anybody its version there,
 for root alone once there are rights. Python's own TLS also says what is wrong with a certificate,
 which gRPC does not.
 
-Read after url.py; next members.py.
+Read after versions.py; next members.py.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ import time
 from typing import Final
 
 from domindex.fleet.errors import EngineDenied, LineLost, UnfitEngine
+from domindex.fleet.etcd.versions import Version, parse_version
 from domindex.fleet.url import Endpoint, Tls
-
-Version = tuple[int, int, int]
 
 _REQUEST: Final = "GET /version HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n"
 _MOST: Final = 65536
@@ -60,12 +59,6 @@ def version_of(endpoint: Endpoint, tls: Tls | None, timeout: float) -> Version |
             "members themselves"
         )
     return version
-
-
-def parse_version(said: str) -> Version | None:
-    """`3.5.30`, `3.6.0-rc.1`: the three numbers."""
-    match = re.match(r"(\d{1,9})\.(\d{1,9})\.(\d{1,9})", said)
-    return None if match is None else (int(match[1]), int(match[2]), int(match[3]))
 
 
 def _asked(endpoint: Endpoint, context: ssl.SSLContext | None, deadline: float) -> bytes:

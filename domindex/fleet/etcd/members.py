@@ -1,9 +1,9 @@
-"""Several members, one that is asked: which versions are taken, and what follows a failure.
+"""Several members, one that is asked: whom to ask, and what follows a failure.
 
 A line that failed is not used again: the next call opens a new one, to the next member. gRPC
 would go on with a dead connection for as long as the kernel does.
 
-Read after wire.py; next claim.py.
+Read after greeting.py; next stream.py.
 """
 
 from __future__ import annotations
@@ -11,22 +11,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from typing import Final
 
 from domindex import forking
 from domindex.errors import Closed
 from domindex.fleet.errors import EngineDenied, EngineError, LineLost, UnfitEngine
 from domindex.fleet.etcd import wire
-from domindex.fleet.etcd.greeting import Version, parse_version, version_of
+from domindex.fleet.etcd.greeting import version_of
+from domindex.fleet.etcd.versions import OLDEST, Version, advice, dotted, parse_version
 from domindex.fleet.etcd.wire import Line, Message
 from domindex.fleet.url import Endpoint, Tls
-
-OLDEST: Final = (3, 5, 18)
-"""Before it, a watch opened where the store was compacted misses a delete."""
-ADVISED: Final = ((3, 5, 28), (3, 6, 9))
-"""Before these, a quorum read may be stale, and authorization can be passed by."""
-RIGHTS: Final = ((3, 5, 33), (3, 6, 14), (3, 7, 1))
-"""Before these, who may read one key can watch later ones."""
 
 _log = logging.getLogger(__name__)
 
@@ -42,6 +35,7 @@ class Members:
         self._order = list(endpoints)  # whom to ask first
         self._lines: dict[Endpoint, Line] = {}
         self._told = False  # that the version is too old to be advised
+        self._history: tuple[int, int] | None = None
         self._closed = ""
         self._inherited: dict[Endpoint, Line] = {}
         forking.register(self._forked)
@@ -80,7 +74,7 @@ class Members:
             try:
                 return self._on(line, request, min(share, max(0.0, deadline - time.monotonic())))
             except LineLost as error:
-                self.blame(endpoint)
+                self.blame(endpoint, line)
                 errors.append(error)
                 if once:
                     break
@@ -128,17 +122,39 @@ class Members:
                 found[endpoint] = error
         return found
 
-    def blame(self, endpoint: Endpoint) -> None:
-        """It failed: ask it last, and by a new line.
+    def blame(self, endpoint: Endpoint, line: Line | None = None) -> None:
+        """It failed: ask it last.
 
-        Calls of other threads that wait on the old one end with LineLost, and ask elsewhere.
+        Args:
+            endpoint: The member.
+            line: The line that failed, if it is one for calls: it is not used again. Calls of
+                other threads that wait on it end with LineLost too.
         """
         with self._lock:
             if self._order[0] == endpoint:
                 self._order.append(self._order.pop(0))
-            line = self._lines.pop(endpoint, None)
-        if line is not None:
-            line.close()
+            if line is None or self._lines.get(endpoint) is not line:
+                return
+            del self._lines[endpoint]
+        line.close()
+
+    def goes_on(self, cluster: int, term: int) -> bool:
+        """Whether a quorum that says this has the history of the one that was heard before.
+
+        A term never falls, but in a store that was restored from a copy: also where its position
+        has passed the one that we know.
+        """
+        with self._lock:
+            before = self._history or (cluster, term)
+            if before[0] != cluster or before[1] > term:
+                return False  # until `begin`
+            self._history = cluster, term
+            return True
+
+    def begin(self) -> None:
+        """Everything is loaded anew: whatever history it has, it is the one."""
+        with self._lock:
+            self._history = None
 
     def check(self) -> None:
         """Raises Closed."""
@@ -179,7 +195,7 @@ class Members:
         version = self._version(endpoint, timeout)
         if version < OLDEST:
             raise UnfitEngine(
-                f"etcd at {endpoint} has version {_dotted(version)}; at least {_dotted(OLDEST)} is "
+                f"etcd at {endpoint} has version {dotted(version)}; at least {dotted(OLDEST)} is "
                 "needed, whose watches miss no delete"
             )
         if warning := advice(version):
@@ -216,33 +232,3 @@ class Members:
         # The lines are kept, not ended: gRPC's threads do not exist in this child.
         self._closed = "the engine was opened by the parent of this forked process"
         self._inherited, self._lines = self._lines, {}
-
-
-def advice(version: Version) -> str:
-    """What is wrong with this version; "" if nothing is."""
-    if not _has(version, ADVISED):
-        return (
-            f"version {_dotted(version)} may answer a quorum read with an old state, and let "
-            "rights be passed by; use 3.5.28, 3.6.9 or newer"
-        )
-    return ""
-
-
-def rights_advice(version: Version) -> str:
-    """What is wrong with rights in this version; "" if nothing is."""
-    if not _has(version, RIGHTS):
-        return (
-            f"with version {_dotted(version)}, who may read one key can watch others; use 3.5.33, "
-            "3.6.14, 3.7.1 or newer if hosts must not see each other"
-        )
-    return ""
-
-
-def _has(version: Version, fixed: Sequence[Version]) -> bool:
-    """Whether it has what came with each of these, the first of its own series on."""
-    same = [first for first in fixed if first[:2] == version[:2]]
-    return version >= same[0] if same else version > fixed[-1]
-
-
-def _dotted(version: Version) -> str:
-    return ".".join(map(str, version))

@@ -3,7 +3,7 @@
 The only file that imports grpc and aetcd, which have no types. The messages of etcd are `Any` from
 here on; `kv.proto` and `rpc.proto` of etcd 3.5 say what is in them.
 
-Read after ports.py and url.py; next members.py.
+Read after ports.py and url.py; next versions.py.
 """
 
 from __future__ import annotations
