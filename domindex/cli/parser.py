@@ -43,6 +43,7 @@ STATUSES: Final = (
         "xenstore or the store of the fleet does not answer; of fleet get: hosts that may have it "
         "are silent. Also if the output cannot be written.",
     ),
+    (4, "Of publish: another publisher of this machine has taken over."),
     (124, "The time of wait is up; of a fleet: that of --timeout, and nobody says why."),
     (130, "Interrupted by Ctrl-C."),
 )

@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Final
 
 from domindex.cli.arguments import Failure
 from domindex.cli.fleet.commands import PATIENCE, URL_VARIABLE
@@ -32,7 +33,9 @@ from domindex.fleet import (
 from domindex.fleet.opening import open_engine
 from domindex.fleet.ports import TIMEOUT, Engine
 
-_NO = (NoSuchHost, HostIsLive, HostTaken, AlreadyPublishing, Superseded, Fenced)
+_NO = (NoSuchHost, HostIsLive, HostTaken, AlreadyPublishing, Fenced)
+TAKEN_OVER: Final = 4
+"""The exit status of a publisher that another one has replaced: not to be started again."""
 _LEAST = 0.1  # seconds for one request
 
 
@@ -46,6 +49,8 @@ def sentences() -> Iterator[None]:
         raise Failure(1, "\n".join([*lines, *map(candidate, error.found)])) from error
     except _NO as error:
         raise Failure(1, str(error)) from error
+    except Superseded as error:
+        raise Failure(TAKEN_OVER, str(error)) from error
     except (InvalidUrl, InvalidHost) as error:
         raise Failure(2, str(error)) from error
     except TimedOut as error:
