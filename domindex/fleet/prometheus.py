@@ -73,7 +73,7 @@ class FleetCollector:
     ...     with domindex.fleet.of({"xen1": index}) as fleet:
     ...         registry.register(FleetCollector(fleet))
     ...         registry.get_sample_value("domindex_fleet_hosts", {"state": "live"})
-    1.0
+    1
     """
 
     def __init__(self, fleet: Fleet) -> None:

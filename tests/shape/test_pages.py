@@ -9,8 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import domindex
+import domindex.fleet
 from domindex import errors
-from domindex.prometheus import DomainCollector
+from domindex.prometheus import DomainCollector, FleetCollector
 from domindex.testing import SimulatedHost
 from tests.measure.figures import short
 from tests.shape import public_api
@@ -173,14 +174,25 @@ def test_the_files_of_the_picture_are_there() -> None:
         assert (PROJECT / "domindex" / path).exists(), path
 
 
+def test_every_line_of_the_fleet_s_check_is_on_its_page() -> None:
+    """And so is each state of a host, with what to do about it."""
+    source = (PROJECT / "domindex" / "cli" / "fleet" / "checking.py").read_text(encoding="utf-8")
+    words = set(re.findall(r'_Finding\("(\w+)"', source))
+    assert len(words) >= 8
+    rows = re.findall(r"^\| `(\w+)` \| .* \| .* \|$", read("fleet-operations.md"), re.MULTILINE)
+    assert words | set(domindex.fleet.HostState) <= set(rows)
+
+
 def test_every_metric_is_on_its_page() -> None:
     """Under the name that Prometheus sees."""
     registry = CollectorRegistry()
     with SimulatedHost() as host, host.connect() as index:
         index.subscribe(lambda event: None, name="listener")
         registry.register(DomainCollector(index))
-        names = {sample.name for family in registry.collect() for sample in family.samples}
-    assert len(names) > 20
+        with domindex.fleet.of({"xen1": index}) as fleet:
+            registry.register(FleetCollector(fleet))
+            names = {sample.name for family in registry.collect() for sample in family.samples}
+    assert len(names) > 40
     for name in names:
         assert f"`{name}`" in read("metrics.md"), name
     assert set(re.findall(r"`(domindex_\w+)`", read("metrics.md"))) == names
