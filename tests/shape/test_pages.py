@@ -179,7 +179,7 @@ def test_every_line_of_the_fleet_s_check_is_on_its_page() -> None:
     source = (PROJECT / "domindex" / "cli" / "fleet" / "checking.py").read_text(encoding="utf-8")
     words = set(re.findall(r'_Finding\("(\w+)"', source))
     assert len(words) >= 8
-    rows = re.findall(r"^\| `(\w+)` \| .* \| .* \|$", read("fleet-operations.md"), re.MULTILINE)
+    rows = re.findall(r"^\| `(\w+)` \|", read("fleet-operations.md"), re.MULTILINE)
     assert words | set(domindex.fleet.HostState) <= set(rows)
 
 
