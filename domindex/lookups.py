@@ -21,6 +21,7 @@ from domindex.errors import Ambiguous, InvalidKey, NoSuchDomain, StoreError
 from domindex.events import Removed
 from domindex.keys import as_domid, as_name, as_text, as_typed, as_uuid
 from domindex.listening.callbacks import check_callable
+from domindex.liveness import Ended
 from domindex.matching import Matcher
 from domindex.options import Stale
 from domindex.picture import Picture
@@ -383,8 +384,9 @@ class LookUps(Generic[S]):
             return len(self._table)
 
     def __repr__(self) -> str:
-        state = type(self._picture.state).__name__.lower()
-        held = "closed" if self._picture.has_ended else f"{len(self._table)} domains, {state}"
+        state = self._picture.state
+        holds = f"{len(self._table)} domains, {type(state).__name__.lower()}"
+        held = "closed" if isinstance(state, Ended) else holds
         return f"<{type(self).__name__}: {held}>"
 
     # -- state -------------------------------------------------------------------------------

@@ -61,7 +61,9 @@ class Program:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            print(self.text)  # for the report of the failed test
         self._process.kill()
         self._process.wait()
         self._lines.close()

@@ -112,9 +112,9 @@ async def connect(
     >>> from domindex.fleet.memory import MemoryStore
     >>> async def main(store):
     ...     async with connect(store.connect()) as fleet, fleet.events() as events:
-    ...         return await anext(events)
+    ...         return type(await anext(events)).__name__
     >>> asyncio.run(main(MemoryStore()))
-    Synced()
+    'Synced'
     """
     max_age = most_age(stale, max_stale)
     if stale not in ("serve", "refuse"):

@@ -201,21 +201,25 @@ def test_two_publishers_of_one_machine_exclude_each_other(tmp_path: Path) -> Non
 
 
 def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
-    """Nor anything else of its parent's."""
+    """Nor anything else of its parent's. It ends with the pipe, however this test ends."""
     store = MemoryStore()
     with SimulatedHost() as host, host.connect() as index:
         publisher = domindex.fleet.publish(index, store.connect(), host="xen1", lock=tmp_path)
-        asking, answering = os.pipe(), os.pipe()
+        (reading, writing), (hearing, saying) = os.pipe(), os.pipe()
         child = os.fork()
         if not child:
-            os.read(asking[0], 1)
+            os.close(writing)
+            os.write(saying, b"x")  # it has given up by now what it has of its parent's
+            os.read(reading, 1)
             os._exit(0)
-        publisher.close()
-        domindex.fleet.publish(index, store.connect(), host="xen1", lock=tmp_path).close()
-        os.write(asking[1], b"x")
-        os.waitpid(child, 0)
-        for fd in (*asking, *answering):
-            os.close(fd)
+        try:
+            os.read(hearing, 1)
+            publisher.close()
+            domindex.fleet.publish(index, store.connect(), host="xen1", lock=tmp_path).close()
+        finally:
+            for fd in (writing, reading, hearing, saying):
+                os.close(fd)
+            os.waitpid(child, 0)
 
 
 @pytest.mark.parametrize("where", ["", "http://a", "etcd://", 7, None])

@@ -3,9 +3,10 @@
 --count 300 --seed 1   a sample at random; --count 0 takes all there are
 --files GLOB ...       of these files only
 --kinds KIND ...       of these kinds only, as `with` or `comparison`
---survivors            try again those that no test noticed: after new tests
+--survivors            try again all that no test has noticed yet: after new tests, or with
+                       --seconds 300, as a line that most tests reach is tried by some of them
 --afresh               forget all outcomes
---report               try nothing: print what is known of the sample
+--report               try nothing: print what is known of all samples
 
 Outcomes are kept in build/mutants, one by one, and a run that was ended goes on where it was. The
 report is also written to build/mutants/REPORT.md. Read last in this folder.
@@ -24,7 +25,7 @@ from typing import Final
 
 from tests.measure.mutants.children import BUILD
 from tests.measure.mutants.equivalent import why_equivalent
-from tests.measure.mutants.kinds import PROJECT, Mutant, control, mutants, sample
+from tests.measure.mutants.kinds import NO_FAULT, PROJECT, Mutant, control, mutants, sample
 from tests.measure.mutants.reach import recorded
 from tests.measure.mutants.report import report
 from tests.measure.mutants.trial import Outcome, outcomes
@@ -63,12 +64,16 @@ def main() -> int:
     for at in range(0, len(chosen), CONTROLS):
         chosen.insert(at, control(chosen[at]))
     known = known_outcomes()
+    if args.survivors or args.report:
+        # Of those there still are: where the code has changed, its faults are others.
+        chosen = [m for m in (*made, *map(control, made)) if m.key in known]
+        chosen = [*{m.key: m for m in chosen}.values()]
     todo = [
         m
         for m in chosen
         if (outcome := known.get(m.key)) is None
         or outcome.error
-        or (args.survivors and outcome.survived)
+        or (args.survivors and outcome.survived and m.kind != NO_FAULT)
     ]
     print(f"{len(made)} faults in {len(files)} files; to try: {len(todo)} of {len(chosen)}")
     if todo and not args.report:

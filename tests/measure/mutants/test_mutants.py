@@ -34,6 +34,15 @@ def test_each_fault_is_another_program() -> None:
             assert ast.unparse(tree) != original, mutant
 
 
+def test_a_sample_stays_when_others_come_and_go() -> None:
+    """So that its figures can be compared, and a run goes on after new tests."""
+    made = mutants(TWO[1])
+    taken = sample(made, 20, seed=1)
+    assert taken != sample(made, 20, seed=2)
+    others = [mutant for mutant in made if mutant not in taken]
+    assert sample([*reversed(taken), *others[::2]], 20, seed=1) == taken
+
+
 def test_what_no_test_is_to_notice_is_left_alone() -> None:
     """Logs, texts of errors and types."""
     diffs = [mutant.diff for file in TWO for mutant in mutants(file)]
