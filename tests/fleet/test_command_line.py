@@ -8,6 +8,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, get_args
 from uuid import UUID
 
@@ -16,9 +17,19 @@ import pytest
 from domindex.cli import main
 from domindex.cli.fleet import commands, opening
 from domindex.cli.fleet.following import kind_of
-from domindex.fleet import Fleet, FleetEvent, HostEvent, HostState, Publisher, connect, layout
+from domindex.fleet import (
+    Fleet,
+    FleetEvent,
+    HostEvent,
+    HostState,
+    Publisher,
+    connect,
+    joining,
+    layout,
+)
 from domindex.fleet.events import InHost
 from domindex.fleet.joining import publish
+from domindex.fleet.machine import MachineLock, machine_id
 from domindex.fleet.memory import MemoryStore
 from domindex.index import Index
 from domindex.testing import SimulatedHost
@@ -468,6 +479,34 @@ def test_without_the_extra_it_says_what_to_install(
         assert out == ""
         assert "pip install '.[fleet]'" in err
         assert "python3-grpcio" in err
+
+
+def test_one_process_publishes_a_machine(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A second one ends with 1 and names the lock; a lock that cannot be made is 3."""
+    monkeypatch.setattr(joining, "lock_directory", lambda: tmp_path)
+    held = MachineLock(machine_id(), tmp_path)
+    assert main(["publish", "--host", "xen9"], SimulatedHost()) == 1
+    assert str(held.path) in capsys.readouterr().err
+    held.close()
+    monkeypatch.setattr(joining, "lock_directory", lambda: tmp_path / "file" / "below")
+    (tmp_path / "file").write_text("")
+    assert main(["publish", "--host", "xen9"], SimulatedHost()) == 3
+    assert "this host cannot be published" in capsys.readouterr().err
+    with world.reader() as fleet:
+        assert "xen9" not in fleet.hosts
+
+
+def test_the_output_is_written_or_not() -> None:
+    """A full disk is told, with 3."""
+    shell = f"{shlex.quote(sys.executable)} -m domindex fleet list --simulated > /dev/full"
+    piped = in_pipe("-c", shell, program=("sh",))
+    assert piped.status == 3
+    assert piped.err.startswith(b"domindex: the output cannot be written")
 
 
 def test_other_commands_import_nothing_of_a_fleet() -> None:

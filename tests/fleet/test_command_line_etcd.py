@@ -7,6 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,6 +172,20 @@ def test_a_publisher_that_is_taken_over_ends(url: str, tmp_path: Path) -> None:
         with publishing(url, "xen1", tmp_path / "again"):
             assert first.process.wait(20) == 4
             assert "another publisher of this machine" in first.said()
+
+
+def test_a_store_that_is_frozen_is_not_waited_for(ask: Any, server: Etcd) -> None:
+    """`--timeout` holds whatever the store does: status 3, and nothing hangs."""
+    server.one.stop()
+    try:
+        began = time.monotonic()
+        status, _, err = ask("list", "--timeout", "0.5")
+        assert time.monotonic() - began < 10
+    finally:
+        server.one.go_on()
+    assert status in (3, 124)
+    assert err.startswith("domindex: ")
+    assert ask("list")[0] == 0
 
 
 def test_check_of_a_store_without_rights(ask: Any, url: str) -> None:
