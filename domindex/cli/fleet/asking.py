@@ -72,7 +72,23 @@ def hosts(_: Host, args: argparse.Namespace, out: TextIO) -> int:
 
 
 def _resolve(fleet: Fleet, key: str, host: str | None, *, settled: bool) -> Found:
-    """The one domain that a person means. Raises what `Fleet.by_name` raises, and Failure."""
+    """The one domain that a person means: by name, by uuid, or by domid on one host.
+
+    A name that is found answers, also where the text could be a uuid of which some hosts cannot
+    tell now: a person who means that one writes `uuid:`.
+
+    Args:
+        fleet: Where to look.
+        key: What the person typed.
+        host: Only there.
+        settled: As for `Fleet.by_name`.
+
+    Raises:
+        Failure: It is a domid, and no host was said.
+        SeveralFound: It may be any of several.
+        NoSuchDomain: There is none.
+        NotLive: It was not found, and some hosts cannot tell.
+    """
     name, uuid, domid = as_typed(key)
     if name is None and uuid is None and host is None:
         raise Failure(2, "each host has such a domid: say which with --host")

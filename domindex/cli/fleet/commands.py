@@ -206,7 +206,11 @@ def _command(commands: Commands, name: str, run: str, summary: str, description:
 
 
 def _later(where: str) -> Run:
-    """The command that is in a file of this folder, imported when it runs."""
+    """The command that is in a file of this folder, imported when it runs.
+
+    Args:
+        where: The name of the file and of the function in it, as in `asking.get`.
+    """
     module, _, name = where.partition(".")
 
     def run(host: Host, args: argparse.Namespace, out: TextIO) -> int:

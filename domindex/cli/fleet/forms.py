@@ -34,7 +34,13 @@ _FROM_THERE = 12
 
 
 def print_found(found: Iterable[Found], out: TextIO, *, header: bool = True) -> None:
-    """Print a line for each domain. HOST-IS is the state of the host, STATE of the domain."""
+    """Print a line for each domain. HOST-IS is the state of the host, STATE of the domain.
+
+    Args:
+        found: The domains.
+        out: Where to print.
+        header: Print a line with the names of the columns first.
+    """
     rows = [
         (
             one.host,
@@ -52,7 +58,16 @@ def print_found(found: Iterable[Found], out: TextIO, *, header: bool = True) -> 
 
 
 def print_hosts(hosts: Iterable[HostView], out: TextIO, *, header: bool = True) -> None:
-    """Print a line for each host. AGE is the time since its last word was known to hold."""
+    """Print a line for each host. AGE is the time since its last word was known to hold.
+
+    A `?` there means longer than this command has been looking: a store does not say when a host
+    was lost.
+
+    Args:
+        hosts: The hosts.
+        out: Where to print.
+        header: Print a line with the names of the columns first.
+    """
     rows = [
         (
             host.host,

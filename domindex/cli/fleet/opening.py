@@ -59,7 +59,17 @@ def sentences() -> Iterator[None]:
 
 @contextlib.contextmanager
 def store_of(args: argparse.Namespace) -> Iterator[Engine]:
-    """The store that the arguments name, or that of the simulated fleet."""
+    """The store that the arguments name, or that of the simulated fleet.
+
+    One request takes no longer than --timeout: else a frozen server would hold up the end, too.
+
+    Args:
+        args: Of a command of the fleet.
+
+    Raises:
+        Failure: No store was named, its packages are missing, or the certificates are not given
+            as they must be.
+    """
     if args.simulated:
         from domindex.cli.fleet.demo import demo_store
 
@@ -75,13 +85,32 @@ def store_of(args: argparse.Namespace) -> Iterator[Engine]:
 
 @contextlib.contextmanager
 def reader_of(args: argparse.Namespace) -> Iterator[Fleet]:
-    """A reader that is live. Raises EngineError, TimedOut."""
+    """A reader that is live.
+
+    Args:
+        args: Of a command of the fleet.
+
+    Raises:
+        Failure: As `store_of`.
+        EngineError: The store refuses, or did not answer within --timeout.
+        TimedOut: It was not read within --timeout, and nothing says why.
+    """
     with store_of(args) as engine, connect(engine, timeout=patience(args)) as fleet:
         yield fleet
 
 
 def open_store(url: str, tls: Tls | None, timeout: float = TIMEOUT) -> Engine:
-    """Raises Failure where the packages for it are missing."""
+    """The store that a URL names. Nothing is sent yet.
+
+    Args:
+        url: Where it is.
+        tls: Certificates, None for none.
+        timeout: Seconds for one request.
+
+    Raises:
+        Failure: The packages for it are missing.
+        InvalidUrl: It names no store.
+    """
     try:
         return open_engine(url, tls=tls, timeout=max(timeout, _LEAST))
     except ImportError as error:
