@@ -12,7 +12,7 @@ A name can change, and two domains can have the same one. So names are labels of
 
     domindex_domain_cpu_seconds_total * on (domid, uuid) group_left (name) domindex_domain_info
 
-Read after index.py.
+The collector of a fleet is in fleet/prometheus.py. Read after index.py.
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ try:
         InfoMetricFamily,
         Metric,
     )
+
+    from domindex.fleet.prometheus import FleetCollector
 except ImportError as _error:
     raise ImportError(
         "domindex.prometheus needs prometheus_client: pip install prometheus_client",
         name=_error.name,
     ) from _error
+
+__all__ = ["DomainCollector", "FleetCollector"]
 
 _LIVE: Final = "1 if the index follows the host, 0 if what it holds may be out of date."
 

@@ -68,9 +68,11 @@ class Commands:
 
     def __init__(self, parser: Parser, *, brief: bool = False) -> None:
         self._commands = parser.add_subparsers(title="commands", metavar="COMMAND")
-        self._brief = brief
+        self.brief = brief
 
-    def add(self, name: str, run: Run, summary: str, description: str = "") -> Parser:
+    def add(
+        self, name: str, run: Run, summary: str, description: str = "", *, on_host: bool = True
+    ) -> Parser:
         """Add a command with the options that all commands have.
 
         Args:
@@ -78,6 +80,7 @@ class Commands:
             run: What it does.
             summary: One line for the list of commands.
             description: What its own help says after that.
+            on_host: It asks the host on which it runs. What does not needs no --transport.
 
         Returns:
             Its parser, for its arguments and options.
@@ -86,16 +89,32 @@ class Commands:
         added: Parser = self._commands.add_parser(
             name,
             help=summary,
-            description=description if self._brief else whole,
+            description=description if self.brief else whole,
             add_help=False,
         )
-        if not self._brief:
-            add_shared(added.add_argument_group("options of every command"))
+        if not self.brief:
+            add_shared(added.add_argument_group("options of every command"), on_host=on_host)
         added.set_defaults(run=run)
         return added
 
+    def group(self, name: str, summary: str, description: str = "") -> Parser:
+        """Add a word that other commands follow, for a `Commands` of its own. Alone it helps.
 
-def add_shared(group: Adds) -> None:
+        Args:
+            name: As for `add`.
+            summary: As for `add`.
+            description: As for `add`.
+        """
+
+        def print_help(host: Host, args: argparse.Namespace, out: TextIO) -> int:
+            added.print_help(out)
+            return 0
+
+        added = self.add(name, print_help, summary, description, on_host=False)
+        return added
+
+
+def add_shared(group: Adds, *, on_host: bool = True) -> None:
     """Add the options that may be given before or after the command.
 
     They have no default here: that of a command would replace what was given before it.
@@ -108,12 +127,13 @@ def add_shared(group: Adds) -> None:
         help="print JSON instead of text: one document; of watch, one object a line",
         **absent,
     )
-    group.add_argument(
-        "--transport",
-        choices=("socket", "xenbus"),
-        help="how to reach xenstored (default: the socket if there is one, else the xenbus)",
-        **absent,
-    )
+    if on_host:
+        group.add_argument(
+            "--transport",
+            choices=("socket", "xenbus"),
+            help="how to reach xenstored (default: the socket if there is one, else the xenbus)",
+            **absent,
+        )
     group.add_argument(
         "--simulated",
         action="store_true",

@@ -10,15 +10,17 @@ from typing import Final
 
 from domindex.cli import checking, getting, listing, waiting, watching
 from domindex.cli.arguments import Commands, Parser, add_shared
+from domindex.cli.fleet import commands as fleet
 
 ABOUT: Final = "find Xen domains by name, uuid or domid, and follow what happens to them"
 
-_ADDERS: Final = (listing.add, getting.add, waiting.add, watching.add, checking.add)
+_ADDERS: Final = (listing.add, getting.add, waiting.add, watching.add, checking.add, fleet.add)
 """In the order of the help. A file with further commands adds itself here."""
 
 WHERE: Final = """\
 It runs in the control domain (dom0), usually as root, and changes nothing there.
-watch and wait follow the host for as long as they run; all others ask it once."""
+watch, wait and publish follow the host for as long as they run; all others ask
+it once. The commands of a fleet ask many hosts, from any machine."""
 
 KEYS: Final = """\
 KEY is what a person would type: a name, a domid or a uuid. Digits may be a name
@@ -30,16 +32,19 @@ STATUSES: Final = (
     (0, "Done. Also if nobody reads the output any more, as in domindex list | head -2."),
     (
         1,
-        "No: there is no such domain, several have KEY, or its name cannot be printed; of wait: it "
-        "is gone for good; of check: a part does not work.",
+        "No: there is no such domain or host, several have KEY, or its name cannot be printed; of "
+        "wait: it is gone for good; of check: a part does not work; of publish: it is published by "
+        "somebody else; of fleet forget and offline: somebody publishes it.",
     ),
     (2, "Wrong use."),
     (
         3,
-        "Cannot tell: this is no Xen control domain, there is no access, or the hypervisor or "
-        "xenstore does not answer. Also if the output cannot be written.",
+        "Cannot tell: this is no Xen control domain, there is no access, or the hypervisor, "
+        "xenstore or the store of the fleet does not answer; of fleet get: hosts that may have it "
+        "are silent. Also if the output cannot be written.",
     ),
-    (124, "The time of wait is up."),
+    (4, "Of publish: another publisher of this machine has taken over."),
+    (124, "The time of wait is up; of a fleet: that of --timeout, and nobody says why."),
     (130, "Interrupted by Ctrl-C."),
 )
 """Each exit status, and what it means."""
@@ -50,6 +55,7 @@ EXAMPLES: Final = (
     ("domindex list -o wide --type pvh", "every PVH guest, with its memory and cpu time"),
     ("domindex wait web --ready --timeout 60", "wait until web runs, for a minute at most"),
     ("domindex watch --event Added Removed", "print each start and each end"),
+    ("domindex fleet get web", "on which host web runs; DOMINDEX_FLEET names the store"),
     ("domindex watch --simulated", "see it at work without Xen"),
 )
 

@@ -13,14 +13,13 @@ import select
 import time
 from collections import deque
 from collections.abc import Iterator
-from typing import Final, TextIO, get_args
+from typing import Final, Protocol, TextIO, get_args
 
 from domindex.cli.arguments import PATIENCE, Commands, Failure, add_filters, seconds, wanted
 from domindex.cli.as_json import event_json
 from domindex.cli.as_text import event_line, stamp
 from domindex.cli.demo import stirred
 from domindex.events import Event, Rebooted
-from domindex.index import Index
 from domindex.opening import connect
 from domindex.ports import Host
 
@@ -89,13 +88,20 @@ def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
             reboot_grace=args.reboot_grace,
             threaded=False,
         )
-        for _ in _turns(index, out, math.inf if args.seconds is None else args.seconds):
+        for _ in turns(index, out, math.inf if args.seconds is None else args.seconds):
             while arrived:
                 print(_line(arrived.popleft(), args), file=out, flush=True)
     return 0
 
 
-def _turns(index: Index, out: TextIO, seconds: float) -> Iterator[None]:
+class Dispatches(Protocol):
+    """An index, or a reader of a fleet, whose events are handled by who waits for them."""
+
+    def fileno(self) -> int: ...
+    def dispatch(self) -> int: ...
+
+
+def turns(index: Dispatches, out: TextIO, seconds: float) -> Iterator[None]:
     """Let events be handled as they come, until the time is up or nobody reads `out` any more.
 
     A write to a pipe whose reader is gone fails, but there may be no event to write for hours. So

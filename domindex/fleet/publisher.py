@@ -108,6 +108,18 @@ class Publisher:
         self._wait_for(lambda: self.generation >= wanted, seconds, timeout, ())
         return self.generation
 
+    def wait(self) -> None:
+        """Return once this publisher was closed.
+
+        Raises:
+            BaseException: it ended by itself: the reason.
+        """
+        with self._stepped:
+            while self._ended is None and not self._stop.is_set():
+                self._stepped.wait()
+        if self._ended is not None:
+            raise self._ended
+
     def close(self, timeout: float | None = 10.0) -> None:
         """Stop, and give the host up. May be called twice, and from any thread.
 

@@ -51,6 +51,7 @@ def test_it_builds(dist: Path, workshop: System, tmp_path: Path) -> None:
     for path in (
         "/usr/bin/domindex",
         "/usr/lib/systemd/system/domindex-exporter.service",
+        "/usr/lib/systemd/system/domindex-publish.service",
         "/usr/lib/python3/dist-packages/domindex/py.typed",
     ):
         assert path in done.stdout.splitlines(), done.stdout

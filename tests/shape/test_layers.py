@@ -89,7 +89,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("body",),
     ("index",),
     ("opening",),  # joining
-    ("direct", "testing", "aio", "prometheus"),
+    ("direct", "testing", "aio"),
     ("fleet.errors",),  # many hosts
     ("fleet.layout",),
     ("fleet.ports",),
@@ -113,19 +113,25 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.machine", "fleet.publishing"),  # the publisher
     ("fleet.publisher",),
     ("fleet.joining",),
-    ("fleet.aio", "fleet.__init__"),
+    ("fleet.aio", "fleet.prometheus", "fleet.__init__"),
+    ("prometheus",),
     ("cli.arguments", "cli.as_json", "cli.as_text", "cli.demo"),  # people and programs
     ("cli.checking", "cli.getting", "cli.listing", "cli.waiting", "cli.watching"),
+    ("cli.fleet.commands",),
+    ("cli.fleet.forms", "cli.fleet.demo"),
+    ("cli.fleet.opening",),
+    ("cli.fleet.asking", "cli.fleet.following", "cli.fleet.ruling"),
+    ("cli.fleet.publishing", "cli.fleet.checking"),
     ("cli.parser",),
     ("cli.program",),
-    ("cli.__init__", "exporter", "__init__"),
+    ("cli.__init__", "cli.fleet.__init__", "exporter", "__init__"),
     ("__main__",),
 )
 """From the bottom to the top; a module may import from its own layer and from those below."""
 
 FACES = {
     *("__init__", "core.__init__", "listening.__init__", "xen.__init__"),
-    *("fleet.__init__", "fleet.etcd.__init__"),
+    *("fleet.__init__", "fleet.etcd.__init__", "cli.fleet.__init__"),
 }
 """What a folder says of itself; only the first gives names out."""
 
@@ -218,7 +224,7 @@ def test_the_pure_core_opens_nothing_and_prints_nothing(module: str) -> None:
     [
         ("pyxs", {"xen._pyxs"}),
         ("cffi", {"xen._privcmd"}),
-        ("prometheus_client", {"exporter", "prometheus"}),
+        ("prometheus_client", {"exporter", "prometheus", "fleet.prometheus"}),
         ("grpc", {"fleet.etcd.wire"}),
         ("aetcd", {"fleet.etcd.wire"}),
     ],
@@ -325,7 +331,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE = {"cli": 1_500, "fleet": 4_400, "": 7_450}
+CODE = {"cli": 1_900, "fleet": 4_400, "": 7_450}
 """The most lines of code (neither blank, comment nor docstring) that each part of the package may
 have: the command line with its help, the fleet, and the index with all that it needs."""
 TOLD = 0.25

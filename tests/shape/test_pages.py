@@ -9,8 +9,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 import domindex
+import domindex.fleet
 from domindex import errors
-from domindex.prometheus import DomainCollector
+from domindex.prometheus import DomainCollector, FleetCollector
 from domindex.testing import SimulatedHost
 from tests.measure.figures import short
 from tests.shape import public_api
@@ -122,21 +123,21 @@ def test_the_tree_of_errors_is_the_real_one() -> None:
 
 
 def test_every_message_of_the_log_is_on_its_page() -> None:
-    """With its level, word for word."""
-    page = read("logging.md")
-    logged = [call for call in calls() if re.fullmatch(r"log\.\w+", call.function)]
+    """With its level, word for word; those of a fleet with how a fleet is run."""
+    page = read("logging.md") + read("fleet-operations.md")
+    logged = [call for call in calls() if re.fullmatch(r"_?log\.\w+", call.function)]
     assert len(logged) > 8
     for function, parts, place in logged:
-        level = {"exception": "ERROR", "error": "ERROR"}.get(
-            function.removeprefix("log."), function.removeprefix("log.").upper()
-        )
+        word = function.partition(".")[2].upper()
+        level = "ERROR" if word == "EXCEPTION" else word
         assert f"| `{''.join(parts)}` | {level} |" in page, place
-    assert page.count(" | WARNING | ") + page.count(" | ERROR | ") == len(logged)
+    rows = {(call.function.removeprefix("_"), call.parts) for call in logged}
+    assert len(re.findall(r" \| (?:INFO|WARNING|ERROR) \| ", page)) == len(rows)
 
 
 def test_every_error_of_the_host_is_on_the_page_that_says_what_to_do() -> None:
     """By the longest piece of its text that is always the same."""
-    page = " ".join(read("troubleshooting.md").split())
+    page = " ".join((read("troubleshooting.md") + read("fleet-operations.md")).split())
     made = [call for call in calls() if call.function in WRITTEN]
     assert len(made) > 25
     for _, parts, place in made:
@@ -173,14 +174,25 @@ def test_the_files_of_the_picture_are_there() -> None:
         assert (PROJECT / "domindex" / path).exists(), path
 
 
+def test_every_line_of_the_fleet_s_check_is_on_its_page() -> None:
+    """And so is each state of a host, with what to do about it."""
+    source = (PROJECT / "domindex" / "cli" / "fleet" / "checking.py").read_text(encoding="utf-8")
+    words = set(re.findall(r'_Finding\("(\w+)"', source))
+    assert len(words) >= 8
+    rows = re.findall(r"^\| `(\w+)` \|", read("fleet-operations.md"), re.MULTILINE)
+    assert words | set(domindex.fleet.HostState) <= set(rows)
+
+
 def test_every_metric_is_on_its_page() -> None:
     """Under the name that Prometheus sees."""
     registry = CollectorRegistry()
     with SimulatedHost() as host, host.connect() as index:
         index.subscribe(lambda event: None, name="listener")
         registry.register(DomainCollector(index))
-        names = {sample.name for family in registry.collect() for sample in family.samples}
-    assert len(names) > 20
+        with domindex.fleet.of({"xen1": index}) as fleet:
+            registry.register(FleetCollector(fleet))
+            names = {sample.name for family in registry.collect() for sample in family.samples}
+    assert len(names) > 40
     for name in names:
         assert f"`{name}`" in read("metrics.md"), name
     assert set(re.findall(r"`(domindex_\w+)`", read("metrics.md"))) == names
