@@ -18,7 +18,7 @@ The collector of a fleet is in fleet/prometheus.py. Read after index.py.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from domindex.core.snapshot import Snapshot
 from domindex.domain import DomainInfo, printable
@@ -33,15 +33,26 @@ try:
         InfoMetricFamily,
         Metric,
     )
-
-    from domindex.fleet.prometheus import FleetCollector
 except ImportError as _error:
     raise ImportError(
         "domindex.prometheus needs prometheus_client: pip install prometheus_client",
         name=_error.name,
     ) from _error
 
+if TYPE_CHECKING:
+    from domindex.fleet.prometheus import FleetCollector
+
 __all__ = ["DomainCollector", "FleetCollector"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what is of a fleet when it is used: a program with one host needs none of it."""
+    if name == "FleetCollector":
+        from domindex.fleet.prometheus import FleetCollector
+
+        return FleetCollector
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
 
 _LIVE: Final = "1 if the index follows the host, 0 if what it holds may be out of date."
 
