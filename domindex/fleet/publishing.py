@@ -134,7 +134,7 @@ class Publishing:
             self._failed(error, self._pause)
         else:
             if self.problem is not None:
-                log.info("host %s is published again", self.host)
+                log.warning("host %s is published again", self.host)
             self.problem = None
             self._pause = 0.0
             self._retry_at = -math.inf

@@ -16,10 +16,15 @@ from types import ModuleType
 import domindex
 import domindex.aio
 import domindex.direct
+import domindex.fleet
+import domindex.fleet.aio
 import domindex.prometheus
 import domindex.testing
 
-MODULES = (domindex, domindex.direct, domindex.testing, domindex.aio, domindex.prometheus)
+MODULES = (
+    *(domindex, domindex.direct, domindex.testing, domindex.aio, domindex.prometheus),
+    *(domindex.fleet, domindex.fleet.aio),
+)
 
 
 def lines() -> Iterator[str]:
@@ -34,7 +39,7 @@ def is_public(module: ModuleType, name: str, thing: object) -> bool:
     """Without an underscore, and made there: what a submodule imports is not its own."""
     if name.startswith("_") or isinstance(thing, ModuleType):
         return False
-    if module is domindex or (module, name) == (domindex.testing, "QUICK"):
+    if module in (domindex, domindex.fleet) or (module, name) == (domindex.testing, "QUICK"):
         return True
     made = inspect.isroutine(thing) or inspect.isclass(thing)
     return made and getattr(thing, "__module__", "") == module.__name__
