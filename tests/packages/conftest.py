@@ -26,7 +26,7 @@ def dist(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def workshop() -> System:
     """A trixie in which everything is built and checked."""
-    return have("trixie", *packages.build_dependencies(), "lintian", "rpm", "systemd")
+    return have("trixie", *packages.build_dependencies(), "lintian", "rpm", "systemd", "zsh")
 
 
 @pytest.fixture(scope="session")

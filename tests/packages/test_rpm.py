@@ -53,6 +53,9 @@ def test_it_builds(dist: Path, workshop: System, tmp_path: Path) -> None:
         "/usr/lib/systemd/system/domindex-exporter.service",
         "/usr/lib/systemd/system/domindex-publish.service",
         "/usr/lib/python3/dist-packages/domindex/py.typed",
+        "/usr/share/bash-completion/completions/domindex",
+        "/usr/share/man/man1/domindex.1.gz",
+        "/usr/share/zsh/site-functions/_domindex",
     ):
         assert path in done.stdout.splitlines(), done.stdout
     assert f"python3-domindex = {domindex.__version__}-1" in done.stdout.splitlines(), done.stdout
