@@ -40,6 +40,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         def _split_scope(self, nodeid: str) -> str:
             if nodeid.startswith("tests/packages/"):
                 return "packages"  # they share what is built
+            if nodeid.startswith("tests/fleet/"):
+                return nodeid.partition("::")[0]  # they share a server
             return max((h for h in RELEASES if f"_dom0[{h}-" in nodeid), key=len, default=nodeid)
 
     return ByHost(config, log)
