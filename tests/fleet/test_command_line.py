@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
+import re
 import shlex
 import subprocess
 import sys
@@ -17,6 +19,7 @@ import pytest
 from domindex.cli import main
 from domindex.cli.fleet import commands, opening
 from domindex.cli.fleet.following import kind_of
+from domindex.cli.parser import build_parser
 from domindex.fleet import (
     Fleet,
     FleetEvent,
@@ -38,6 +41,8 @@ from tests.terminal import InTerminal, in_both, in_pipe
 URL = "etcd://there:2379"
 U = UUID("0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9")
 Run = tuple[int, str, str]
+SHARED = {"--help", "--transport", "--version"}
+"""Options of all commands, which tests/whole/test_terminal.py tries."""
 
 
 class World:
@@ -526,6 +531,26 @@ print(sorted(name for name in sys.modules if name.startswith(("grpc", "aetcd")))
 
 
 # -- as a process ----------------------------------------------------------------------------
+
+
+def test_every_command_and_option_is_tried() -> None:
+    """Here, or on a real etcd: one that is added has to be."""
+    files = (Path(__file__), Path(__file__).with_name("test_command_line_etcd.py"))
+    tried = " ".join(file.read_text(encoding="utf-8") for file in files)
+
+    def options(parser: argparse.ArgumentParser) -> Iterator[str]:
+        for action in parser._actions:
+            yield from (option for option in action.option_strings if option.startswith("--"))
+            if isinstance(action.choices, dict):
+                for name, below in action.choices.items():
+                    yield name
+                    yield from options(below)
+
+    (of_domindex,) = [action for action in build_parser()._actions if action.nargs == "A..."]
+    assert isinstance(of_domindex.choices, dict)
+    for name in ("publish", "fleet"):
+        words = {name, *options(of_domindex.choices[name])} - SHARED
+        assert not [word for word in words if not re.search(rf"[\s\"']{word}\b", tried)]
 
 
 def test_the_simulated_fleet_in_a_terminal_and_in_a_pipe() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from pathlib import Path
 
@@ -109,8 +110,10 @@ def test_every_error_is_on_its_page(kind: type[Exception]) -> None:
         if not any(other is not base and issubclass(other, base) for other in caught_by)
     }
     assert set(re.findall(r"`(\w+)`", row[1])) == closest
-    docs = "".join(base.__doc__ or "" for base in kind.__mro__ if base in ERRORS)
-    fields = re.findall(r"^ {8}(\w+): ", docs, re.MULTILINE)
+    docs = "\n".join(
+        inspect.cleandoc(base.__doc__ or "") for base in kind.__mro__ if base in ERRORS
+    )
+    fields = re.findall(r"^ {4}(\w+): ", docs, re.MULTILINE)
     assert set(re.findall(r"`(\w+)`", row[2])) == set(fields)
     if kind is not domindex.DomindexError:
         assert f"**`{kind.__name__}`**: " in page

@@ -28,6 +28,7 @@ class Command:
     """A command that runs in a thread. It is waited for until it follows the host."""
 
     def __init__(self, host: SimulatedHost, *argv: str) -> None:
+        self._command = argv[0]
         self._meddler = Meddler(host)
         self._status: list[int] = []
         self._thread = threading.Thread(
@@ -38,7 +39,15 @@ class Command:
 
     def _idle(self) -> bool:
         lines = self._meddler.lines
-        return bool(lines) and lines[-1].waiting and not self._meddler.pending()
+        if not (lines and lines[-1].waiting and not self._meddler.pending()):
+            return False
+        # The index is up to date. The command has looked at it once it waits for more.
+        frame = sys._current_frames().get(self._thread.ident or 0)
+        calls = set[str]()
+        while frame is not None:
+            calls.add(frame.f_code.co_name)
+            frame = frame.f_back
+        return "connect" not in calls and (self._command == "watch" or "wait" in calls)
 
     @property
     def runs(self) -> bool:

@@ -333,7 +333,7 @@ def test_a_listener_that_is_late_is_logged_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """By a probe, without an event and without a question; and again after it has caught up."""
-    monkeypatch.setattr("domindex.listening.hub.LATE", 0.05)
+    monkeypatch.setattr("domindex.listening.listeners.LATE", 0.05)
 
     def warned() -> int:
         return sum("is late" in record.getMessage() for record in caplog.records)

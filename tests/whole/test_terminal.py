@@ -144,7 +144,9 @@ def test_every_command_and_option_is_among_the_cases() -> None:
     (commands,) = [action for action in parser._actions if action.nargs == "A..."]
     assert isinstance(commands.choices, dict)
     tried = [case[0].split() for case in CASES]
-    for name, command in commands.choices.items():
+    of_a_fleet = ("publish", "fleet")  # tests/fleet tries these
+    for name in commands.choices.keys() - set(of_a_fleet):
+        command = commands.choices[name]
         own = [words for words in tried if name in words]
         assert own, name
         shared = set(parser._option_string_actions) & set(command._option_string_actions)

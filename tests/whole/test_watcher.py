@@ -14,7 +14,7 @@ from uuid import UUID
 import pytest
 
 import domindex
-import domindex.picture
+import domindex.liveness
 from domindex.domain import ShutdownReason
 from domindex.errors import HostError, NoSuchDomain, NotLive, StoreError
 from domindex.events import Added, Changed, Lost, Recovered, Removed, Renamed
@@ -170,7 +170,7 @@ def test_a_loss_that_could_not_be_told_is_told_with_what_comes_next(
                 raise MemoryError
             return real_replace(event, **changes)
 
-        monkeypatch.setattr(domindex.picture, "replace", replace)
+        monkeypatch.setattr(domindex.liveness, "replace", replace)
         host.cut_line()
         ear.until(lambda: ear.count(Recovered))
         assert not armed
