@@ -207,7 +207,7 @@ class MemoryFeed:
     def __init__(self, engine: MemoryEngine, position: int, epoch: str | None) -> None:
         self._engine = engine
         self._store = engine.store
-        self._position = position
+        self._from = self._position = position
         self._epoch = epoch
         self._due = 0.0  # when Progress is to be told
         self._error: Exception | None = None
@@ -254,9 +254,10 @@ class MemoryFeed:
         held = self._store.held(layout.EPOCH)
         epoch = _text(held and held.value)
         if epoch != self._epoch:
-            if self._epoch is not None:
+            # The first publisher of all made it, unless it should have been loaded already.
+            if self._epoch is not None or held is None or held.position <= self._from:
                 raise TooOld("the store is another one: it has another epoch")
-            self._epoch = epoch  # the first publisher of all made it
+            self._epoch = epoch
         if isinstance(found, Batch):
             self._position = found.position
             return found

@@ -243,7 +243,9 @@ class Engine(Protocol):
 
         Args:
             position: As `load` gave it, or the last that another feed told.
-            epoch: As `load` gave it. A store with another one is not followed, wherever it is.
+            epoch: As `load` gave it of the whole store. A store with another one is not followed,
+                wherever it is. None: there was none at `position`. One that is made later is taken
+                for this store's; one that is older is another store's.
         """
         ...
 

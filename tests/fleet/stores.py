@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection
 from typing import Protocol
 
@@ -125,8 +126,9 @@ def progress(feed: Feed, timeout: float = 10.0) -> Progress:
 
 def the_end_of(feed: Feed, timeout: float = 10.0) -> Exception:
     """The error that ends a feed, whatever it tells before."""
+    deadline = time.monotonic() + timeout
     try:
-        while feed.next(timeout) is not None:
+        while (left := deadline - time.monotonic()) > 0 and feed.next(left) is not None:
             pass
     except Exception as error:
         return error

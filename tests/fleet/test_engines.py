@@ -558,6 +558,15 @@ def test_another_epoch_is_another_store(store: Store, engine: Engine) -> None:
         assert isinstance(the_end_of(engine.follow(position, now.epoch)), TooOld)
 
 
+def test_a_store_without_an_epoch_gets_one_later_or_is_another(engine: Engine) -> None:
+    """One made after the position is this store's; an older one would have been loaded."""
+    empty = engine.load()
+    assert empty.epoch is None
+    claimed(engine)
+    heard(engine.follow(empty.position, None), engine.position())
+    assert isinstance(the_end_of(engine.follow(engine.position(), None)), TooOld)
+
+
 def test_a_position_that_is_still_to_come_is_refused(engine: Engine) -> None:
     """A reader of a store that was set back would wait there, live and deaf."""
     claimed(engine)

@@ -243,7 +243,8 @@ def test_a_program_may_end_with_all_open(server: Etcd) -> None:
         "from domindex.fleet.opening import open_engine\n"
         f"engine = open_engine({server.url!r})\n"
         "claim = engine.claim('ending', 'm', 5)\n"
-        "feed = engine.follow(engine.position(), None)\n"
+        "now = engine.load()\n"
+        "feed = engine.follow(now.position, now.epoch)\n"
         "print(type(feed.next(10)).__name__)\n"
         "raise SystemExit(3)"
     )

@@ -41,6 +41,7 @@ class EtcdFeed:
 
     def __init__(self, members: Members, position: int, epoch: str | None) -> None:
         self._members = members
+        self._from = position
         self._position = position  # all up to here was told
         self._last = position  # of the batch told last: etcd sends those before again
         self._epoch = epoch
@@ -146,10 +147,11 @@ class EtcdFeed:
             return EngineDenied(f"etcd refuses the watch: {answer.cancel_reason}")
         return LineLost(f"etcd ended the watch: {answer.cancel_reason or 'without a reason'}")
 
-    def _check_epoch(self, value: bytes | None) -> None:
-        epoch = None if value is None else wire.text(value)
-        if self._epoch is None:
-            self._epoch = epoch  # the first publisher of all made it
+    def _check_epoch(self, held: Message | None) -> None:
+        epoch = None if held is None else wire.text(held.value)
+        # The first publisher of all made it, unless it should have been loaded already.
+        if self._epoch is None and (held is None or held.create_revision > self._from):
+            self._epoch = epoch
         elif epoch != self._epoch:
             self._fail(TooOld("the store is another one: it has another epoch"))
 
@@ -208,7 +210,7 @@ class EtcdFeed:
             self._fail(answer)
             return
         header = answer.header
-        self._check_epoch(answer.kvs[0].value if answer.kvs else None)
+        self._check_epoch(answer.kvs[0] if answer.kvs else None)
         is_same = self._members.goes_on(header.cluster_id, header.raft_term)
         if header.revision < floor or not is_same:
             self._fail(TooOld("the store was wiped, or restored from a copy"))
