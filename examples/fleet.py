@@ -3,7 +3,7 @@
     python3 fleet.py [etcd://a:2379,b:2379,c:2379]
 
 Without a URL the store is in memory, in this process. A real store is etcd 3.5.28 or newer
-(`apt install etcd-server`, then `etcd`), and `pip install 'domindex[fleet]'`.
+(`apt install etcd-server`, then `etcd`), and `pip install '.[fleet]'`.
 """
 
 from __future__ import annotations

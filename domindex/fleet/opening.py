@@ -22,7 +22,7 @@ def open_engine(
 
     Raises:
         InvalidUrl: As `parse_url`.
-        ImportError: The extra `domindex[fleet]` is not installed.
+        ImportError: The extra `fleet` is not installed.
     """
     if isinstance(where, Engine) and not isinstance(where, type):
         return where
@@ -36,6 +36,6 @@ def open_engine(
         from domindex.fleet.etcd.engine import EtcdEngine
     except ImportError as error:
         raise ImportError(
-            f"etcd needs more packages: pip install 'domindex[fleet]' ({error})"
+            f"etcd needs more packages: pip install grpcio 'aetcd>=1.0,<2' ({error})"
         ) from error
     return EtcdEngine(endpoints, tls, limit)

@@ -309,6 +309,8 @@ def test_watch_prints_what_is_there(cli: Any) -> None:
     assert ["xen1", "HostLive"] in lines
     assert ["xen3", "HostLost", "-", "its", "publisher", "was", "closed"] in lines
     assert lines[-1] == ["-", "Synced"]
+    first = cli("watch", "--seconds", "0", "--timestamps")[1].splitlines()[0]
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT[\d:.]+\S* +xen1 +Added +1 +web", first)
 
 
 def test_watch_filters(cli: Any) -> None:
