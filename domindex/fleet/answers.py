@@ -5,7 +5,7 @@ Read after states.py; next lookups.py.
 
 from __future__ import annotations
 
-from domindex.domain import printable
+from domindex.domain import Domain, printable
 from domindex.errors import Ambiguous, DomindexError, NotLive
 from domindex.fleet.states import Found, HostState
 
@@ -31,7 +31,7 @@ class SeveralFound(Ambiguous):
         )
         self.key = key
         self.found = found
-        self.domains = tuple(f.domain for f in found)
+        self.domains: tuple[Domain, ...] = tuple(f.domain for f in found)
 
 
 class HostsSilent(NotLive):

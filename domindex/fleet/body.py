@@ -97,7 +97,7 @@ class FleetBody:
         self.picture: FleetPicture = FleetPicture(max_age=max_age, clock=clock)
         self.following: Following = Following(engine, self.picture)
         self._owns_engine = owns_engine
-        self.rest = contextlib.ExitStack()
+        self.rest: contextlib.ExitStack[bool | None] = contextlib.ExitStack()
         """What ends with it."""
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None

@@ -48,20 +48,20 @@ class HostTable:
 
     def __init__(self, name: str, status: Status) -> None:
         self.name = name
-        self.table = DomainTable(_refuse)
+        self.table: DomainTable = DomainTable(_refuse)
         self.founds: dict[int, Found] = {}
         self.alive: Alive | None = None
         self.record: HostRecord | None = None
         self.raw: bytes | None = None
         self.bad: set[int] = set()
-        self.fault = ""
-        self.generation = -1
+        self.fault: str = ""
+        self.generation: int = -1
         self.status = status
         self.told: HostState | None = None
         self.due: float | None = None
-        self.listed = True
+        self.listed: bool = True
         self.rival: str | None = None
-        self.rival_until = 0.0
+        self.rival_until: float = 0.0
         self._pending: dict[int, Domain | None] = {}
         self._boot = ""
         self._incarnation = ""
