@@ -221,7 +221,7 @@ def nodes_in_dom0() -> list[str]:
     done = subprocess.run(
         [sys.executable, "-m", "pytest", "--collect-only", "-q", *SUITES],
         cwd=PROJECT,
-        env={**os.environ, "DOMINDEX_DOM0": "1"},
+        env={**os.environ, "DOMINDEX_DOM0": "1", "PYTEST_ADDOPTS": ""},
         capture_output=True,
         text=True,
         check=False,
