@@ -38,6 +38,7 @@ FILES: Final = [
         for name in ("aio", "body", "conditions", "facts", "following", "index", "looks")
     ),
     *(f"domindex/{name}.py" for name in ("lookups", "picture", "requests", "watcher")),
+    *(f"domindex/{name}.py" for name in ("liveness", "matching", "staleness")),
 ]
 
 CONTROLS: Final = 40

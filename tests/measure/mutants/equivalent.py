@@ -22,7 +22,7 @@ _EQUIVALENT: Final[dict[tuple[str, str], str]] = {
     },
     **{
         (f"{stream}.__init__", f"-self._let_go.atexit = False\n+{change}"): _AT_EXIT
-        for stream in ("EventStream", "AsyncEventStream")
+        for stream in ("Stream", "AsyncStream")
         for change in ("pass", "self._let_go.atexit = True")
     },
     ("Reconciler.__init__", "-self.specials: int = 0\n+self.specials: int = 1"): _ONLY_COMPARED,
@@ -35,9 +35,9 @@ _EQUIVALENT: Final[dict[tuple[str, str], str]] = {
         "-self._probed = self._audited = 0.0\n+self._probed = self._audited = 1.0",
     ): "both are set before they are looked at",
     (
-        "LookUps.find",
-        "-start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=1)[0]\n"
-        "+start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=2)[0]",
+        "Matcher.__init__",
+        "-self.start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=1)[0]\n"
+        "+self.start = _SPECIAL_IN_GLOB.split(pattern, maxsplit=2)[0]",
     ): "the first part is the same",
     (
         "Snapshot.diff",
@@ -46,11 +46,6 @@ _EQUIVALENT: Final[dict[tuple[str, str], str]] = {
         "+changes = [(was, now) for domid in sorted(self.keys() | older.keys()) if "
         "(was := older.get(domid)) is not (now := self.get(domid)) or was != now]",
     ): "no event comes of a change from a record to its equal",
-    (
-        "Facts.__init__",
-        "-self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -1, ())\n"
-        "+self._all: tuple[float, int, Sequence[DomainInfo]] = (-math.inf, -2, ())",
-    ): "no generation is below 0",
     (
         "NodeWatch._put",
         "-self._fired += fired and self._every\n+self._fired -= fired and self._every",
