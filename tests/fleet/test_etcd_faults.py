@@ -115,7 +115,8 @@ def test_calls_get_a_line_of_their_own_after_one_that_is_dead(
             through.position(0.3)
         assert through.position() > 0
     assert isinstance(the_end_of(feed), LineLost)
-    progress(through.follow(through.position(), None))
+    loaded = through.load()
+    progress(through.follow(loaded.position, loaded.epoch))
 
 
 def test_a_commit_without_an_answer_may_be_repeated(

@@ -232,7 +232,8 @@ def test_a_proxy_of_the_surroundings_is_not_used(
     for name in ("http_proxy", "HTTP_PROXY", "grpc_proxy", "https_proxy"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
     engine = open_engine(server.url)
-    feed = engine.follow(engine.position(), None)
+    loaded = engine.load()
+    feed = engine.follow(loaded.position, loaded.epoch)
     progress(feed)
     engine.close()
 

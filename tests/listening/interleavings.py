@@ -8,6 +8,7 @@ is not ended by another thread is over at its limit, at once.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -61,7 +62,8 @@ def _explored(
     then: Callable[[T], bool],
     **how: object,
 ) -> Any:
-    with mock.patch.dict(os.environ, FRONTRUN_ACTIVE="1"):  # else it asks for its own command
+    with mock.patch.dict(os.environ, FRONTRUN_ACTIVE="1"), _nothing_collected():
+        # Without the variable it asks for its own command.
         return frontrun.explore(
             make,
             list(threads),
@@ -73,6 +75,20 @@ def _explored(
             timeout_per_run=_SLOW_MACHINE,
             **how,
         )
+
+
+@contextlib.contextmanager
+def _nothing_collected() -> Iterator[None]:
+    """No cycle that another test left is collected amid frontrun's own steps.
+
+    A weakref's callback of ours would be stopped there, under the lock that lets it go on.
+    """
+    gc.collect()
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 class _Unguarded:

@@ -13,7 +13,15 @@ from typing import Final
 
 from domindex.errors import DomindexError
 from domindex.fleet import layout
-from domindex.fleet.errors import Alive, EngineDenied, EngineError, Fenced, HostTaken, LineLost
+from domindex.fleet.errors import (
+    Alive,
+    EngineDenied,
+    EngineError,
+    EngineFull,
+    Fenced,
+    HostTaken,
+    LineLost,
+)
 from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.members import Members
 from domindex.fleet.ports import check_commit
@@ -130,10 +138,11 @@ class EtcdClaim:
             tries -= 1
             try:
                 return self._members.call(request, once=True)
-            except LineLost:
+            except (LineLost, EngineFull) as error:
+                # etcd does the write that fills it up, and answers that it is full.
                 if record is not None:
                     self._unsure.add(record)
-                if not tries:
+                if not tries or isinstance(error, EngineFull):
                     raise
 
 
