@@ -13,6 +13,7 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -43,18 +44,29 @@ def register(method: Callable[[], object]) -> None:
 
 
 def _after_fork() -> None:
-    for lock in list(_locks):
-        # In place, so that every condition and thread that has the lock has the new one: what
-        # threading, logging and concurrent.futures do with theirs. What this thread holds it
-        # will release as it returns. A patched threading may have neither method: its locks are
-        # held by green threads, which still exist in the child.
-        make_new = getattr(lock, "_at_fork_reinit", None)
-        if make_new is not None and not lock._is_owned():  # type: ignore[attr-defined]
-            make_new()
+    steps: list[Callable[[], object]] = [partial(_make_new, lock) for lock in list(_locks)]
     for (_, call), owner in list(_calls.items()):
         if (alive := owner()) is not None:
-            call(alive)
+            steps.append(partial(call, alive))
     _calls.clear()  # a child of the child has nothing of these to give up
+    failed: Exception | None = None
+    for step in steps:
+        try:
+            step()
+        except Exception as error:  # what one cannot give up, all others do
+            failed = failed or error
+    if failed is not None:
+        raise failed  # Python prints it, and goes on
+
+
+def _make_new(lock: threading.RLock) -> None:
+    # In place, so that every condition and thread that has the lock has the new one: what
+    # threading, logging and concurrent.futures do with theirs. What this thread holds it
+    # will release as it returns. A patched threading may have neither method: its locks are
+    # held by green threads, which still exist in the child.
+    make_new = getattr(lock, "_at_fork_reinit", None)
+    if make_new is not None and not lock._is_owned():  # type: ignore[attr-defined]
+        make_new()
 
 
 os.register_at_fork(after_in_child=_after_fork)

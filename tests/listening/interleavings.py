@@ -89,6 +89,7 @@ def _nothing_collected() -> Iterator[None]:
         yield
     finally:
         gc.enable()
+        gc.collect()  # frontrun's locks are not to be about in other tests
 
 
 class _Unguarded:

@@ -849,6 +849,25 @@ def test_a_forked_child_is_refused_and_the_parent_goes_on(host: SimulatedHost) -
         assert index.by_name("db")
 
 
+def test_a_fault_in_a_child_leaves_nothing_else_open(host: SimulatedHost) -> None:
+    """What was opened before the index fails in the child: the index is cut off all the same."""
+
+    class Broken:
+        def after_fork(self) -> None:
+            raise RuntimeError
+
+    broken = Broken()
+    forking.register(broken.after_fork)
+    with host.connect(timing=CALM) as index:
+
+        def child() -> str:
+            with pytest.raises(Closed):
+                index.by_id(0)
+            return "refused"
+
+        assert in_a_child(child) == "refused"
+
+
 def test_a_forked_child_can_open_an_index_of_its_own(host: SimulatedHost) -> None:
     """As the error tells it to."""
     host.create("web")
