@@ -7,8 +7,6 @@ Read after moves.py; next fleet.py.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any, Final, TypeAlias, get_args
@@ -31,9 +29,7 @@ from domindex.fleet.events import (
 )
 from domindex.fleet.layout import check_host
 from domindex.listening.callbacks import check_callable
-from domindex.listening.wanted import Wanted
-
-log: logging.Logger = logging.getLogger("domindex")
+from domindex.listening.wanted import Wanted, holds
 
 FleetKinds: TypeAlias = Collection[type[Any]] | type[Any]
 """Types of events of a fleet, of `domindex.events` for what is within hosts, or one of them."""
@@ -151,14 +147,7 @@ class FleetWanted:
         return self._among is None or host in self._among
 
     def _holds(self, domain: Domain) -> object:
-        if self._where is None:
-            return True
-        try:
-            return self._where(domain)
-        except Exception:
-            with contextlib.suppress(Exception):
-                log.exception("where= of a listener failed on domain %d", domain.domid)
-            return False
+        return self._where is None or holds(self._where, domain)
 
 
 def _as_kinds(kinds: FleetKinds) -> tuple[type[Any], ...]:

@@ -112,12 +112,17 @@ class Wanted:
 
     def _holds(self, domain: Domain) -> object:
         assert self._where is not None
-        try:
-            return self._where(domain)
-        except Exception:
-            with contextlib.suppress(Exception):
-                log.exception("where= of a listener failed on domain %d", domain.domid)
-            return False
+        return holds(self._where, domain)
+
+
+def holds(where: Callable[[Domain], object], domain: Domain) -> object:
+    """What `where` says of a domain. If it fails, that is logged and counts as no."""
+    try:
+        return where(domain)
+    except Exception:
+        with contextlib.suppress(Exception):
+            log.exception("where= of a listener failed on domain %d", domain.domid)
+        return False
 
 
 def _as_types(kinds: Kinds) -> tuple[type[Event], ...]:
