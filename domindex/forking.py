@@ -65,7 +65,7 @@ def _make_new(lock: threading.RLock) -> None:
     # will release as it returns. A patched threading may have neither method: its locks are
     # held by green threads, which still exist in the child.
     make_new = getattr(lock, "_at_fork_reinit", None)
-    if make_new is not None and not lock._is_owned():  # type: ignore[attr-defined]
+    if make_new is not None and not lock._is_owned():  # type: ignore[attr-defined]  # no stub has it
         make_new()
 
 

@@ -12,12 +12,16 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 
-_SHARED = {"deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow]}
+_SHARED: dict[str, Any] = {
+    "deadline": None,
+    "print_blob": True,
+    "suppress_health_check": [HealthCheck.too_slow],
+}
 
-settings.register_profile("quick", max_examples=10, **_SHARED)  # type: ignore[arg-type]
-settings.register_profile("daily", max_examples=100, **_SHARED)  # type: ignore[arg-type]
-settings.register_profile("few", max_examples=10, derandomize=True, **_SHARED)  # type: ignore[arg-type]
-settings.register_profile("long", max_examples=1000, **_SHARED)  # type: ignore[arg-type]
+settings.register_profile("quick", max_examples=10, **_SHARED)
+settings.register_profile("daily", max_examples=100, **_SHARED)
+settings.register_profile("few", max_examples=10, derandomize=True, **_SHARED)
+settings.register_profile("long", max_examples=1000, **_SHARED)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "daily"))
 
 # These run in the dom0 of a real host; `tests/real/outside` takes them there.
