@@ -45,7 +45,9 @@ def register(method: Callable[[], object]) -> None:
 
 def _after_fork() -> None:
     steps: list[Callable[[], object]] = [partial(_make_new, lock) for lock in list(_locks)]
-    for (_, call), owner in list(_calls.items()):
+    # Copied first, in one step: what follows makes objects, so garbage may be collected amid it,
+    # and each owner that is collected takes its key out.
+    for (_, call), owner in _calls.copy().items():
         if (alive := owner()) is not None:
             steps.append(partial(call, alive))
     _calls.clear()  # a child of the child has nothing of these to give up

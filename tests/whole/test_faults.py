@@ -868,6 +868,48 @@ def test_a_fault_in_a_child_leaves_nothing_else_open(host: SimulatedHost) -> Non
         assert in_a_child(child) == "refused"
 
 
+def test_a_child_whose_garbage_is_collected_meanwhile_leaves_nothing_open() -> None:
+    """What is collected takes itself out of the list of what is given up, as that list is read."""
+    program = """
+import gc, os
+gc.disable()
+os.register_at_fork(after_in_child=gc.enable)  # before the package's own: amid that one it runs
+from domindex import forking
+
+class Garbage:
+    def __init__(self):
+        self.myself = self
+        forking.register(self.give_up)
+
+    def give_up(self): pass
+
+class Held:
+    given_up = False
+
+    def give_up(self): self.given_up = True
+
+for soon in range(1, 60):
+    for _ in range(30):
+        Garbage()
+    held = Held()
+    forking.register(held.give_up)
+    gc.set_threshold(gc.get_count()[0] + soon)
+    if (child := os.fork()) == 0:
+        os._exit(0 if held.given_up else 1)
+    assert os.waitpid(child, 0)[1] == 0, soon
+    gc.collect()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_forked_child_can_open_an_index_of_its_own(host: SimulatedHost) -> None:
     """As the error tells it to."""
     host.create("web")
