@@ -65,11 +65,14 @@ class AsyncFleet(FleetLookUps[Prompt]):
         replay: bool = True,
         queue: int = QUEUE,
         move_grace: float = MOVE_GRACE,
+        reboot_grace: float = 0.0,
         name: str | None = None,
     ) -> AsyncFleetStream:
         """The events of `Fleet.events`, for `async for`. It listens from this call on."""
         wanted = FleetWanted(events, where, among)
-        options = mailbox_options(self._picture, wanted, replay, queue, move_grace, name)
+        options = mailbox_options(
+            self._picture, wanted, replay, queue, move_grace, reboot_grace, name
+        )
         return AsyncFleetStream(self._picture.hub, wanted, options)
 
     async def close(self, timeout: float | None = 10.0) -> None:

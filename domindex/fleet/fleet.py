@@ -120,6 +120,7 @@ class Fleet(FleetLookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         move_grace: float = MOVE_GRACE,
+        reboot_grace: float = 0.0,
         on_error: ErrorHook[FleetEvent] | None = None,
         threaded: bool = True,
         name: str | None = None,
@@ -140,8 +141,11 @@ class Fleet(FleetLookUps[Stale]):
             queue: as for `Index.subscribe`.
             move_grace: seconds for which half of a live migration is held back for the other
                 half, so that `Moved` comes in place of both. 0, or `events` without `Moved`,
-                tells both as they come. The end of a domain that does not look like a
-                migration is told at once in any case.
+                tells both as they come. Without a `reboot_grace` the end of a domain that does
+                not look like a migration is told at once.
+            reboot_grace: as for `Index.subscribe`, on one host: `Rebooted` comes in a `HostEvent`.
+                An end that may be half of a reboot or of a migration is held back for the longer
+                of the two times, and whichever comes ends that.
             on_error: as for `Index.subscribe`.
             threaded: as for `Index.subscribe`.
             name: as for `Index.subscribe`.
@@ -151,7 +155,9 @@ class Fleet(FleetLookUps[Stale]):
             Closed: the reader was closed.
         """
         wanted = FleetWanted(events, where, among)
-        options = mailbox_options(self._picture, wanted, replay, queue, move_grace, name)
+        options = mailbox_options(
+            self._picture, wanted, replay, queue, move_grace, reboot_grace, name
+        )
         return self._picture.hub.subscribe(
             handler, wanted, options, on_error=on_error, threaded=threaded
         )
@@ -165,11 +171,14 @@ class Fleet(FleetLookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         move_grace: float = MOVE_GRACE,
+        reboot_grace: float = 0.0,
         name: str | None = None,
     ) -> FleetStream:
         """The events of `subscribe`, to iterate over. Arguments and errors are the same."""
         wanted = FleetWanted(events, where, among)
-        options = mailbox_options(self._picture, wanted, replay, queue, move_grace, name)
+        options = mailbox_options(
+            self._picture, wanted, replay, queue, move_grace, reboot_grace, name
+        )
         return self._picture.hub.stream_of(FleetStream, wanted, options)
 
     def fileno(self) -> int:
