@@ -2,6 +2,12 @@
 
 `step` does one thing and returns. The reader's thread calls it in a loop, and so may a test.
 
+Whether a store is still the one that was followed before, its epoch says. One in which nobody has
+published has none: while its position is behind ours it is seen to be another one, and once it has
+passed it nothing tells. So such a store is loaded anew after each line that broke, and once more
+when its first epoch is told. Which of its hosts were in another store is not known either: those
+that a load does not have are lost and not gone.
+
 Read after reconcile.py; next fleet.py.
 """
 
@@ -67,11 +73,12 @@ class Following:
             assert feed is not None
             found = feed.next(min(timeout, self.reconciler.next_tick))
             if isinstance(found, Batch):
-                self.batches += 1
-                for key, value in found.changes:
-                    if key == EPOCH and value is not None and self._epoch is None:
-                        self._epoch = value.decode("ascii", "backslashreplace")
-                self.reconciler.take(found.changes, found.position)
+                if self._epoch is None and any(key == EPOCH for key, _ in found.changes):
+                    self._drop_feed()
+                    self._loaded = False  # the next step loads; the line works, so it stays live
+                else:
+                    self.batches += 1
+                    self.reconciler.take(found.changes, found.position)
             elif isinstance(found, Progress):
                 self._pause = 0.0
                 self.reconciler.confirm(found.position)
@@ -94,13 +101,11 @@ class Following:
 
     def _open(self) -> None:
         picture = self._picture
-        if not self._loaded:
+        if not self._loaded or self._epoch is None:
             loaded = self._engine.load()
             self.loads += 1
-            first = self.loads == 1
-            other = not first and (
-                loaded.epoch != self._epoch or loaded.position < picture.position
-            )
+            same = self._epoch is not None and loaded.epoch == self._epoch
+            other = picture.position > 0 and not (same and loaded.position >= picture.position)
             self.reconciler.load(loaded.pairs, loaded.position, other=other)
             self._epoch = loaded.epoch
             self._loaded = True
@@ -111,11 +116,14 @@ class Following:
             self._feed.close()
 
     def _lost(self, error: BaseException) -> None:
+        self._drop_feed()
+        self._picture.down(error)
+
+    def _drop_feed(self) -> None:
         feed, self._feed = self._feed, None
         if feed is not None:
             with contextlib.suppress(EngineError):
                 feed.close()
-        self._picture.down(error)
 
     def _audit(self) -> None:
         now = self._picture.clock()

@@ -37,10 +37,12 @@ class MemoryServer:
     Attributes:
         full: Writes are refused, as by an etcd whose quota is used up.
         changed: The lock, notified with each change.
+        wiped: How often it was. A server that is emptied is started anew, so every line breaks.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.full = False
+        self.wiped = 0
         self.changed: threading.Condition = threading.Condition(forking.rlock())
         self._clock = clock
         self._pairs: dict[str, Held] = {}
@@ -77,6 +79,7 @@ class MemoryServer:
             self._history.clear()
             self._leases.clear()
             self._position = 1
+            self.wiped += 1
             self.changed.notify_all()
 
     def expire(self, host: str) -> None:

@@ -244,8 +244,10 @@ class Engine(Protocol):
         Args:
             position: As `load` gave it, or the last that another feed told.
             epoch: As `load` gave it of the whole store. A store with another one is not followed,
-                wherever it is. None: there was none at `position`. One that is made later is taken
-                for this store's; one that is older is another store's.
+                wherever it is. None: there was none at `position`. One that is made later is told
+                as any change, one that is older is another store's. Without one nothing shows
+                that a store which has passed `position` is the one that was loaded, so load anew
+                before each feed, and when the first epoch is told.
         """
         ...
 

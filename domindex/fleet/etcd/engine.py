@@ -49,7 +49,6 @@ class EtcdEngine:
         """As `Engine.load`. One request, and one more for each 50 hosts as they are iterated."""
         if hosts is not None:
             return self._load_some(layout.check_hosts(hosts))
-        self._members.begin()
         first = self._members.call(
             wire.transaction(
                 [],
@@ -62,6 +61,7 @@ class EtcdEngine:
         )
         epoch, alive, records = (one.response_range for one in first.responses)
         position = first.header.revision
+        self._members.begin(first.header.cluster_id, first.header.raft_term)
         small = wire.pairs(alive) + wire.pairs(records)
         return Loaded(
             wire.text(epoch.kvs[0].value) if epoch.kvs else None,
