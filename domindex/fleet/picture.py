@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 from uuid import UUID
 
+from domindex.core.ended import EndedLives
 from domindex.core.key import KeyIndex, Missing
 from domindex.core.table import Change
 from domindex.domain import Domain
@@ -60,6 +61,7 @@ class FleetPicture(Liveness):
         """Hosts that cannot tell what they have: while there is one, nothing is known absent."""
         self.position: int = 0
         """Of the store: all up to here is in the picture."""
+        self.ended_lives: EndedLives = EndedLives()
         self._generation = 0
 
     @property
@@ -97,6 +99,7 @@ class FleetPicture(Liveness):
             births_ready=self.hub.has_listeners,
         )
         self._generation = host.table.generation
+        self.ended_lives.add(told)
         leaving = [host.founds.pop(old.domid) for old, _ in changes if old is not None]
         coming = [Found(new, host.status) for _, new in changes if new is not None]
         host.founds.update((found.domain.domid, found) for found in coming)

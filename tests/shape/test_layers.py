@@ -52,7 +52,7 @@ ALLOWED_ONLY_IN = {
     "core.ended": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "core.key": {"functools"},
-    "conditions": {"time"},
+    "conditions": {"threading", "time"},
     "facts": {"errno", "time"},
     "matching": {"fnmatch"},
     "liveness": {"threading", "time"},
@@ -107,7 +107,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.host_table", "fleet.moves"),
     ("fleet.picture", "fleet.wanted"),
     ("fleet.lookups", "fleet.reconcile"),
-    ("fleet.following",),
+    ("fleet.conditions", "fleet.following"),
     ("fleet.body",),
     ("fleet.fleet",),
     ("fleet.machine", "fleet.publishing"),  # the publisher
