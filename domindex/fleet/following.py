@@ -24,7 +24,7 @@ from domindex.errors import Closed, DomindexError
 from domindex.fleet.errors import EngineError, TooOld
 from domindex.fleet.layout import EPOCH
 from domindex.fleet.picture import FleetPicture
-from domindex.fleet.ports import Batch, Engine, Feed, Progress
+from domindex.fleet.ports import NEW, Batch, Engine, Feed, Progress
 from domindex.fleet.reconcile import FleetReconciler
 
 log: logging.Logger = logging.getLogger("domindex")
@@ -53,6 +53,7 @@ class Following:
         self.reconciler: FleetReconciler = FleetReconciler(picture)
         self._feed: Feed | None = None
         self._loaded = False  # what the picture holds can be gone on from
+        self._loaded_at = NEW
         self._epoch: str | None = None
         self._pause = 0.0
         self._audit_at = -math.inf
@@ -73,11 +74,14 @@ class Following:
             assert feed is not None
             found = feed.next(min(timeout, self.reconciler.next_tick))
             if isinstance(found, Batch):
-                if self._epoch is None and any(key == EPOCH for key, _ in found.changes):
+                epoch = dict(found.changes).get(EPOCH) if self._epoch is None else None
+                if epoch is not None and self._loaded_at > NEW:
                     self._drop_feed()
                     self._loaded = False  # the next step loads; the line works, so it stays live
                 else:
                     self.batches += 1
+                    if epoch is not None:
+                        self._epoch = epoch.decode("ascii", "backslashreplace")
                     self.reconciler.take(found.changes, found.position)
             elif isinstance(found, Progress):
                 self._pause = 0.0
@@ -107,7 +111,7 @@ class Following:
             same = self._epoch is not None and loaded.epoch == self._epoch
             other = picture.position > 0 and not (same and loaded.position >= picture.position)
             self.reconciler.load(loaded.pairs, loaded.position, other=other)
-            self._epoch = loaded.epoch
+            self._epoch, self._loaded_at = loaded.epoch, loaded.position
             self._loaded = True
         else:
             self.resumed += 1

@@ -17,7 +17,7 @@ from domindex.fleet import Fleet
 from domindex.fleet.body import FleetBody
 from domindex.fleet.errors import EngineError
 from domindex.fleet.layout import EPOCH, ROOT
-from domindex.fleet.ports import Engine, Feed, Loaded
+from domindex.fleet.ports import NEW, Engine, Feed, Loaded
 from domindex.fleet.records import HostRecord, pack_domain, pack_host
 from tests.fleet.test_reboots import made, told
 
@@ -125,8 +125,13 @@ def test_what_another_history_does_not_have_is_lost_and_not_gone(
     assert reader.fleet.by_name("web").state == "lost"
 
 
-def test_the_first_epoch_is_made_without_a_word(fresh: Store, reader: Reader) -> None:
-    """The reader loads anew, and stays live: a reader may well be started first."""
+@pytest.mark.parametrize("is_new", [True, False])
+def test_the_first_epoch_is_made_without_a_word(fresh: Store, is_new: bool) -> None:
+    """The reader stays live: it may well be started first. In a new store it missed nothing."""
+    if not is_new:
+        write(fresh, "xen1")
+    reader = Reader(fresh.connect())
+    assert (reader.body.picture.position == NEW) == is_new
     write(fresh, "xen1", "web")
     reader.catch_up()
     told(reader.stream)
@@ -135,10 +140,11 @@ def test_the_first_epoch_is_made_without_a_word(fresh: Store, reader: Reader) ->
     reader.catch_up()
     assert told(reader.stream) == ["HostLive"]
     assert reader.holds() == {"xen1": ["web"], "xen2": []}
-    loads = reader.body.stats.loads
+    assert reader.body.stats.loads == (1 if is_new else 2)
     claim.release()
     reader.catch_up()
-    assert reader.body.stats.loads == loads
+    assert reader.body.stats.loads == (1 if is_new else 2)
+    reader.fleet.close()
 
 
 class Wiped:
