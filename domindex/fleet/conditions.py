@@ -69,15 +69,15 @@ def found(
     def condition(last: bool) -> Found | None:
         with picture.lock:
             picture.check_open()
-            if picture.too_old():
-                if last:
-                    raise picture.not_live()
-                return None
             try:
                 ones = candidates()
             except (NoSuchHost, HostsSilent) as error:
                 if last:
                     raise _unless_down(picture, error) from None
+                return None
+            if picture.too_old():
+                if last:
+                    raise picture.not_live()
                 return None
         matching = [
             one

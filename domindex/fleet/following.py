@@ -4,9 +4,9 @@
 
 Whether a store is still the one that was followed before, its epoch says. One in which nobody has
 published has none: while its position is behind ours it is seen to be another one, and once it has
-passed it nothing tells. So such a store is loaded anew after each line that broke, and once more
-when its first epoch is told. Which of its hosts were in another store is not known either: those
-that a load does not have are lost and not gone.
+passed it nothing tells. So such a store is loaded anew after each line that broke. It is loaded
+once more when its first epoch is told, unless nothing was in it: it may have become another one
+between the load and the feed. What such a load does not have is lost and not gone: nobody said so.
 
 Read after reconcile.py; next fleet.py.
 """
@@ -53,7 +53,7 @@ class Following:
         self.reconciler: FleetReconciler = FleetReconciler(picture)
         self._feed: Feed | None = None
         self._loaded = False  # what the picture holds can be gone on from
-        self._loaded_at = NEW
+        self._loaded_at = NEW  # where the last load was
         self._epoch: str | None = None
         self._pause = 0.0
         self._audit_at = -math.inf

@@ -26,7 +26,7 @@ from domindex.fleet.states import Found
 from domindex.listening.reboots import goes_on_from, may_come_back
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Departed:
     """An end that is held back.
 
@@ -40,7 +40,7 @@ class _Departed:
     reboots: bool
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Arriving:
     """A birth that may be the destination's; `domain` is its latest record.
 
