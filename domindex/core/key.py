@@ -176,9 +176,9 @@ class KeyIndex(Generic[K, R]):
         Returns the keys that more domains share than before, with all of them by domid.
         """
         key_in, place, unique, shared = self.key_in, self.place, self.unique, self.shared
-        if not leaving and not shared:
-            # Nothing but births, as in the first list of a host. Keys are hashed as seldom as can
-            # be: Python hashes a UUID, which is most of the time that this takes.
+        # Two short ways. Keys are hashed as seldom as can be: Python hashes a UUID, and that is most
+        # of the time that this takes.
+        if not leaving and not shared:  # births only, as in the first list of a host
             births: dict[Any, R] = dict(zip(map(key_in, coming), coming, strict=True))
             if (
                 len(births) == len(coming)
@@ -186,6 +186,11 @@ class KeyIndex(Generic[K, R]):
                 and (not unique or dict.keys(unique).isdisjoint(births.keys()))
             ):
                 dict.update(unique, births)
+                return []
+        elif len(leaving) == len(coming):  # no key changes, as when a domain shuts down
+            keys: list[Any] = list(map(key_in, leaving))
+            if keys == list(map(key_in, coming)) and all(key in unique for key in keys):
+                dict.update(unique, zip(keys, coming, strict=True))
                 return []
         after: dict[K, dict[Any, R]] = {}
         fresh: dict[K, R] = {}  # keys that no domain had: nearly all of them

@@ -144,14 +144,14 @@ class DomainTable:
 
         generation = self.generation + 1
         events: list[DomainEvent] = []
-        for old, new in sorted(changes, key=lambda change: change[1] is not None):
+        told = changes if births else [change for change in changes if change[0] is not None]
+        for old, new in sorted(told, key=lambda change: change[1] is not None):
             if old is None and new is not None:
                 # As `events_of_change` says, but without its generator: the first list of a
                 # host is nothing but births, and 1,000 take 3.39 ms this way, not 4.07.
-                if births:
-                    events.append(Added(new, generation=generation, time=time))
-                    if new.ready:
-                        events.append(Ready(new, generation=generation, time=time))
+                events.append(Added(new, generation=generation, time=time))
+                if new.ready:
+                    events.append(Ready(new, generation=generation, time=time))
             else:
                 if old is not None and (old.name is None or (new is not None and new.name is None)):
                     old = self._last_names.change(old, new)
