@@ -176,8 +176,8 @@ class KeyIndex(Generic[K, R]):
         Returns the keys that more domains share than before, with all of them by domid.
         """
         key_in, place, unique, shared = self.key_in, self.place, self.unique, self.shared
-        # Two short ways. Keys are hashed as seldom as can be: Python hashes a UUID, and that is most
-        # of the time that this takes.
+        # Two short ways. Keys are hashed as seldom as can be: Python hashes a UUID, and that is
+        # most of the time that this takes.
         if not leaving and not shared:  # births only, as in the first list of a host
             births: dict[Any, R] = dict(zip(map(key_in, coming), coming, strict=True))
             if (

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +17,7 @@ from domindex.fleet.errors import Alive
 from domindex.fleet.etcd import wire
 from domindex.fleet.records import HostRecord, pack_domain, pack_host
 from domindex.fleet.url import parse_url
-from tests.fleet.servers import Etcd, Member
+from tests.fleet.servers import Etcd
 
 MOST = 128  # operations that one transaction may have
 _SECONDS = 60.0  # for one call
@@ -51,13 +53,13 @@ class Canned:
             yield from self.pairs(number)
 
     def rename(self) -> dict[str, bytes]:
-        """What one publisher commits when one of its domains gets another name."""
+        """What one publisher commits when one of its domains gets another name: see `sent_at`."""
         self._changed += 1
         number = self._random.randrange(self.hosts)
         domid = self._random.randrange(self.domains) + 1
         return {
             layout.dom_key(name_of(number), domid): self._domain(
-                number, domid, f"vm-{number}-{domid}-{self._changed}"
+                number, domid, f"vm-{number}-{domid}-{time.monotonic()!r}"
             ),
             layout.host_key(name_of(number)): self._record(number, 1 + self._changed),
         }
@@ -74,6 +76,11 @@ class Canned:
         uuid = UUID(int=(unique << 64) | (unique * 0x9E3779B97F4A7C15 & (1 << 64) - 1))
         life = Life(domid, unique, None, None)
         return pack_domain(Domain(domid, uuid, name, OSType.PVH, life, 1.7e9 + unique), 1)
+
+
+def sent_at(name: str) -> float:
+    """When the rename to this name was made, by `time.monotonic`."""
+    return float(name.rpartition("-")[2])
 
 
 def name_of(number: int) -> str:
@@ -119,10 +126,10 @@ def commit(call: Call, puts: dict[str, bytes]) -> int:
     return int(call(wire.transaction([], operations)).header.revision)
 
 
-def cpu_of(member: Member) -> float:
-    """Seconds of processor time that a server has taken so far."""
-    fields = Path(f"/proc/{member.pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / 100
+def cpu_of(pid: int) -> float:
+    """Seconds of processor time that a process has taken so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory_of(pid: int) -> int:
