@@ -3,11 +3,13 @@
 KIND: `reader` opens a fleet and counts what its handler is told; `raw` reads the same keys in the
 same blocks, with `json.loads` of each, and ends; a number opens so many bare watches of all keys.
 Says what it has in lines of JSON, the first of them once it is ready. `reader` says one more for
-each line that it is sent. All end with their standard input.
+each line that it is sent; at `freeze` it takes all that it holds from Python's collector first.
+All end with their standard input.
 """
 
 from __future__ import annotations
 
+import gc
 import json
 import statistics
 import sys
@@ -39,7 +41,10 @@ def reader(url: str) -> None:
         took = time.perf_counter() - began
         say(took=took, domains=len(fleet), cpu=time.process_time())
         fleet.subscribe(handler, events=(Renamed,), replay=False)
-        for _ in sys.stdin:
+        for line in sys.stdin:
+            if line == "freeze\n":
+                gc.collect()
+                gc.freeze()
             began = time.perf_counter()
             fleet.refresh(60)
             barrier = time.perf_counter() - began

@@ -74,10 +74,10 @@ class Child:
         said: dict[str, Any] = json.loads(self._process.stdout.readline())
         return said
 
-    def asked(self) -> dict[str, Any]:
-        """What it says when it is asked."""
+    def asked(self, to: str = "") -> dict[str, Any]:
+        """What it says when it is asked, after it has done what it is told to."""
         assert self._process.stdin is not None
-        self._process.stdin.write("\n")
+        self._process.stdin.write(f"{to}\n")
         self._process.stdin.flush()
         return self.said()
 
@@ -186,12 +186,17 @@ def churned(report: Report, server: Etcd, call: Call, canned: Canned) -> None:
             "from before a transaction to the reader's handler",
             f"{facts['median'] * 1e3:.1f} ms median, {facts['most'] * 1e3:.1f} ms for 99 of 100",
         )
-        report("its `refresh()`", f"{facts['barrier'] * 1e3:.1f} ms")
+        frozen = reader.asked("freeze")
+        report("its `refresh()`", f"{frozen['barrier'] * 1e3:.1f} ms")
         with child(str(READERS - 1), server.url) as watches:
             watches.said()
             many = churn(call, canned, lambda: cpu_of(server.one.pid))
         facts = reader.asked()
         assert facts["events"] == int(CHURN * SECONDS)
+        report(
+            "from before a transaction to the handler, after `gc.freeze()` in the reader",
+            f"{facts['median'] * 1e3:.1f} ms median, {facts['most'] * 1e3:.1f} ms for 99 of 100",
+        )
         report(
             f"etcd with that reader and {READERS - 1} bare watches of everything, against with one",
             f"{many / one:.2f} ({many:.1%} of a core)",
