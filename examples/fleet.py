@@ -181,7 +181,8 @@ def main() -> int:
     if args.host and not args.url:
         parser.error("--host needs the URL of an etcd")
     for number in local_etcd.STOPS:
-        signal.signal(number, stop)
+        if signal.getsignal(number) is not signal.SIG_IGN:  # as nohup has it
+            signal.signal(number, stop)
     try:
         if args.host:
             with published(lambda: str(args.url), args.host):
