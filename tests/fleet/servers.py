@@ -126,7 +126,7 @@ class Member:
         self.start()
         self.wait_ready()
 
-    def restore(self, copy: str) -> None:
+    def restore(self, copy: str, *flags: str) -> None:
         """Make its data from a snapshot, as an operator would."""
         subprocess.run(
             [
@@ -134,6 +134,7 @@ class Member:
                 *("--name", self.name, "--data-dir", str(self.data)),
                 *("--initial-cluster", f"{self.name}={self._peer}"),
                 *("--initial-advertise-peer-urls", self._peer),
+                *flags,
             ],
             check=True,
             capture_output=True,
