@@ -123,16 +123,23 @@ class Machines:
         """As `systemctl start etcd` on it."""
         self._unit("start", name)
 
-    def stop(self, name: str) -> None:
-        """As `systemctl stop etcd` on it."""
-        self._unit("stop", name)
+    def stop(self, *names: str) -> None:
+        """As `systemctl stop etcd` on these at once."""
+        for name in names:
+            self._running[name].terminate()
+        for name in names:
+            self._unit("stop", name)
+
+    def kill(self, name: str) -> None:
+        """End etcd on it, as a power failure does."""
+        process = self._running.pop(name)
+        process.kill()
+        process.wait(20)
 
     def close(self) -> None:
         """End all members."""
         for name in list(self._running):
-            process = self._running.pop(name)
-            process.kill()
-            process.wait(20)
+            self.kill(name)
 
     def _shell(self, text: str, status: int, variables: Mapping[str, str]) -> str:
         path = (self.home / "bin", program("sid").parent, os.environ["PATH"])
@@ -172,13 +179,15 @@ class Machines:
 
 def set_up(machines: Machines) -> None:
     """Certificates, three members, users and rights: the page's chapter, from its top."""
-    for words in ("req -x509", "CN=$name ", "CN=etcd-$name"):
-        machines.run(block(words))
+    machines.run(block("req -x509"))
+    machines.run(block("CN=$name "))
+    machines.run(block("CN=etcd-$name"))
     for name in MEMBERS:
         config = machines.file("data-dir:", "etc/etcd/domindex.yaml", name)
         config.write_text(config.read_text() + _QUICK)
         machines.file("DAEMON_ARGS", "etc/default/etcd", name)
         machines.run(block("install -m"), name)
     machines.wait_ready()
-    for words in ("export ETCDCTL_ENDPOINTS=https://a.example:2379", ">grants", "auth enable"):
-        machines.run(block(words))
+    machines.run(block("export ETCDCTL_ENDPOINTS=https://a.example:2379"))
+    machines.run(block(">grants"))
+    machines.run(block("auth enable"))
