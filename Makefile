@@ -23,7 +23,7 @@ ifdef HOSTS
 export DOMINDEX_HOSTS := $(HOSTS)
 endif
 
-.PHONY: run fleet test check docs recording pythons packages figures counts bench clean
+.PHONY: run fleet test check docs recording pythons packages figures fleet-scale counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -68,6 +68,9 @@ packages: $(VENV)/dev.stamp
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.figures
+
+fleet-scale: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.measure.fleet.scale
 
 counts: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.cost

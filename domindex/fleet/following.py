@@ -101,12 +101,19 @@ class Following:
             other = not first and (
                 loaded.epoch != self._epoch or loaded.position < picture.position
             )
-            self.reconciler.load(loaded.pairs, loaded.position, other=other)
+            # Before the pairs: it is set up meanwhile, and keeps what comes.
+            feed = self._engine.follow(loaded.position, loaded.epoch)
+            try:
+                self.reconciler.load(loaded.pairs, loaded.position, other=other)
+            except BaseException:
+                feed.close()
+                raise
             self._epoch = loaded.epoch
             self._loaded = True
         else:
             self.resumed += 1
-        self._feed = self._engine.follow(picture.position, self._epoch)
+            feed = self._engine.follow(picture.position, self._epoch)
+        self._feed = feed
         if self._closed:
             self._feed.close()
 
