@@ -16,7 +16,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import local_etcd
 
@@ -28,7 +28,7 @@ from domindex.fleet.ports import Engine
 from domindex.testing import SimulatedHost
 
 HOSTS = ("xen1", "xen2", "xen3")
-LEASE = 2.0
+LEASE = 3.0
 DB = uuid.UUID("d8f5a6a2-0f5d-4f43-9e26-5b1c8f5d7a10")
 """A guest of xen3, which is still there when its host returns."""
 
@@ -88,77 +88,76 @@ class Xen3:
             process.communicate(timeout=10)
 
 
-def show(where: Where, *, cleans_up: bool) -> None:
+def show(where: Where, stack: contextlib.ExitStack, *, cleans_up: bool) -> None:
     """What happens to three hosts, and what a reader says of it."""
-    with contextlib.ExitStack() as stack:
-        fleet = stack.enter_context(domindex.fleet.connect(where(), timeout=5))
-        if len(fleet.hosts):
-            sys.exit(f"this store has hosts already ({', '.join(fleet.hosts)}): name an empty one")
-        if cleans_up:
-            stack.callback(forget_all, fleet)
-        kinds = (domindex.Added, HostLive, HostLost, Moved)
-        events = stack.enter_context(fleet.events(events=kinds))
+    fleet = stack.enter_context(domindex.fleet.connect(where(), timeout=5))
+    if len(fleet.hosts):
+        sys.exit(f"this store has hosts already ({', '.join(fleet.hosts)}): name an empty one")
+    if cleans_up:
+        stack.callback(forget_all, fleet)
+    kinds = (domindex.Added, HostLive, HostLost, Moved)
+    events = stack.enter_context(fleet.events(events=kinds))
 
-        def told(kind: type[_Event]) -> _Event:
-            """The next event of that kind. There is no order between events of several hosts."""
-            while not isinstance(event := events.get(timeout=20), kind):
-                pass
-            return event
+    def told(kind: type[_Event]) -> _Event:
+        """The next event of that kind. There is no order between events of several hosts."""
+        while not isinstance(event := events.get(timeout=20), kind):
+            pass
+        return event
 
-        def ask(name: str) -> None:
-            """Print the answer: a record, that there is none, or that nobody can tell."""
-            try:
-                found = fleet.by_name(name)
-                print(f"  {name}: domain {found.domain.domid} on {found.host} ({found.state})")
-            except (domindex.NoSuchDomain, domindex.NotLive, domindex.Ambiguous) as error:
-                print(f"  {name}: {error}")
-
-        (xen1, _), (xen2, _) = (
-            stack.enter_context(published(where, name)) for name in ("xen1", "xen2")
-        )
-        xen3 = Xen3(where, stack)
-        xen3.start()
-        for _ in HOSTS:
-            print(f"{told(HostLive).host} is published")
-        ask("db")
-
-        web = uuid.uuid4()
-        source = xen1.create("web", uuid=web)
-        print(f"a guest starts on {told(HostEvent).host}:")
-        ask("web")
-
-        print("it migrates to xen2:")
-        target = xen2.create("web--incoming", uuid=web)
-        while len(fleet.all_by_uuid(web)) < 2:
-            fleet.refresh()
+    def ask(name: str) -> None:
+        """Print the answer: a record, that there is none, or that nobody can tell."""
         try:
-            fleet.by_uuid(web)
-        except domindex.Ambiguous as error:
-            print(f"  meanwhile: {error}")
-        print(f"  with settled=True: {fleet.by_uuid(web, settled=True).host}")
-        xen1.destroy(source)
-        xen2.rename(target, "web")
-        moved = told(Moved)
-        print(f"  one event: it moved from {moved.old.host} to {moved.new.host}")
-        ask("web")
+            found = fleet.by_name(name)
+            print(f"  {name}: domain {found.domain.domid} on {found.host} ({found.state})")
+        except (domindex.NoSuchDomain, domindex.NotLive, domindex.Ambiguous) as error:
+            print(f"  {name}: {error}")
 
-        print(f"xen3 is killed: {xen3.kill()}. Until its lease has run out nobody can know:")
-        ask("db")
-        lost = told(HostLost)
-        print(f"{lost.host} is lost: {lost.reason}. What it said last is kept, and says so:")
-        ask("db")
-        ask("web")
-        ask("mail")
+    (xen1, _), (xen2, _) = (
+        stack.enter_context(published(where, name)) for name in ("xen1", "xen2")
+    )
+    xen3 = Xen3(where, stack)
+    xen3.start()
+    for _ in HOSTS:
+        print(f"{told(HostLive).host} is published")
+    ask("db")
 
-        print("an operator says that it is off:")
-        fleet.declare_offline("xen3", "its power supply is broken")
-        ask("db")
-        ask("mail")
+    web = uuid.uuid4()
+    source = xen1.create("web", uuid=web)
+    print(f"a guest starts on {told(HostEvent).host}:")
+    ask("web")
 
-        xen3.start()
-        print(f"it returns, and {told(HostLive).host} is live by that alone:")
-        ask("db")
-        ask("mail")
+    print("it migrates to xen2:")
+    target = xen2.create("web--incoming", uuid=web)
+    while len(fleet.all_by_uuid(web)) < 2:
+        fleet.refresh()
+    try:
+        fleet.by_uuid(web)
+    except domindex.Ambiguous as error:
+        print(f"  meanwhile: {error}")
+    print(f"  with settled=True: {fleet.by_uuid(web, settled=True).host}")
+    xen1.destroy(source)
+    xen2.rename(target, "web")
+    moved = told(Moved)
+    print(f"  one event: it moved from {moved.old.host} to {moved.new.host}")
+    ask("web")
+
+    print(f"xen3 is killed: {xen3.kill()}. Until its lease has run out nobody can know:")
+    ask("db")
+    lost = told(HostLost)
+    print(f"{lost.host} is lost: {lost.reason}. What it said last is kept, and says so:")
+    ask("db")
+    ask("web")
+    ask("mail")
+
+    print("an operator says that it is off:")
+    fleet.declare_offline("xen3", "its power supply is broken")
+    ask("db")
+    ask("mail")
+
+    xen3.start()
+    print(f"it returns, and {told(HostLive).host} is live by that alone:")
+    ask("db")
+    ask("mail")
 
 
 def forget_all(fleet: domindex.fleet.Fleet) -> None:
@@ -189,28 +188,40 @@ def main() -> int:
                 sys.stdin.read()
             return 0
         with contextlib.ExitStack() as stack:
-            store, url, kind = MemoryStore(), args.url, "etcd, at"
-            if not url and not args.memory:
-                try:
-                    url = stack.enter_context(local_etcd.running())
-                    kind = "an etcd of its own, at"
-                except local_etcd.NoEtcd as error:
-                    print(error)
-            print(f"the store: {kind} {url}" if url else "the store: in memory")
-            show(lambda: url or store.connect(), cleans_up=args.url is not None)
+            try:
+                url = args.url or (None if args.memory else own_etcd(stack))
+                store = MemoryStore()
+                print(f"the store: {'etcd, at ' + url if url else 'in memory'}")
+                show(lambda: url or store.connect(), stack, cleans_up=args.url is not None)
+            finally:
+                ignore_signals()  # all that was started is ended now
+        return 0
     except KeyboardInterrupt:
         return 130
     except (domindex.DomindexError, ImportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 3
-    return 0
 
 
-def stop(*_: object) -> None:
-    """End as by Ctrl-C, and take no second signal: all that was started is ended first."""
+def own_etcd(stack: contextlib.ExitStack) -> str | None:
+    """The URL of an etcd that runs as long as we do; None, with a line that says why not."""
+    try:
+        return stack.enter_context(local_etcd.running())
+    except local_etcd.NoEtcd as error:
+        print(error)
+        return None
+
+
+def stop(*_: object) -> NoReturn:
+    """End as by Ctrl-C, and take no second signal."""
+    ignore_signals()
+    raise KeyboardInterrupt
+
+
+def ignore_signals() -> None:
+    """One that came while all is ended would leave the rest behind."""
     for number in local_etcd.STOPS:
         signal.signal(number, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import http.client
 import importlib.util
@@ -71,6 +72,7 @@ def program(command: Sequence[str], output: int | None = None) -> Iterator[subpr
             stderr=output,
             start_new_session=True,
         )
+        atexit.register(process.kill)  # wherever Ctrl-C came
         with process:
             try:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
