@@ -110,15 +110,17 @@ def test_on_an_etcd_of_its_own(temporary: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("after", "by"),
+    ("after", "by", "statuses"),
     [
-        ("the store", signal.SIGINT),
-        ("xen1 is published", signal.SIGTERM),
-        ("xen3 is killed", signal.SIGINT),
-        ("it returns", signal.SIGHUP),
+        ("the store", signal.SIGINT, {130}),
+        ("xen1 is published", signal.SIGTERM, {130}),
+        ("xen3 is killed", signal.SIGINT, {130}),
+        ("it returns", signal.SIGHUP, {0, 130}),  # it may be at its end already
     ],
 )
-def test_ctrl_c_leaves_nothing_behind(temporary: Path, after: str, by: signal.Signals) -> None:
+def test_ctrl_c_leaves_nothing_behind(
+    temporary: Path, after: str, by: signal.Signals, statuses: set[int]
+) -> None:
     """Neither a process nor a file, wherever it is; a second one does not stop the cleaning."""
     need("sid")
     with example() as program:
@@ -127,7 +129,7 @@ def test_ctrl_c_leaves_nothing_behind(temporary: Path, after: str, by: signal.Si
             program.until(after)
         program.signal(by)
         program.signal(by)
-        assert program.end() == 130
+        assert program.end() in statuses
         assert "Traceback" not in program.text
     assert not running(str(temporary), url)
     assert not list(temporary.iterdir())
