@@ -110,12 +110,19 @@ class Following:
             self.loads += 1
             same = self._epoch is not None and loaded.epoch == self._epoch
             other = picture.position > 0 and not (same and loaded.position >= picture.position)
-            self.reconciler.load(loaded.pairs, loaded.position, other=other)
+            # Before the pairs: it is set up meanwhile, and keeps what comes.
+            feed = self._engine.follow(loaded.position, loaded.epoch)
+            try:
+                self.reconciler.load(loaded.pairs, loaded.position, other=other)
+            except BaseException:
+                feed.close()
+                raise
             self._epoch, self._loaded_at = loaded.epoch, loaded.position
             self._loaded = True
         else:
             self.resumed += 1
-        self._feed = self._engine.follow(picture.position, self._epoch)
+            feed = self._engine.follow(picture.position, self._epoch)
+        self._feed = feed
         if self._closed:
             self._feed.close()
 

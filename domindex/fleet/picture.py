@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
@@ -54,8 +55,10 @@ class FleetPicture(Liveness):
         self.hub: Listeners[FleetEvent] = Listeners(self)
         self.look_closer: Missing[Found] = _refuse  # until look-ups set theirs
         closer: Missing[Found] = lambda index, key: self.look_closer(index, key)  # noqa: E731
-        self.names: KeyIndex[str, Found] = KeyIndex("name", as_name, closer, _place)
-        self.uuids: KeyIndex[UUID, Found] = KeyIndex("uuid", as_uuid, closer, _place)
+        self.names: KeyIndex[str, Found] = KeyIndex(
+            "name", as_name, attrgetter("domain.name"), closer, _place
+        )
+        self.uuids: KeyIndex[UUID, Found] = KeyIndex("uuid", as_uuid, _uuid, closer, _place)
         self.hosts: dict[str, HostTable] = {}
         self.silent: dict[str, HostState] = {}
         """Hosts that cannot tell what they have: while there is one, nothing is known absent."""
@@ -96,7 +99,7 @@ class FleetPicture(Liveness):
             changes,
             time=time.time(),
             inferred=inferred,
-            births_ready=self.hub.has_listeners,
+            births=self.hub.has_listeners,
         )
         self._generation = host.table.generation
         self.ended_lives.add(told)
@@ -133,10 +136,8 @@ class FleetPicture(Liveness):
             leaving = []
         if host.status.state is HostState.OFFLINE:
             coming = []
-        self.names.apply(
-            ((f.domain.name, f) for f in leaving), ((f.domain.name, f) for f in coming)
-        )
-        self.uuids.apply(((_uuid(f), f) for f in leaving), ((_uuid(f), f) for f in coming))
+        self.names.apply(leaving, coming)
+        self.uuids.apply(leaving, coming)
 
     def _in_host(self, host: HostTable, told: Iterable[InHost]) -> Iterator[HostEvent]:
         """The events of one host's table, as the fleet tells them."""
