@@ -331,7 +331,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE = {"cli": 1_900, "fleet": 4_750, "": 7_450}
+CODE = {"cli": 1_900, "fleet": 4_650, "": 7_450}
 """The most lines of code (neither blank, comment nor docstring) that each part of the package may
 have: the command line with its help, the fleet, and the index with all that it needs."""
 TOLD = 0.25
