@@ -4,6 +4,7 @@
 # make docs     build the pages in docs/ and run their examples
 # make pythons  native tests on the other Pythons, which are fetched; with CI set test does it too
 # make packages wheel, sdist and .debs into build/dist, the last in an unpacked Debian
+# make fleet-history  random histories of hosts and faults: 10,000 steps in memory, 3,000 on etcd
 # The first two need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHONS := 3.13 3.14
@@ -22,7 +23,7 @@ ifdef HOSTS
 export DOMINDEX_HOSTS := $(HOSTS)
 endif
 
-.PHONY: run test check docs recording pythons packages figures counts bench clean
+.PHONY: run test check docs recording pythons packages figures counts bench fleet-history clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -63,6 +64,9 @@ figures: $(VENV)/dev.stamp
 
 counts: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.cost
+
+fleet-history: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fleet.long_history
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench.on_hosts

@@ -1,7 +1,7 @@
 """Publishers and readers in a process of their own, which can be frozen, killed and asked.
 
     python -m tests.fleet.processes publish URL TTL HOST...
-    python -m tests.fleet.processes read URL
+    python -m tests.fleet.processes read URL PATIENCE
 
 The child reads one word a line and answers with one line of JSON.
 """
@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import domindex.fleet
 from domindex.errors import DomindexError, TimedOut
+from domindex.fleet import picture
 from domindex.testing import SimulatedHost
 
 ROOT = Path(__file__).parents[2]
@@ -107,6 +111,20 @@ def serve(words: Words) -> None:
         print(json.dumps(answer), flush=True)
 
 
+def jump() -> None:
+    """From now on the wall clock is years off, each time by others.
+
+    But for gRPC, which makes a moment of each time limit, and tells it to a part of its own that
+    asks the system for the time. A clock that really jumps is the same for both.
+    """
+    real = SimpleNamespace(**vars(time))
+    by = random.Random(1)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("grpc") and getattr(module, "time", None) is time:
+            vars(module)["time"] = real
+    time.time = lambda: real.time() + by.uniform(-1e9, 1e9)
+
+
 def _publish(url: str, ttl: str, *hosts: str) -> None:
     with ExitStack() as stack:
         simulated = stack.enter_context(SimulatedHost())
@@ -128,12 +146,19 @@ def _publish(url: str, ttl: str, *hosts: str) -> None:
                 "problems": lambda: [type(one.problem).__name__ for one in publishers],
                 "create": create,
                 "flush": lambda: [one.flush(20) for one in publishers],
+                "jump": jump,
             }
         )
 
 
-def _read(url: str) -> None:
+def _read(url: str, patience: str) -> None:
+    picture.PATIENCE = float(patience)  # type: ignore[misc]
     with domindex.fleet.connect(url) as fleet, fleet.events(queue=100_000) as events:
+
+        def look() -> list[object]:
+            # In this order: what is live now is no older than that.
+            live, age = fleet.live, fleet.age
+            return [live, age, sorted(found.domain.name or "" for found in fleet)]
 
         def heard() -> dict[str, int]:
             kinds: Counter[str] = Counter()
@@ -148,9 +173,9 @@ def _read(url: str) -> None:
         serve(
             {
                 "refresh": lambda: fleet.refresh(30),
-                "names": lambda: sorted(found.domain.name or "" for found in fleet),
                 "states": lambda: {name: view.state for name, view in fleet.hosts.items()},
-                "line": lambda: [fleet.live, fleet.age],
+                "look": look,
+                "jump": jump,
                 "heard": heard,
                 "stats": lambda: [fleet.stats.loads, fleet.stats.resumed, fleet.stats.drift],
             }
