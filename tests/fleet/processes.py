@@ -27,6 +27,8 @@ from domindex.errors import DomindexError, TimedOut
 from domindex.fleet import picture
 from domindex.testing import SimulatedHost
 
+from .stage import Believer
+
 ROOT = Path(__file__).parents[2]
 
 Words = Mapping[str, Callable[[], object]]
@@ -160,6 +162,8 @@ def _read(url: str, patience: str) -> None:
             live, age = fleet.live, fleet.age
             return [live, age, sorted(found.domain.name or "" for found in fleet)]
 
+        believer = Believer()
+
         def heard() -> dict[str, int]:
             kinds: Counter[str] = Counter()
             while True:
@@ -167,6 +171,7 @@ def _read(url: str, patience: str) -> None:
                     event = events.get(0)
                 except TimedOut:
                     return kinds
+                believer(event)  # which fails at nonsense
                 inner = event.event if isinstance(event, domindex.fleet.HostEvent) else event
                 kinds[type(inner).__name__] += 1
 
@@ -177,6 +182,14 @@ def _read(url: str, patience: str) -> None:
                 "look": look,
                 "jump": jump,
                 "heard": heard,
+                "believes": lambda: (
+                    {
+                        (host, one)
+                        for host, held in believer.domains.items()
+                        for one in held.values()
+                    }
+                    == {(found.host, found.domain) for found in fleet}
+                ),
                 "stats": lambda: [fleet.stats.loads, fleet.stats.resumed, fleet.stats.drift],
             }
         )
