@@ -2,6 +2,7 @@
 
 --steps 10000    at least so many on the store in memory
 --etcd 3000      at least so many on a real etcd, whose network also breaks; 0 for none
+--as-found       do not look for the shortest history that fails, which takes minutes
 --seed 1         where to begin; the next seed is tried until there are enough. None is by chance
 
 Prints what happened. If the reader differs from the hosts, or is told nonsense, the shortest
@@ -20,7 +21,7 @@ import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -46,7 +47,19 @@ from .test_history import HAPPENED, STEPS, FleetHistory, step
 TIMEOUT: Final = 0.5
 """Seconds for a request to an etcd that may be frozen."""
 FAULTS: Final = (
-    *("die", "end", "fail", "reboot", "time_passes", "expire", "compact", "wipe", "fill"),
+    *(
+        "die",
+        "end",
+        "fail",
+        "fail_and_end",
+        "reboot",
+        "time_passes",
+        "expire",
+        "compact",
+        "fall_behind",
+        "wipe",
+        "fill",
+    ),
     *("stop", "spoil", "other_version", "operator", "forget"),
     *("cut", "swallow", "restart", "lose_all"),
 )
@@ -222,7 +235,7 @@ class EtcdFleetHistory(FleetHistory):
         proxy.cut()  # what was swallowed is never sent again
 
 
-def run(machine: type[FleetHistory], steps: int, first: int) -> int:
+def run(machine: type[FleetHistory], steps: int, first: int, phases: Sequence[Phase]) -> int:
     """One seed after the other, until there were so many steps; the last one. Raises what fails."""
     chosen = first
     while HAPPENED[STEPS] < steps:
@@ -235,7 +248,7 @@ def run(machine: type[FleetHistory], steps: int, first: int) -> int:
                 deadline=None,
                 database=None,
                 print_blob=True,
-                phases=[Phase.generate, Phase.shrink],
+                phases=phases,
                 suppress_health_check=list(HealthCheck),
             ),
         )
@@ -243,12 +256,14 @@ def run(machine: type[FleetHistory], steps: int, first: int) -> int:
     return chosen - 1
 
 
-def tried(where: str, machine: type[FleetHistory], steps: int, first: int) -> bool:
+def tried(
+    where: str, machine: type[FleetHistory], steps: int, first: int, phases: Sequence[Phase]
+) -> bool:
     """Run, and print what happened; whether all was well."""
     HAPPENED.clear()
     began = time.monotonic()
     try:
-        last = run(machine, steps, first)
+        last = run(machine, steps, first, phases)
     except BaseException as error:
         traceback.print_exc()
         print(
@@ -290,16 +305,18 @@ def main() -> int:
     )
     parser.add_argument("--steps", type=int, default=10_000)
     parser.add_argument("--etcd", type=int, default=3_000)
+    parser.add_argument("--as-found", action="store_true")
     parser.add_argument("--seed", type=int, default=None)
     args = parser.parse_args()
     logging.disable()  # each fault is logged, as it should be
     first = random.randrange(10**6) if args.seed is None else args.seed
+    phases = [Phase.generate] if args.as_found else [Phase.generate, Phase.shrink]
     well = True
     if args.steps:
-        well = tried("in memory", FleetHistory, args.steps, first)
+        well = tried("in memory", FleetHistory, args.steps, first, phases)
     if args.etcd:
         with on_etcd():
-            well = tried("on etcd", EtcdFleetHistory, args.etcd, first) and well
+            well = tried("on etcd", EtcdFleetHistory, args.etcd, first, phases) and well
     return 0 if well else 1
 
 

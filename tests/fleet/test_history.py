@@ -163,6 +163,18 @@ class FleetHistory(RuleBasedStateMachine):
         """Its next commit fails, and whether it was done is not known."""
         self.world.machines[name].engine.fail.append(fault)
 
+    @step(name=hosts, domid=domids, fault=faults)
+    def fail_and_end(self, name: str, domid: int, fault: str) -> None:
+        """A guest starts, nobody knows whether it was written, and it has ended by the next try."""
+        machine = self.world.machines[name]
+        if domid not in machine.host.domids():
+            machine.engine.fail.insert(0, fault)
+            machine.host.create("web", domid=domid)
+            machine.refresh()
+            self.write(name)
+            machine.host.destroy(domid)
+            machine.refresh()
+
     @step(name=hosts)
     def reboot(self, name: str) -> None:
         """The host boots, with none of its guests."""
@@ -189,6 +201,16 @@ class FleetHistory(RuleBasedStateMachine):
     @step()
     def compact(self) -> None:
         """The store forgets its history."""
+        self.world.store.compact()
+
+    @step(name=hosts)
+    def fall_behind(self, name: str) -> None:
+        """All guests of a host end, and the store forgets how before the reader looks."""
+        machine = self.world.machines[name]
+        for domid in filter(None, machine.host.domids()):
+            machine.host.destroy(domid)
+        machine.refresh()
+        self.write(name)
         self.world.store.compact()
 
     @step()
@@ -248,6 +270,22 @@ class FleetHistory(RuleBasedStateMachine):
         """An operator forgets one."""
         with contextlib.suppress(Exception):
             self.world.reader.fleet.forget(name, timeout=0)
+
+    @precondition(lambda self: not self.broken)
+    @step()
+    def compare(self) -> None:
+        """F5: with nothing mended, one that was there all the time knows what a new one sees.
+
+        But for what the store has lost: of such hosts it knows that they are lost.
+        """
+        reader, fresh = self.world.reader, self.world.read()
+        reader.catch_up()
+        fresh.catch_up()
+        states = fresh.states()
+        known = reader.states()
+        assert states == {name: known[name] for name in states}
+        assert {known[name] for name in known.keys() - states.keys()} <= {"lost", "offline"}
+        fresh.fleet.close()
 
     @invariant()
     def it_is_counted(self) -> None:
