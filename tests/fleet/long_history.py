@@ -227,9 +227,8 @@ class EtcdFleetHistory(FleetHistory):
         if not much:
             EtcdWorld.behind.restart(empty=empty)
 
-    def well(self) -> None:
-        """As `FleetHistory.well`."""
-        super().well()
+    def mend_line(self) -> None:
+        """As `FleetHistory.mend_line`."""
         proxy = EtcdWorld.behind.proxy
         proxy.swallowed = set()
         proxy.cut()  # what was swallowed is never sent again

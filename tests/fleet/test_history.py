@@ -77,7 +77,11 @@ class FleetHistory(RuleBasedStateMachine):
         """Nothing is wrong with the store any more."""
         if self.broken:
             self.go_on()
+        self.mend_line()
         self.world.store.full = False
+
+    def mend_line(self) -> None:
+        """There is none in memory."""
 
     def teardown(self) -> None:
         """The indexes have threads."""
@@ -278,6 +282,7 @@ class FleetHistory(RuleBasedStateMachine):
 
         But for what the store has lost: of such hosts it knows that they are lost.
         """
+        self.mend_line()
         reader, fresh = self.world.reader, self.world.read()
         reader.catch_up()
         fresh.catch_up()
