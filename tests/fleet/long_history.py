@@ -61,7 +61,6 @@ FAULTS: Final = (
         "fill",
     ),
     *("stop", "spoil", "other_version", "operator", "forget"),
-    *("cut", "swallow", "restart", "lose_all"),
 )
 
 
