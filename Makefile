@@ -5,6 +5,7 @@
 # make docs     build the pages in docs/ and run their examples
 # make pythons  native tests on the other Pythons, which are fetched; with CI set test does it too
 # make packages wheel, sdist and .debs into build/dist, the last in an unpacked Debian
+# make fleet-history  random histories of a fleet: 10,000 steps in memory, 3,000 on etcd
 # The first three need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHONS := 3.13 3.14
@@ -23,7 +24,8 @@ ifdef HOSTS
 export DOMINDEX_HOSTS := $(HOSTS)
 endif
 
-.PHONY: run fleet test check docs recording pythons packages figures fleet-scale counts bench clean
+.PHONY: run fleet test check docs recording pythons packages figures fleet-scale fleet-history \
+	counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
@@ -74,6 +76,9 @@ fleet-scale: $(VENV)/dev.stamp
 
 counts: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.cost
+
+fleet-history: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.fleet.long_history
 
 bench: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.bench.on_hosts

@@ -18,6 +18,7 @@ from domindex import forking
 from domindex.domain import Domain
 from domindex.errors import Closed, TimedOut
 from domindex.fleet.answers import HostIsLive, NoSuchHost
+from domindex.fleet.clock import reader_clock
 from domindex.fleet.errors import EngineDenied, EngineError, Fenced, UnfitEngine
 from domindex.fleet.following import Following
 from domindex.fleet.moves import Moves
@@ -91,7 +92,7 @@ class FleetBody:
         engine: Engine,
         *,
         max_age: float,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = reader_clock,
         owns_engine: bool = True,
     ) -> None:
         self.engine = engine

@@ -85,7 +85,7 @@ class Following:
                     self.reconciler.take(found.changes, found.position)
             elif isinstance(found, Progress):
                 self._pause = 0.0
-                self.reconciler.confirm(found.position)
+                self.reconciler.confirm(found.position, found.age)
                 picture.up()
                 self._audit()
         except Closed as error:

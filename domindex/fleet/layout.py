@@ -5,7 +5,7 @@
     /domindex/v1/host/<host>         the host's record, written in every transaction
     /domindex/v1/dom/<host>/<domid>  a domain
 
-Read after errors.py; next ports.py.
+Read after errors.py; next clock.py.
 """
 
 from __future__ import annotations

@@ -19,6 +19,7 @@ from domindex.domain import OSType, Role
 from domindex.errors import DomindexError, InvalidKey, NoSuchDomain
 from domindex.fleet.answers import HostsSilent, NoSuchHost, OldAnswer, SeveralFound
 from domindex.fleet.picture import FleetPicture
+from domindex.fleet.ports import SILENCE
 from domindex.fleet.states import Found, HostState, HostView
 from domindex.keys import as_name, as_uuid
 from domindex.limits import as_seconds
@@ -329,7 +330,7 @@ class FleetLookUps(Generic[S]):
             only = self._only(index.what, key, found, among)
             if max_age is not None:
                 age = self._picture.clock() - only.as_of
-                if age > max_age and not (only.state is HostState.LIVE and self.live):
+                if age > max_age and not (age <= SILENCE and only.state == "live" and self.live):
                     raise OldAnswer(only, age, max_age)
             return only
 

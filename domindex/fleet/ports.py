@@ -4,7 +4,7 @@
 hold both to what is written here. An engine knows where keys are (`layout.py`) and who may write
 a host; of values it knows those of `alive` and `epoch` only.
 
-A *position* is a number that grows with each change of the store. Read after layout.py; next
+A *position* is a number that grows with each change of the store. Read after clock.py; next
 memory.py.
 """
 
@@ -45,9 +45,16 @@ class Batch(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """Every change up to `position` was told. The line works, by a quorum of the engine."""
+    """Every change up to `position` was told. The line works, by a quorum of the engine.
+
+    Attributes:
+        position: Of the store.
+        age: Seconds since the engine was asked for it. They are few, unless this process stood
+            still meanwhile.
+    """
 
     position: int
+    age: float = 0.0
 
 
 class Loaded(NamedTuple):

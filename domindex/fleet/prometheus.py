@@ -12,7 +12,6 @@ Read after fleet.py.
 from __future__ import annotations
 
 import math
-import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -21,6 +20,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from domindex.errors import Closed
 from domindex.fleet.body import FleetStats
+from domindex.fleet.clock import reader_clock
 from domindex.fleet.fleet import Fleet
 from domindex.fleet.states import HostState, HostView
 
@@ -135,7 +135,7 @@ def _of_the_hosts(hosts: Sequence[HostView]) -> Iterator[Metric]:
         "Time since what is held of the host was last known to be so; absent if that is not known.",
         labels=("host",),
     )
-    now = time.monotonic()
+    now = reader_clock()
     for host in hosts:
         if math.isfinite(host.as_of):
             age.add_metric((host.host,), max(0.0, now - host.as_of))

@@ -55,6 +55,7 @@ class Publisher:
         self._steps = 0
         self._ended: BaseException | None = None
         self._stop = threading.Event()
+        self._abandoned = False
         # As many as come at once are one step; what overflows is one Resync.
         self._events = index.events(replay=False, queue=64, name="fleet-publisher")
         self._thread: threading.Thread | None = None
@@ -140,7 +141,7 @@ class Publisher:
 
     def abandon(self) -> None:
         """Stop without giving the host up, as if the process had died: for tests."""
-        self._publishing.give_up()
+        self._abandoned = True
         self.close()
 
     def __enter__(self) -> Self:
@@ -176,7 +177,8 @@ class Publisher:
             else:
                 log.exception("host %s is not published any more", self.host)
         try:
-            self._publishing.release(why)
+            if not self._abandoned:
+                self._publishing.release(why)
         except (DomindexError, OSError) as error:
             log.warning("host %s could not be given up: its lease runs out: %s", self.host, error)
         self._tell_step()

@@ -149,10 +149,6 @@ class Publishing:
         self._claim = None
         claim.release({host_key(self.host): pack_host(replace(record, why=why))})
 
-    def give_up(self) -> None:
-        """Have nothing to release: the lease is left to run out."""
-        self._claim = None
-
     # -- within ------------------------------------------------------------------------------
 
     def _write(self) -> None:

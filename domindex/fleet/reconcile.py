@@ -100,16 +100,19 @@ class FleetReconciler:
                     self._settle(host, events, fresh=True)
             self._done(events, position)
 
-    def confirm(self, position: int) -> None:
-        """The line works, and all up to `position` was taken in."""
-        with self._picture.lock:
-            self._picture.confirmed = self._picture.clock()
+    def confirm(self, position: int, age: float) -> None:
+        """The line works, and all was taken in that was in the store so many seconds ago."""
+        picture = self._picture
+        with picture.lock:
+            # Also the sign that the thread is not held up: one that still takes in what was under
+            # way when its process was frozen gets on, and has an old picture.
+            picture.confirmed = picture.got_on = picture.clock() - age
             self._done([], position)
 
     def tick(self) -> None:
         """Tell what has waited for its time."""
         picture = self._picture
-        now = picture.got_on = picture.clock()
+        now = picture.clock()
         with picture.lock:
             events: list[FleetEvent] = []
             for host in list(self._due.values()):

@@ -53,7 +53,7 @@ class Status:
         boot: Which boot of that host; "" if it does not say.
         state: See `HostState`.
         reason: Why, where that is known; "" otherwise.
-        since: When the reader saw it begin, on its own clock (`time.monotonic`).
+        since: When the reader saw it begin, on its own clock (`reader_clock`).
         as_of: Until when its last word is known to have held; None while it holds on.
         reader: The picture of the reader.
     """
@@ -114,7 +114,7 @@ class Found:
 
     @property
     def as_of(self) -> float:
-        """Until when this is known to have been so, on the reader's clock (`time.monotonic`).
+        """Until when this is known to have been so, on the reader's clock (`CLOCK_BOOTTIME`).
 
         It moves on while the host is live and this is its last word. `-inf`: longer ago than the
         reader has been looking.
@@ -168,7 +168,7 @@ class HostView(NamedTuple):
         reason: Why, where that is known; "" otherwise.
         generation: Of its index, at which it said what is held; -1 if it has said nothing whole.
         domains: How many it has, or had when it was last heard.
-        since: When this state began, on the reader's clock (`time.monotonic`).
+        since: When this state began, on the reader's clock (`CLOCK_BOOTTIME`).
         as_of: Until when its last word is known to have held; `-inf` if that is not known.
         machine: The machine-id that it published with, hashed; "" if that is not known.
         unreadable: Domids of which the store holds what cannot be read.

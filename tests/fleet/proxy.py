@@ -99,6 +99,7 @@ class Proxy:
             self._other[client] = server, UP
             self._other[server] = client, DOWN
             for one in (client, server):
+                one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
                 self._selector.register(one, selectors.EVENT_READ)
 
     def _forward(self, one: socket.socket) -> None:

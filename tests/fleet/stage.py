@@ -7,6 +7,7 @@ has.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ from domindex.fleet.events import (
     Resync,
 )
 from domindex.fleet.memory import MemoryEngine, MemoryStore
-from domindex.fleet.ports import Claim
+from domindex.fleet.ports import Claim, Engine
 from domindex.fleet.publishing import Publishing
 from domindex.fleet.states import HostState
 from domindex.index import Index
@@ -52,16 +53,22 @@ class Clock:
         self.now += seconds
 
 
-class FaultyEngine(MemoryEngine):
-    """A line whose next commits fail: before they are done, or after."""
+class FaultyEngine:
+    """A line whose next commits fail: before they are done, or after. As `ports.Engine`."""
 
-    def __init__(self, store: MemoryStore) -> None:
-        super().__init__(store, timeout=0.0)
+    def __init__(self, engine: Engine) -> None:
         self.fail: list[str] = []
+        self.load = engine.load
+        self.follow = engine.follow
+        self.position = engine.position
+        self.replace = engine.replace
+        self.health = engine.health
+        self.close = engine.close
+        self._engine = engine
 
-    def claim(self, host: str, machine: str, ttl: float) -> Claim:  # type: ignore[override]
+    def claim(self, host: str, machine: str, ttl: float) -> Claim:
         """As `Engine.claim`."""
-        return _FaultyClaim(super().claim(host, machine, ttl), self)
+        return _FaultyClaim(self._engine.claim(host, machine, ttl), self)
 
 
 class _FaultyClaim:
@@ -113,13 +120,27 @@ class Machine:
 
 
 class World:
-    """Several hosts, one store, one reader."""
+    """Several hosts, one store, one reader.
+
+    Attributes:
+        patience: Seconds that a reader waits for what a store in another process has to tell.
+    """
+
+    patience = 0.0
 
     def __init__(self) -> None:
         self.clock = Clock()
-        self.store = MemoryStore(self.clock)
+        self.store = self.new_store()
         self.machines: dict[str, Machine] = {}
         self.reader = self.read()
+
+    def new_store(self) -> MemoryStore:
+        """The store of this world, empty."""
+        return MemoryStore(self.clock)
+
+    def line(self) -> Engine:
+        """One more line to it."""
+        return MemoryEngine(self.store, timeout=0.0)
 
     def add(
         self, name: str, *, machine: str = "", unique_ids: bool = True, wait: bool = True
@@ -127,9 +148,9 @@ class World:
         """One more host; it is not published yet."""
         host = SimulatedHost(unique_ids=unique_ids)
         index = host.connect(timing=CALM, wait=wait)
-        made = Machine(name, host, index, FaultyEngine(self.store), machine=machine or f"m-{name}")
-        self.machines[name] = made
-        return made
+        engine = FaultyEngine(self.line())
+        self.machines[name] = Machine(name, host, index, engine, machine=machine or f"m-{name}")
+        return self.machines[name]
 
     def publish(self, machine: Machine, *, name: str | None = None) -> Publishing:
         """Begin to publish it, as another incarnation."""
@@ -189,7 +210,8 @@ class Reader:
     """A reader that is stepped, and a listener that believes what it is told."""
 
     def __init__(self, world: World) -> None:
-        self.engine = MemoryEngine(world.store, timeout=0.0)
+        self.engine = world.line()
+        self._patience = world.patience
         self.body = FleetBody(self.engine, max_age=math.inf, clock=world.clock)
         self.fleet = Fleet(self.body, "serve")
         self.stream = self.fleet.events(move_grace=0)
@@ -199,17 +221,17 @@ class Reader:
         """So many steps of its thread."""
         for _ in range(count):
             self.body.following.wake()
-            self.body.following.step(0.0, _no_pause)
-        self.body.picture.got_on = self.body.picture.clock()
+            self.body.following.step(self._patience, _no_pause)
 
     def catch_up(self) -> None:
         """Step until it has everything."""
         for _ in range(500):
             self.step()
             picture = self.body.picture
-            fresh = picture.confirmed == picture.clock()
-            if fresh and self.fleet.live and picture.position == self.engine.position(0):
-                return
+            fresh = picture.age <= 10 * self._patience
+            with contextlib.suppress(LineLost):  # of another process, which may be slow
+                if fresh and self.fleet.live and picture.position == self.engine.position():
+                    return
         raise AssertionError(f"it does not catch up: {self.body.picture.state}")
 
     def heard(self) -> list[FleetEvent]:

@@ -7,6 +7,10 @@ that believes every event knows what the reader holds.
 from __future__ import annotations
 
 import contextlib
+import functools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
 from unittest import mock
 from uuid import UUID
 
@@ -29,13 +33,33 @@ uuids = st.integers(1, 3).map(lambda number: UUID(int=number))
 domids = st.integers(1, 5)
 faults = st.sampled_from(["before", "after"])
 
+HAPPENED: Counter[str] = Counter()
+"""How often each step was done so far, also as part of another one."""
+STEPS = "steps"
+"""Under this name in it: how many were drawn."""
+
+
+def step(**choices: Any) -> Callable[[Callable[..., None]], Any]:
+    """A rule that is counted."""
+
+    def decorate(function: Callable[..., None]) -> Any:
+        @functools.wraps(function)
+        def counted(*given: Any, **chosen: Any) -> None:
+            HAPPENED[function.__name__] += 1
+            function(*given, **chosen)
+
+        made: Any = rule(**choices)
+        return made(counted)
+
+    return decorate
+
 
 class FleetHistory(RuleBasedStateMachine):
     """Three hosts, one reader, and everything that may go wrong."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world = self.new_world()
         for name in NAMES:
             self.world.add(name, unique_ids=name != "xen3")
         # A listener with graces, on the clock of the test.
@@ -49,6 +73,20 @@ class FleetHistory(RuleBasedStateMachine):
         self.patch = mock.patch("domindex.fleet.publishing.OPERATIONS", 2)
         self.patch.start()
 
+    def new_world(self) -> World:
+        """Where it plays."""
+        return World()
+
+    def well(self) -> None:
+        """Nothing is wrong with the store any more."""
+        if self.broken:
+            self.go_on()
+        self.mend_line()
+        self.world.store.full = False
+
+    def mend_line(self) -> None:
+        """There is none in memory."""
+
     def teardown(self) -> None:
         """The indexes have threads."""
         self.patch.stop()
@@ -56,7 +94,7 @@ class FleetHistory(RuleBasedStateMachine):
 
     # -- what hosts do -----------------------------------------------------------------------
 
-    @rule(name=hosts, domid=domids, called=names, uuid=uuids)
+    @step(name=hosts, domid=domids, called=names, uuid=uuids)
     def create(self, name: str, domid: int, called: str, uuid: UUID) -> None:
         """A guest starts."""
         machine = self.world.machines[name]
@@ -64,7 +102,7 @@ class FleetHistory(RuleBasedStateMachine):
             machine.host.create(called, uuid=uuid, domid=domid)
             machine.refresh()
 
-    @rule(name=hosts, domid=domids, called=names)
+    @step(name=hosts, domid=domids, called=names)
     def rename(self, name: str, domid: int, called: str) -> None:
         """A guest is renamed."""
         machine = self.world.machines[name]
@@ -72,7 +110,7 @@ class FleetHistory(RuleBasedStateMachine):
             machine.host.rename(domid, called)
             machine.refresh()
 
-    @rule(name=hosts, domid=domids)
+    @step(name=hosts, domid=domids)
     def destroy(self, name: str, domid: int) -> None:
         """A guest ends."""
         machine = self.world.machines[name]
@@ -80,7 +118,7 @@ class FleetHistory(RuleBasedStateMachine):
             machine.host.destroy(domid)
             machine.refresh()
 
-    @rule(name=hosts, domid=domids, reason=st.integers(0, 3))
+    @step(name=hosts, domid=domids, reason=st.integers(0, 3))
     def shutdown(self, name: str, domid: int, reason: int) -> None:
         """A guest stops."""
         machine = self.world.machines[name]
@@ -90,21 +128,21 @@ class FleetHistory(RuleBasedStateMachine):
 
     # -- what publishers do ------------------------------------------------------------------
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def start(self, name: str) -> None:
         """A publisher starts, or is started anew after it died without a word."""
         self.world.publish(self.world.machines[name])
         self.spoiled.discard(name)
         self.write(name)
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def write(self, name: str) -> None:
         """A publisher does what is due."""
         machine = self.world.machines[name]
         with contextlib.suppress(Superseded):
             self.world.write(machine)
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def end(self, name: str) -> None:
         """A publisher ends well, if the store lets it."""
         machine = self.world.machines[name]
@@ -113,7 +151,7 @@ class FleetHistory(RuleBasedStateMachine):
                 machine.publishing.release("for a test")
             machine.publishing = None
 
-    @rule(name=hosts, called=names, count=st.integers(1, 3))
+    @step(name=hosts, called=names, count=st.integers(1, 3))
     def write_some(self, name: str, called: str, count: int) -> None:
         """Several guests start at once, and the reader looks amid their being written."""
         machine = self.world.machines[name]
@@ -123,17 +161,29 @@ class FleetHistory(RuleBasedStateMachine):
         self.write(name)
         self.world.reader.step(count)
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def die(self, name: str) -> None:
         """A publisher dies."""
         self.world.machines[name].publishing = None
 
-    @rule(name=hosts, fault=faults)
+    @step(name=hosts, fault=faults)
     def fail(self, name: str, fault: str) -> None:
         """Its next commit fails, and whether it was done is not known."""
         self.world.machines[name].engine.fail.append(fault)
 
-    @rule(name=hosts)
+    @step(name=hosts, domid=domids, fault=faults)
+    def fail_and_end(self, name: str, domid: int, fault: str) -> None:
+        """A guest starts, nobody knows whether it was written, and it has ended by the next try."""
+        machine = self.world.machines[name]
+        if domid not in machine.host.domids():
+            machine.engine.fail.insert(0, fault)
+            machine.host.create("web", domid=domid)
+            machine.refresh()
+            self.write(name)
+            machine.host.destroy(domid)
+            machine.refresh()
+
+    @step(name=hosts)
     def reboot(self, name: str) -> None:
         """The host boots, with none of its guests."""
         machine = self.world.machines[name]
@@ -146,46 +196,56 @@ class FleetHistory(RuleBasedStateMachine):
 
     # -- what happens to the store -----------------------------------------------------------
 
-    @rule(seconds=st.sampled_from([0.5, 4.0, 20.0]))
+    @step(seconds=st.sampled_from([0.5, 4.0, 20.0]))
     def time_passes(self, seconds: float) -> None:
         """Leases may run out."""
         self.world.clock.pass_by(seconds)
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def expire(self, name: str) -> None:
         """One lease does."""
         self.world.store.expire(name)
 
-    @rule()
+    @step()
     def compact(self) -> None:
         """The store forgets its history."""
         self.world.store.compact()
 
-    @rule()
+    @step(name=hosts)
+    def fall_behind(self, name: str) -> None:
+        """All guests of a host end, and the store forgets how before the reader looks."""
+        machine = self.world.machines[name]
+        for domid in filter(None, machine.host.domids()):
+            machine.host.destroy(domid)
+        machine.refresh()
+        self.write(name)
+        self.world.store.compact()
+
+    @step()
     def wipe(self) -> None:
         """The store loses everything."""
         self.world.store.wipe()
 
-    @rule(full=st.booleans())
+    @step(full=st.booleans())
     def fill(self, full: bool) -> None:
         """The store takes no more, or does again."""
         self.world.store.full = full
 
     @precondition(lambda self: not self.broken)
-    @rule()
+    @step()
     def stop(self) -> None:
         """The store answers nobody."""
         self.broken = True
         self.world.store.stop()
 
     @precondition(lambda self: self.broken)
-    @rule()
+    @step()
     def go_on(self) -> None:
         """It answers again."""
         self.broken = False
         self.world.store.go_on()
 
-    @rule(name=hosts, domid=domids)
+    @step(name=hosts, domid=domids)
     def spoil(self, name: str, domid: int) -> None:
         """Somebody writes what is no JSON, and what belongs nowhere."""
         self.spoiled.add(name)
@@ -193,7 +253,7 @@ class FleetHistory(RuleBasedStateMachine):
         self.world.store.put(dom_key(name, domid), b"{")
         self.world.store.put("/domindex/v1/strange/thing", b"1")
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def other_version(self, name: str) -> None:
         """A newer publisher has written the record of a host."""
         self.spoiled.add(name)
@@ -201,23 +261,45 @@ class FleetHistory(RuleBasedStateMachine):
 
     # -- what the reader does ----------------------------------------------------------------
 
-    @rule(count=st.integers(1, 4))
+    @step(count=st.integers(1, 4))
     def read(self, count: int) -> None:
         """It takes in some of what there is."""
         self.world.reader.step(count)
 
-    @rule()
+    @step()
     def operator(self) -> None:
         """An operator forgets a host, or declares it offline, if nobody publishes it."""
         for name in list(self.world.reader.body.picture.hosts):
             with contextlib.suppress(Exception):
                 self.world.reader.fleet.declare_offline(name, timeout=0)
 
-    @rule(name=hosts)
+    @step(name=hosts)
     def forget(self, name: str) -> None:
         """An operator forgets one."""
         with contextlib.suppress(Exception):
             self.world.reader.fleet.forget(name, timeout=0)
+
+    @precondition(lambda self: not self.broken)
+    @step()
+    def compare(self) -> None:
+        """F5: with nothing mended, one that was there all the time knows what a new one sees.
+
+        But for what the store has lost: of such hosts it knows that they are lost.
+        """
+        self.mend_line()
+        reader, fresh = self.world.reader, self.world.read()
+        reader.catch_up()
+        fresh.catch_up()
+        states = fresh.states()
+        known = reader.states()
+        assert states == {name: known[name] for name in states}
+        assert {known[name] for name in known.keys() - states.keys()} <= {"lost", "offline"}
+        fresh.fleet.close()
+
+    @invariant()
+    def it_is_counted(self) -> None:
+        """Each step is followed by the invariants."""
+        HAPPENED[STEPS] += 1
 
     @invariant()
     def nothing_is_made_up(self) -> None:
@@ -274,13 +356,11 @@ class FleetHistory(RuleBasedStateMachine):
         for one in fleet:
             assert one.state is picture.hosts[one.host].status.state
 
-    @rule()
+    @step()
     def all_is_well(self) -> None:
         """F5: when faults end, the reader equals the store, and the store the indexes."""
         world = self.world
-        world.store.full = False
-        if self.broken:
-            self.go_on()
+        self.well()
         for name, machine in world.machines.items():
             machine.engine.fail.clear()
             # What was spoiled is written again by the next incarnation at the latest.

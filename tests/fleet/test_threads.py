@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -29,7 +30,8 @@ from domindex.fleet import (
     Lost,
     Moved,
 )
-from domindex.fleet.memory import MemoryStore
+from domindex.fleet.layout import ALIVE, alive_key
+from domindex.fleet.memory import MemoryClaim, MemoryStore
 from domindex.testing import SimulatedHost
 from tests.whole.helpers import eventually, our_threads
 
@@ -87,6 +89,35 @@ def test_from_a_host_to_a_handler() -> None:
         publisher.close()
         assert ear.until(HostLost) == HostLost("xen1", "its publisher was closed")
         assert fleet.hosts["xen1"].reason == "its publisher was closed"
+
+
+def test_a_publisher_that_is_abandoned_amid_a_write_just_stops(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As if its process had died: its lease runs out, and nothing else is wrong."""
+    monkeypatch.setattr("domindex.fleet.publishing.OPERATIONS", 2)
+    store, writing, go_on = MemoryStore(), threading.Event(), threading.Event()
+    commit = MemoryClaim.commit
+
+    def slow(self: MemoryClaim, puts: Any, deletes: Any = ()) -> int:
+        writing.set()
+        go_on.wait(10)
+        return commit(self, puts, deletes)
+
+    with SimulatedHost() as host, host.connect() as index:
+        publisher = domindex.fleet.publish(index, store.connect(), host="xen1", lock=False)
+        monkeypatch.setattr(MemoryClaim, "commit", slow)
+        for _ in range(3):
+            host.create("web")
+        index.refresh()
+        assert writing.wait(10)
+        ending = threading.Thread(target=publisher.abandon)
+        ending.start()
+        go_on.set()
+        ending.join(10)
+        assert publisher.problem is None
+        assert not [one for one in caplog.records if one.levelname in ("WARNING", "ERROR")]
+        assert alive_key("xen1") in store.read([ALIVE])[1]
 
 
 def test_an_index_that_is_closed_gives_its_host_up() -> None:

@@ -91,7 +91,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("opening",),  # joining
     ("direct", "testing", "aio"),
     ("fleet.errors",),  # many hosts
-    ("fleet.layout",),
+    ("fleet.layout", "fleet.clock"),
     ("fleet.ports",),
     ("fleet.memory_server", "fleet.url"),
     ("fleet.memory",),

@@ -6,7 +6,6 @@ Read after cli/as_text.py and cli/as_json.py; next the commands.
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable, Sequence
 from typing import Any, TextIO
 
@@ -28,6 +27,7 @@ from domindex.fleet import (
     Moved,
     Resync,
 )
+from domindex.fleet.clock import reader_clock
 
 _FROM_THERE = 12
 """Characters that the name of a host has at least, so that short ones stand below each other."""
@@ -187,7 +187,7 @@ def _print_columns(
 
 
 def _age(as_of: float) -> float:
-    return max(0.0, time.monotonic() - as_of)
+    return max(0.0, reader_clock() - as_of)
 
 
 def _age_text(age: float) -> str:

@@ -20,6 +20,7 @@ from typing import Final
 from domindex import forking
 from domindex.errors import Closed
 from domindex.fleet import layout
+from domindex.fleet.clock import reader_clock
 from domindex.fleet.errors import EngineDenied, LineLost, TooOld, UnfitEngine
 from domindex.fleet.etcd import wire
 from domindex.fleet.etcd.members import Members
@@ -45,13 +46,14 @@ class EtcdFeed:
         self._position = position  # all up to here was told
         self._last = position  # of the batch told last: etcd sends those before again
         self._epoch = epoch
-        self._ready: deque[Batch | Progress] = deque()
+        self._ready: deque[Batch | Progress] = deque()  # here its age is when it was asked for
         self._error: Exception | None = None
         self._over = ""  # why it is closed
         self._created = False  # etcd has set the watch, though it may still refuse it
         self._told = False  # progress, ever
         # The probe under way: when it began, what the read found, how far the stream has come.
         self._began: float | None = None
+        self._began_at = 0.0  # the same by `reader_clock`
         self._found: int | None = None
         self._reached = -1
         self._asked = 0.0  # when progress was last asked for
@@ -72,7 +74,7 @@ class EtcdFeed:
                 if self._over:
                     raise Closed(self._over)
                 if self._ready:
-                    return self._ready.popleft()
+                    return _told(self._ready.popleft())
                 wake = self._beat(now := time.monotonic())
                 if self._error is not None:
                     raise self._error
@@ -190,6 +192,7 @@ class EtcdFeed:
         assert self._stream.line is not None
         self._wanted = False
         self._began, self._found, self._reached = now, None, -1
+        self._began_at = reader_clock()
         floor = self._position  # batches may come before the answer
         self._ask_progress(now)
 
@@ -222,12 +225,19 @@ class EtcdFeed:
         if self._began is None or self._found is None or self._ended():
             return
         if self._reached >= self._found:
-            self._ready.append(Progress(self._position))
+            self._ready.append(Progress(self._position, self._began_at))
             self._began = None
             self._next_beat = time.monotonic() + BEAT
 
     def _forked(self) -> None:
         self._over = "the feed was opened by the parent of this forked process"
+
+
+def _told(one: Batch | Progress) -> Batch | Progress:
+    """It may have waited for a slow reader, or for a process that stood still."""
+    if isinstance(one, Progress):
+        return Progress(one.position, reader_clock() - one.age)
+    return one
 
 
 def _batches(answer: Message) -> list[Batch]:
