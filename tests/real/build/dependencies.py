@@ -17,7 +17,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .debian import HostUnavailable, cache_directory, cache_lock, partial_of
+from .debian import HostUnavailable, cache_directory, cache_lock, package_set, partial_of
 from .host import Release, userland_here
 from .python import compile_tree
 from .root import Content
@@ -30,6 +30,8 @@ _WHEELS = (
     "prometheus_client>=0.16",
 )
 _SOURCES = ("pyxs==0.4.1",)  # pure Python, and published as source only
+_FLEET = ("aetcd>=1.0,<2", "grpcio>1.66,<2")
+_CPP = "usr/lib/.*/libstdc[+][+][.]so[.]6.*"
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _TIME_LIMIT = 600.0
 
@@ -40,6 +42,20 @@ def site(release: Release) -> Mapping[str, Content]:
     Cost: a look at the cache after the first time. Raises HostUnavailable if pip cannot fetch.
     """
     return {SITE: _unpacked(release, _WHEELS, _SOURCES)}
+
+
+def fleet_site(release: Release) -> Mapping[str, Content]:
+    """The same overlay with what the extra `fleet` asks for beside: 20 MB, and a library.
+
+    Cost, raises: as `site`.
+    """
+    machine = release.machine
+    packages = package_set(release.userland, ["libstdc++6"], only=_CPP, machine=machine.debian)
+    library = next(path for path in packages.rglob("libstdc++.so.6*") if not path.is_symlink())
+    return {
+        SITE: _unpacked(release, (*_WHEELS, *_FLEET), _SOURCES),
+        f"{machine.libraries}/libstdc++.so.6": library,
+    }
 
 
 def wheel(release: Release, path: Path) -> Mapping[str, Content]:
