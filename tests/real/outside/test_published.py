@@ -198,6 +198,11 @@ def two_lives(host: Published, told: FleetStream) -> None:
     assert again.domain.life != found.domain.life
     with pytest.raises(domindex.NoSuchDomain):
         fleet.by_uuid(first)
+    dom0.do("destroy", domid)
+    assert news(told, host, domid, None)[-1] in ("-www", "-?")
+    with pytest.raises(domindex.NoSuchDomain):
+        fleet.by_uuid(second)
+    dom0.do("create", "www", str(first))
     host.agrees()
 
 
@@ -209,9 +214,11 @@ def test_the_store_restarts(hosts: list[Published], server: Etcd) -> None:
     server.one.end()
     for host in hosts:
         host.dom0.do("create", "meanwhile", str(uuid4()))
+        host.dom0.wait_until_said(f"host {host.name} is not published")
     server.one.start()
     server.one.wait_ready()
     for host in hosts:
+        host.dom0.wait_until_said(f"host {host.name} is published again")
         host.agrees()
         host.wait_live()
 
