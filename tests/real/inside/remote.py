@@ -49,6 +49,10 @@ class Remote:
         publisher, self._publisher = self._publisher, None
         return publisher.wait(PATIENCE)
 
+    def network(self, how: str) -> None:
+        """Take its network away, "down", or give it back, "up"."""
+        subprocess.run(["ip", "link", "set", "eth0", how], check=True, timeout=PATIENCE)
+
     def create(self, name: str, uuid: str, domid: int | None = None) -> int:
         """Make a domain; its domid."""
         return self._toolstack.create(name, uuid=UUID(uuid), domid=domid)

@@ -19,7 +19,7 @@ from tests.real.build.host import RELEASES
 from tests.real.inside.remote import ANSWER
 from tests.real.outside.real_host import TIME_LIMIT, build_wheel, in_dom0
 
-PATIENCE = 90.0
+PATIENCE = 180.0
 """Seconds for one request, on an emulated processor that others use, too."""
 
 

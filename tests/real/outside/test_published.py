@@ -59,7 +59,6 @@ class Published:
 
     def publish(self, name: str | None = None) -> None:
         """Start `domindex publish` there, under its own name or another one."""
-        self.dom0.said.clear()
         url, lease = f"etcd://{OUTSIDE}", f"{LEASE:g}"
         self.dom0.do("publish", url, "--host", name or self.name, "--ttl", lease)
         self.publishes = True
@@ -136,13 +135,21 @@ def booted(server: Etcd) -> Iterator[list[Published]]:
 @pytest.fixture
 def hosts(booted: list[Published]) -> list[Published]:
     """They are published and have no guests, whatever a test before has left."""
+    publish_all(booted)
     for host in booted:
-        if not host.publishes:
-            host.publish()
-    for host in booted:
-        host.wait_published()
+        host.wait_live()
         host.clear()
+        host.dom0.said.clear()
     return booted
+
+
+def publish_all(hosts: list[Published]) -> None:
+    """Start the publishers that do not run, together."""
+    missing = [host for host in hosts if not host.publishes]
+    for host in missing:
+        host.publish()
+    for host in missing:
+        host.wait_published()
 
 
 @pytest.fixture
@@ -223,6 +230,26 @@ def test_the_store_restarts(hosts: list[Published], server: Etcd) -> None:
         host.wait_live()
 
 
+def test_a_host_is_cut_off(hosts: list[Published], told: FleetStream) -> None:
+    """F3, F4, F5: lost in time, though its publisher runs; it comes back with what was done."""
+    host = hosts[-1]
+    domid = host.dom0.do("create", "web", str(uuid4()))
+    host.agrees()
+    cut = time.monotonic()
+    host.dom0.do("network", "down")
+    wait_until(lambda: host.state is HostState.LOST, BOUND + (cut - time.monotonic()))
+    assert host.fleet.hosts[host.name].reason == "its lease ran out"
+    host.dom0.do("rename", domid, "www")
+    host.dom0.wait_until_said(f"host {host.name} is not published")
+    assert host.fleet.by_name("web").domain.domid == domid
+    host.dom0.do("network", "up")
+    host.dom0.wait_until_said(f"host {host.name} is published again")
+    host.agrees()
+    host.wait_live()
+    # Nothing has ended and nothing was born for that.
+    assert news(told, host, domid, "www") == ["+web", "web>www"]
+
+
 def test_a_guest_moves_between_real_hosts(hosts: list[Published], told: FleetStream) -> None:
     """In the steps of libxl: for a while both have it, and it is told as one event."""
     if len(hosts) < 2:
@@ -298,8 +325,7 @@ def test_a_publisher_is_killed_and_starts_anew(hosts: list[Published], told: Fle
     host.dom0.do("destroy", ends)
     new = host.dom0.do("create", "new", str(uuid4()))
     assert host.held() == before
-    host.publish()
-    host.wait_published()
+    publish_all([host])
     host.agrees()
     assert fleet.by_name("stays").domain.domid == stays
     assert sorted(news(told, host, new, "new")) == ["+ends", "+new", "+stays", "-ends"]
@@ -323,9 +349,7 @@ def test_a_name_that_another_host_has_is_refused(booted: list[Published]) -> Non
     holder, other = booted
     if other.publishes:
         other.end_publisher("SIGTERM")
-    if not holder.publishes:
-        holder.publish()
-    holder.wait_published()
+    publish_all([holder])
     other.publish(holder.name)
     other.dom0.wait_until_said(f"publishes as host {holder.name!r}")
     assert other.end_publisher(None) == 1
