@@ -1,10 +1,11 @@
 # make run      set up and show the index at work
+# make fleet    the same for a fleet of three hosts, on an etcd that is fetched and started
 # make test     set up and run format, lint, types, packages, tests, and two real Xen hosts:
 #               both kinds of xenstored, both machines; with HOSTS=all, or CI set, all eight
 # make docs     build the pages in docs/ and run their examples
 # make pythons  native tests on the other Pythons, which are fetched; with CI set test does it too
 # make packages wheel, sdist and .debs into build/dist, the last in an unpacked Debian
-# The first two need a Python of at least 3.11 and the network the first time, and nothing else.
+# The first three need a Python of at least 3.11 and the network the first time, and nothing else.
 
 PYTHONS := 3.13 3.14
 NATIVE := $(addprefix tests/,core listening whole wire shape)
@@ -22,10 +23,17 @@ ifdef HOSTS
 export DOMINDEX_HOSTS := $(HOSTS)
 endif
 
-.PHONY: run test check docs recording pythons packages figures counts bench clean
+.PHONY: run fleet test check docs recording pythons packages figures fleet-scale counts bench clean
 
 run: $(VENV)/run.stamp
 	@$(BIN)/python examples/tour.py
+
+# What cannot be fetched the example says, and goes on in memory.
+fleet: $(VENV)/run.stamp
+	@$(BIN)/python -c "import aetcd, grpc" 2>/dev/null || \
+		$(WITH_PYTHON) tools/environment.py $(VENV) --extra fleet || true
+	@$(BIN)/python tools/etcd.py >/dev/null || true
+	@$(BIN)/python examples/fleet.py
 
 test: check
 	$(BIN)/python -m pytest -n auto
@@ -60,6 +68,9 @@ packages: $(VENV)/dev.stamp
 
 figures: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.figures
+
+fleet-scale: $(VENV)/dev.stamp
+	$(BIN)/python -m tests.measure.fleet.scale
 
 counts: $(VENV)/dev.stamp
 	$(BIN)/python -m tests.measure.cost

@@ -2,15 +2,17 @@
 
 Each function makes a `Condition` (listening/signal.py) of a picture. Both coats wait for the same
 conditions: a thread with `ChangeSignal.wait_for`, a task of asyncio in its own way (aio.py).
+fleet/conditions.py has those of a fleet.
 
 Read after picture.py; next index.py.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, NamedTuple
 from uuid import UUID
 
 from domindex.domain import Domain, ShutdownReason
@@ -40,6 +42,36 @@ _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 1.0
 
 
+class Keys(NamedTuple):
+    """What is asked of a domain. None: nothing."""
+
+    name: str | None
+    uuid: UUID | None
+    domid: int | None
+    ready: bool
+
+    @classmethod
+    def of(
+        cls, name: str | bytes | None, uuid: UUID | str | bytes | None, domid: object, ready: bool
+    ) -> Keys:
+        """As a caller gave them. Raises InvalidKey."""
+        return cls(
+            None if name is None else as_name(name),
+            None if uuid is None else as_uuid(uuid),
+            None if domid is None else as_domid(domid),
+            ready,
+        )
+
+    def fit(self, domain: Domain) -> bool:
+        """Whether it has all of them."""
+        return (
+            self.name in (None, domain.name)
+            and self.uuid in (None, domain.uuid)
+            and self.domid in (None, domain.domid)
+            and (domain.ready or not self.ready)
+        )
+
+
 def found(
     picture: Picture,
     *,
@@ -56,9 +88,8 @@ def found(
         raise InvalidKey("wait_for needs a name, a uuid, a domid, domain= or where=")
     if where is not None:
         check_callable("where=", where)
-    called = None if name is None else as_name(name)
-    handle = None if uuid is None else as_uuid(uuid)
-    number = None if domid is None else as_domid(domid)
+    keys = Keys.of(name, uuid, domid, ready)
+    called, handle, number, _ = keys
     record = None if domain is None else as_record(domain)
     by_key = (number, called, handle, record) != (None,) * 4
     table = picture.table
@@ -84,13 +115,7 @@ def found(
                 return None
             domains = one or holders()
         matching = [
-            domain
-            for domain in domains
-            if (called is None or domain.name == called)
-            and (handle is None or domain.uuid == handle)
-            and (number is None or domain.domid == number)
-            and (not ready or domain.ready)
-            and (where is None or where(domain))
+            domain for domain in domains if keys.fit(domain) and (where is None or where(domain))
         ]
         if matching and (len(matching) == 1 or not by_key):
             return matching[0]
@@ -129,17 +154,24 @@ def ended(picture: Picture, domain: Domain, timeout: float | None) -> Condition[
 def stopped(picture: Picture, domain: Domain, timeout: float | None) -> Condition[ShutdownReason]:
     """The life that this record is of has shut down, or has ended for a reason that is known."""
     has_ended = ended(picture, domain, timeout)
+    return stopped_or(has_ended, picture.lock, lambda: picture.held(domain))
+
+
+def stopped_or(
+    has_ended: Condition[Removed], lock: threading.RLock, held: Callable[[], Domain | None]
+) -> Condition[ShutdownReason]:
+    """The same of a life whose end is waited for so, and whose record `held` gives."""
 
     def condition(last: bool) -> ShutdownReason | None:
-        with picture.lock:
-            held = picture.held(domain)
-            if held is not None and held.shutdown is not None:
-                return held.shutdown
+        with lock:
+            now = held()
+            if now is not None and now.shutdown is not None:
+                return now.shutdown
             removed = has_ended(last)
         if removed is None:
             return None
         if removed.reason is None:
-            raise NoSuchDomain("life", domain.life)
+            raise NoSuchDomain("life", removed.domain.life)
         return removed.reason
 
     return condition

@@ -77,7 +77,7 @@ class Picture(Liveness):
             if isinstance(self.state, Ended):
                 return
             events = self.table.apply(
-                changes, time=now, inferred=inferred, births_ready=self.hub.has_listeners
+                changes, time=now, inferred=inferred, births=self.hub.has_listeners
             )
             self.ended_lives.add(events)
             for event in events:

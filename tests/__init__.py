@@ -6,7 +6,8 @@ whole/      an index on the simulated host, and the command line
 orders/     the watcher against a toolstack, in every order of their steps
 wire/       the real line and hypercalls, against a xenstored and a hypervisor made here
 both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
-fleet/      many hosts: the contract of an engine, in memory and on real etcd servers; faults
+fleet/      many hosts: the contract of an engine, in memory and on real etcd servers; faults;
+            the commands of the operations page
 real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports, and reads
             what real hosts publish to a real etcd
 packages/   what is shipped, installed and run in unpacked Debians; bare machines

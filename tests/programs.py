@@ -50,8 +50,12 @@ class Program:
 
     def interrupt(self) -> int:
         """Press Ctrl-C; its exit status."""
-        self._process.send_signal(signal.SIGINT)
+        self.signal(signal.SIGINT)
         return self.end()
+
+    def signal(self, number: signal.Signals) -> None:
+        """Send it this one."""
+        self._process.send_signal(number)
 
     def end(self) -> int:
         """Its exit status, once it has ended by itself."""

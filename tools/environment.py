@@ -40,10 +40,11 @@ def main() -> int | str:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("directory", type=Path)
     parser.add_argument("--group", help="dependency group of pyproject.toml to install as well")
+    parser.add_argument("--extra", help="extra of domindex to install as well")
     parser.add_argument("--python", metavar="VERSION", help="fetch this Python from Debian")
     args = parser.parse_args()
     try:
-        make(args.directory.absolute(), args.python, args.group)
+        make(args.directory.absolute(), args.python, args.group, args.extra)
     except (HostUnavailable, OSError) as error:
         return f"{args.directory} cannot be made: {error}"
     except subprocess.CalledProcessError:
@@ -51,8 +52,8 @@ def main() -> int | str:
     return 0
 
 
-def make(directory: Path, version: str | None, group: str | None) -> None:
-    """An environment with domindex, and with a dependency group if one is named."""
+def make(directory: Path, version: str | None, group: str | None, extra: str | None) -> None:
+    """An environment with domindex, and with a dependency group and an extra if they are named."""
     python = directory / "bin" / "python"
     if not python.exists():
         if version is None:
@@ -63,10 +64,11 @@ def make(directory: Path, version: str | None, group: str | None) -> None:
             unpacked.create(directory, version)
     wanted = requirements(group) if group else []
     tools = f" and its {group} tools" if group else ""
-    print(f"installing domindex{tools} into {directory.name}", flush=True)
+    package = f"[{extra}]" if extra else ""
+    print(f"installing domindex{package}{tools} into {directory.name}", flush=True)
     options = ("--quiet", "--disable-pip-version-check")
     subprocess.run(
-        [*find_pip(python), "install", *options, "-e", str(PROJECT), *wanted],
+        [*find_pip(python), "install", *options, "-e", f"{PROJECT}{package}", *wanted],
         check=True,
         env=clean_environment(),
     )

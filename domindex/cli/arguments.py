@@ -142,6 +142,25 @@ def add_shared(group: Adds, *, on_host: bool = True) -> None:
     )
 
 
+def add_reboot_grace(parser: argparse.ArgumentParser) -> None:
+    """The option of commands that print events."""
+    parser.add_argument(
+        "--reboot-grace",
+        metavar="SECONDS",
+        type=seconds,
+        default=0.0,
+        help="print one Rebooted for a guest that ends and is there again within this time",
+    )
+
+
+def reboot_grace(args: argparse.Namespace) -> float:
+    """What was given with it. Raises Failure where nothing would ever be printed without."""
+    if "Rebooted" in (args.event or ()) and not args.reboot_grace:
+        raise Failure(2, "Rebooted needs --reboot-grace: without it each reboot is a Removed")
+    grace: float = args.reboot_grace
+    return grace
+
+
 def add_key(parser: Adds, **options: Any) -> None:
     """Add the argument KEY, as the attribute `key`."""
     parser.add_argument(

@@ -15,11 +15,19 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final, Protocol, TextIO, get_args
 
-from domindex.cli.arguments import PATIENCE, Commands, Failure, add_filters, seconds, wanted
+from domindex.cli.arguments import (
+    PATIENCE,
+    Commands,
+    add_filters,
+    add_reboot_grace,
+    reboot_grace,
+    seconds,
+    wanted,
+)
 from domindex.cli.as_json import event_json
 from domindex.cli.as_text import event_line, stamp
 from domindex.cli.demo import stirred
-from domindex.events import Event, Rebooted
+from domindex.events import Event
 from domindex.opening import connect
 from domindex.ports import Host
 
@@ -53,13 +61,7 @@ def add(commands: Commands) -> None:
     parser.add_argument(
         "--no-replay", action="store_true", help="without the domains that run already"
     )
-    parser.add_argument(
-        "--reboot-grace",
-        metavar="SECONDS",
-        type=seconds,
-        default=0.0,
-        help="print one Rebooted for a guest that ends and is there again within this time",
-    )
+    add_reboot_grace(parser)
     parser.add_argument(
         "--timestamps",
         action="store_true",
@@ -76,8 +78,7 @@ def add(commands: Commands) -> None:
 def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
     """Print the domains that run, then each event."""
     kinds = None if args.event is None else tuple(EVENTS[name] for name in args.event)
-    if kinds is not None and Rebooted in kinds and not args.reboot_grace:
-        raise Failure(2, "Rebooted needs --reboot-grace: without it each reboot is a Removed")
+    grace = reboot_grace(args)
     with connect(host, timeout=PATIENCE) as index, stirred(host, args):
         arrived: deque[Event] = deque()
         index.subscribe(
@@ -85,7 +86,7 @@ def watch(host: Host, args: argparse.Namespace, out: TextIO) -> int:
             events=kinds,
             where=wanted(args),
             replay=not args.no_replay,
-            reboot_grace=args.reboot_grace,
+            reboot_grace=grace,
             threaded=False,
         )
         for _ in turns(index, out, math.inf if args.seconds is None else args.seconds):

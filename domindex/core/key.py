@@ -11,10 +11,10 @@ from collections.abc import (
     Callable,
     Hashable,
     ItemsView,
-    Iterable,
     Iterator,
     KeysView,
     Mapping,
+    Sequence,
     ValuesView,
 )
 from functools import partial
@@ -121,7 +121,7 @@ class KeyIndex(Generic[K, R]):
     """All domains by one key: those that carry it alone, and those that share it.
 
     what: the name of the key, for errors. key_of: makes such a key of what a caller gives, or
-        raises InvalidKey.
+        raises InvalidKey. key_in: the key that a record carries, None if it carries none.
     view: what readers see without a lock.
     unique: the keys that one domain carries, and that domain. The very same dict as the view,
         unless that is hidden.
@@ -129,13 +129,19 @@ class KeyIndex(Generic[K, R]):
     place: which one of several it is, in their order: the domid.
     """
 
-    __slots__ = ("key_of", "place", "shared", "unique", "view", "what")
+    __slots__ = ("key_in", "key_of", "place", "shared", "unique", "view", "what")
 
     def __init__(
-        self, what: str, key_of: Callable[[Any], K], missing: Missing[R], place: Place = _DOMID
+        self,
+        what: str,
+        key_of: Callable[[Any], K],
+        key_in: Callable[[Any], K | None],
+        missing: Missing[R],
+        place: Place = _DOMID,
     ) -> None:
         self.what: str = what
         self.key_of: Callable[[Any], K] = key_of
+        self.key_in: Callable[[Any], K | None] = key_in
         self.place: Place = place
         self.view: View[K, R] = View(partial(missing, self))
         self.unique: dict[K, R] = self.view
@@ -164,26 +170,40 @@ class KeyIndex(Generic[K, R]):
             dict.update(self.view, self.unique)
             self.unique = self.view
 
-    def apply(
-        self, leaving: Iterable[tuple[K | None, R]], coming: Iterable[tuple[K | None, R]]
-    ) -> list[tuple[K, tuple[R, ...]]]:
-        """Take domains out and in, each under its key; None is no key.
+    def apply(self, leaving: Sequence[R], coming: Sequence[R]) -> list[tuple[K, tuple[R, ...]]]:
+        """Take domains out and in, each under the key that it carries.
 
         Returns the keys that more domains share than before, with all of them by domid.
         """
-        place = self.place
+        key_in, place, unique, shared = self.key_in, self.place, self.unique, self.shared
+        # Two short ways. Keys are hashed as seldom as can be: Python hashes a UUID, and that is
+        # most of the time that this takes.
+        if not leaving and not shared:  # births only, as in the first list of a host
+            births: dict[Any, R] = dict(zip(map(key_in, coming), coming, strict=True))
+            if (
+                len(births) == len(coming)
+                and None not in births
+                and (not unique or dict.keys(unique).isdisjoint(births.keys()))
+            ):
+                dict.update(unique, births)
+                return []
+        elif len(leaving) == len(coming):  # no key changes, as when a domain shuts down
+            keys: list[Any] = list(map(key_in, leaving))
+            if keys == list(map(key_in, coming)) and all(key in unique for key in keys):
+                dict.update(unique, zip(keys, coming, strict=True))
+                return []
         after: dict[K, dict[Any, R]] = {}
         fresh: dict[K, R] = {}  # keys that no domain had: nearly all of them
-        for key, domain in leaving:
-            if key is not None:
+        for domain in leaving:
+            if (key := key_in(domain)) is not None:
                 if key not in after:
                     after[key] = self.holders(key)
                 del after[key][place(domain)]
-        for key, domain in coming:
-            if key is None:
+        for domain in coming:
+            if (key := key_in(domain)) is None:
                 continue
             if key not in after:
-                if key not in fresh and key not in self.unique and key not in self.shared:
+                if key not in fresh and key not in unique and key not in shared:
                     fresh[key] = domain
                     continue
                 other = fresh.pop(key, None)

@@ -15,6 +15,7 @@ all holders of a key) is read under the lock that the caller of `apply` holds.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -49,9 +50,11 @@ class DomainTable:
     """
 
     def __init__(self, missing: Missing[Domain]) -> None:
-        self.domids: KeyIndex[int, Domain] = KeyIndex("domid", as_domid, missing)
-        self.names: KeyIndex[str, Domain] = KeyIndex("name", as_name, missing)
-        self.uuids: KeyIndex[UUID, Domain] = KeyIndex("uuid", as_uuid, missing)
+        self.domids: KeyIndex[int, Domain] = KeyIndex(
+            "domid", as_domid, attrgetter("domid"), missing
+        )
+        self.names: KeyIndex[str, Domain] = KeyIndex("name", as_name, attrgetter("name"), missing)
+        self.uuids: KeyIndex[UUID, Domain] = KeyIndex("uuid", as_uuid, _indexed_uuid, missing)
         self.generation: int = 0
         self._by_domid: SortedList[int] = SortedList()
         self._by_name: SortedList[tuple[str, int]] = SortedList()
@@ -120,7 +123,7 @@ class DomainTable:
         *,
         time: float = 0.0,
         inferred: bool = False,
-        births_ready: bool = True,
+        births: bool = True,
     ) -> list[DomainEvent]:
         """Take all changes in as one generation. Returns their events, in order.
 
@@ -141,12 +144,13 @@ class DomainTable:
 
         generation = self.generation + 1
         events: list[DomainEvent] = []
-        for old, new in sorted(changes, key=lambda change: change[1] is not None):
+        told = changes if births else [change for change in changes if change[0] is not None]
+        for old, new in sorted(told, key=lambda change: change[1] is not None):
             if old is None and new is not None:
                 # As `events_of_change` says, but without its generator: the first list of a
                 # host is nothing but births, and 1,000 take 3.39 ms this way, not 4.07.
                 events.append(Added(new, generation=generation, time=time))
-                if births_ready and new.ready:
+                if new.ready:
                     events.append(Ready(new, generation=generation, time=time))
             else:
                 if old is not None and (old.name is None or (new is not None and new.name is None)):
@@ -155,11 +159,9 @@ class DomainTable:
                 events += self._readiness(old, new, generation, time)
 
         self._put_in_order(changes)
-        names = self.names.apply(((d.name, d) for d in leaving), ((d.name, d) for d in coming))
-        uuids = self.uuids.apply(
-            ((_indexed_uuid(d), d) for d in leaving), ((_indexed_uuid(d), d) for d in coming)
-        )
-        self.domids.apply(((d.domid, d) for d in leaving), ((d.domid, d) for d in coming))
+        names = self.names.apply(leaving, coming)
+        uuids = self.uuids.apply(leaving, coming)
+        self.domids.apply(leaving, coming)
         for grouping in self._groupings.values():
             grouping.apply(leaving, coming)
         self.generation = generation

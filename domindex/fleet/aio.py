@@ -9,16 +9,20 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Collection
 from typing import TypeVar
+from uuid import UUID
 
 from domindex import conditions
 from domindex.aio import Prompt
-from domindex.domain import Domain
+from domindex.domain import Domain, ShutdownReason
+from domindex.events import Removed
+from domindex.fleet import conditions as fleet_conditions
 from domindex.fleet.body import FleetBody, FleetStats, mailbox_options
 from domindex.fleet.events import FleetEvent
 from domindex.fleet.fleet import MOVE_GRACE
 from domindex.fleet.lookups import FleetLookUps
 from domindex.fleet.opening import open_engine
 from domindex.fleet.ports import Engine
+from domindex.fleet.states import Found
 from domindex.fleet.url import Tls
 from domindex.fleet.wanted import FleetKinds, FleetWanted
 from domindex.limits import as_seconds
@@ -56,6 +60,47 @@ class AsyncFleet(FleetLookUps[Prompt]):
         """As `Fleet.wait_live`."""
         await self._wait(conditions.live(self._picture), timeout)
 
+    async def wait_for(
+        self,
+        *,
+        name: str | bytes | None = None,
+        uuid: UUID | str | bytes | None = None,
+        found: Found | None = None,
+        where: Callable[[Found], object] | None = None,
+        ready: bool = False,
+        host: str | None = None,
+        among: Collection[str] | None = None,
+        timeout: float | None = 30.0,
+    ) -> Found:
+        """As `Fleet.wait_for`. `where` is called in the loop, and so must be quick."""
+        condition = fleet_conditions.found(
+            self._picture,
+            self._body.following.reconciler.name_now,
+            name=name,
+            uuid=uuid,
+            found=found,
+            where=where,
+            ready=ready,
+            host=host,
+            among=among,
+            timeout=timeout,
+        )
+        return await self._wait(condition, timeout)
+
+    async def wait_gone(self, found: Found, timeout: float | None = 30.0) -> Removed:
+        """As `Fleet.wait_gone`."""
+        name_now = self._body.following.reconciler.name_now
+        return await self._wait(
+            fleet_conditions.ended(self._picture, name_now, found, timeout), timeout
+        )
+
+    async def wait_stopped(self, found: Found, timeout: float | None = 30.0) -> ShutdownReason:
+        """As `Fleet.wait_stopped`."""
+        name_now = self._body.following.reconciler.name_now
+        return await self._wait(
+            fleet_conditions.stopped(self._picture, name_now, found, timeout), timeout
+        )
+
     def events(
         self,
         *,
@@ -65,11 +110,14 @@ class AsyncFleet(FleetLookUps[Prompt]):
         replay: bool = True,
         queue: int = QUEUE,
         move_grace: float = MOVE_GRACE,
+        reboot_grace: float = 0.0,
         name: str | None = None,
     ) -> AsyncFleetStream:
         """The events of `Fleet.events`, for `async for`. It listens from this call on."""
         wanted = FleetWanted(events, where, among)
-        options = mailbox_options(self._picture, wanted, replay, queue, move_grace, name)
+        options = mailbox_options(
+            self._picture, wanted, replay, queue, move_grace, reboot_grace, name
+        )
         return AsyncFleetStream(self._picture.hub, wanted, options)
 
     async def close(self, timeout: float | None = 10.0) -> None:

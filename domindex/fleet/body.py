@@ -71,15 +71,16 @@ class FleetStats:
 
 @dataclass(frozen=True, slots=True)
 class FleetMailboxOptions(MailboxOptions):
-    """As `MailboxOptions`; reboot_grace holds halves of migrations back. answer: see `Moves`."""
+    """As `MailboxOptions`. move_grace: seconds for halves of migrations. answer: see `Moves`."""
 
-    answer: Callable[[str, Domain], Found] | None = field(default=None, kw_only=True)
+    move_grace: float = field(kw_only=True)
+    answer: Callable[[str, Domain], Found] = field(kw_only=True)
 
     def delay(self) -> Delay[Any] | None:
         """What holds events back for this listener; None if nothing does."""
-        if not self.reboot_grace or self.answer is None:
+        if not (self.move_grace or self.reboot_grace):
             return None
-        return Moves(self.reboot_grace, self.answer)
+        return Moves(self.move_grace, self.reboot_grace, self.answer)
 
 
 class FleetBody:
@@ -263,10 +264,17 @@ def mailbox_options(
     replay: bool,
     queue: int,
     move_grace: float,
+    reboot_grace: float,
     name: str | None,
 ) -> FleetMailboxOptions:
     """The options of one listener. Raises ValueError, TypeError."""
     if as_seconds(move_grace, "move_grace") != move_grace:
         raise ValueError(f"move_grace is seconds from 0, not {move_grace!r}")
-    grace = move_grace if wanted.moves else 0.0
-    return FleetMailboxOptions(replay, queue, grace, name, answer=picture.answer)
+    return FleetMailboxOptions(
+        replay,
+        queue,
+        reboot_grace,
+        name,
+        move_grace=move_grace if wanted.moves else 0.0,
+        answer=picture.answer,
+    )

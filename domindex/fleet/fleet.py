@@ -12,14 +12,18 @@ import contextlib
 from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Final, Self
+from uuid import UUID
 
 from domindex import conditions
-from domindex.domain import Domain
+from domindex.domain import Domain, ShutdownReason
+from domindex.events import Removed
+from domindex.fleet import conditions as fleet_conditions
 from domindex.fleet.body import FleetBody, FleetStats, mailbox_options
 from domindex.fleet.errors import Fenced
 from domindex.fleet.events import FleetEvent
 from domindex.fleet.lookups import FleetLookUps
 from domindex.fleet.records import pack_host
+from domindex.fleet.states import Found
 from domindex.fleet.wanted import FleetKinds, FleetWanted
 from domindex.listening.mailbox import QUEUE
 from domindex.listening.stream import Stream
@@ -108,6 +112,109 @@ class Fleet(FleetLookUps[Stale]):
         """Wait until the reader is live. Raises NotLive after `timeout` seconds, Closed."""
         self._picture.changed.wait_for(conditions.live(self._picture), timeout)
 
+    # -- waiting -----------------------------------------------------------------------------
+
+    def wait_for(
+        self,
+        *,
+        name: str | bytes | None = None,
+        uuid: UUID | str | bytes | None = None,
+        found: Found | None = None,
+        where: Callable[[Found], object] | None = None,
+        ready: bool = False,
+        host: str | None = None,
+        among: Collection[str] | None = None,
+        timeout: float | None = 30.0,
+    ) -> Found:
+        """Wait until there is one domain that has all these keys and of which `where` holds.
+
+        Args:
+            name: its name.
+            uuid: its uuid.
+            found: what a look-up of this reader gave: only the life that it is of will do, on its
+                host. A migration ends that life.
+            where: a function that is called with a `Found`, in this thread, after each change. It
+                may look at `state`: without it the last word of a lost host will do, as for
+                `by_name`. Without a key the first domain by host and domid is taken.
+            ready: wait until it is `Domain.ready`, too. Of the two ends of a migration that leaves
+                one.
+            host: on this host, which may be unknown as yet.
+            among: on one of these.
+            timeout: seconds to wait, None for as long as it takes.
+
+        Returns:
+            It, as it is now.
+
+        Raises:
+            NoSuchDomain: only with `found`: that life has ended, see `wait_gone`. At once.
+            SeveralFound: after `timeout` seconds, if several domains have the key.
+            HostsSilent: after `timeout` seconds, if a host that was asked cannot tell.
+            NotLive: after `timeout` seconds, if the reader's own line is down.
+            NoSuchHost: after `timeout` seconds, if a host that was named is not known.
+            TimedOut: after `timeout` seconds, else.
+            InvalidKey, InvalidHost: no key and no `where`, or one that cannot be such a key.
+            Closed: the reader was closed.
+
+        Cost:
+            A look at each change of the picture; without a key at every domain of the hosts that
+            are asked.
+        """
+        condition = fleet_conditions.found(
+            self._picture,
+            self._body.following.reconciler.name_now,
+            name=name,
+            uuid=uuid,
+            found=found,
+            where=where,
+            ready=ready,
+            host=host,
+            among=among,
+            timeout=timeout,
+        )
+        return self._picture.changed.wait_for(condition, timeout)
+
+    def wait_gone(self, found: Found, timeout: float | None = 30.0) -> Removed:
+        """Wait until the life that this is of has ended on its host, a migration included.
+
+        Only its host says so, or `forget`. A host that is lost or offline has not said anything.
+
+        Args:
+            found: what a look-up of this reader gave.
+            timeout: seconds to wait, None for as long as it takes.
+
+        Returns:
+            The `Removed` of that end. If it was so long ago that it is forgotten, one with the
+            given record, and `inferred`.
+
+        Raises:
+            TimedOut: it still runs after `timeout` seconds.
+            HostsSilent, NoSuchHost: after `timeout` seconds, if its host cannot tell.
+            NotLive: after `timeout` seconds, if the reader's own line is down.
+            InvalidKey: it is no `Found`.
+            Closed: the reader was closed.
+
+        Cost:
+            A look at each change of the picture.
+        """
+        condition = fleet_conditions.ended(
+            self._picture, self._body.following.reconciler.name_now, found, timeout
+        )
+        return self._picture.changed.wait_for(condition, timeout)
+
+    def wait_stopped(self, found: Found, timeout: float | None = 30.0) -> ShutdownReason:
+        """Wait until the life that this is of has shut down, been saved or crashed.
+
+        As `Index.wait_stopped`: its domain may exist for some time afterwards.
+
+        Raises:
+            NoSuchDomain: it has ended, and no reason was seen.
+            TimedOut, HostsSilent, NoSuchHost, NotLive, InvalidKey, Closed: as `wait_gone`.
+        """
+        condition = fleet_conditions.stopped(
+            self._picture, self._body.following.reconciler.name_now, found, timeout
+        )
+        return self._picture.changed.wait_for(condition, timeout)
+
     # -- listening ---------------------------------------------------------------------------
 
     def subscribe(
@@ -120,6 +227,7 @@ class Fleet(FleetLookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         move_grace: float = MOVE_GRACE,
+        reboot_grace: float = 0.0,
         on_error: ErrorHook[FleetEvent] | None = None,
         threaded: bool = True,
         name: str | None = None,
@@ -140,8 +248,11 @@ class Fleet(FleetLookUps[Stale]):
             queue: as for `Index.subscribe`.
             move_grace: seconds for which half of a live migration is held back for the other
                 half, so that `Moved` comes in place of both. 0, or `events` without `Moved`,
-                tells both as they come. The end of a domain that does not look like a
-                migration is told at once in any case.
+                tells both as they come. Without a `reboot_grace` the end of a domain that does
+                not look like a migration is told at once.
+            reboot_grace: as for `Index.subscribe`, on one host: `Rebooted` comes in a `HostEvent`.
+                An end that may be half of a reboot or of a migration is held back for the longer
+                of the two times, and whichever comes ends that.
             on_error: as for `Index.subscribe`.
             threaded: as for `Index.subscribe`.
             name: as for `Index.subscribe`.
@@ -151,7 +262,9 @@ class Fleet(FleetLookUps[Stale]):
             Closed: the reader was closed.
         """
         wanted = FleetWanted(events, where, among)
-        options = mailbox_options(self._picture, wanted, replay, queue, move_grace, name)
+        options = mailbox_options(
+            self._picture, wanted, replay, queue, move_grace, reboot_grace, name
+        )
         return self._picture.hub.subscribe(
             handler, wanted, options, on_error=on_error, threaded=threaded
         )
@@ -165,11 +278,14 @@ class Fleet(FleetLookUps[Stale]):
         replay: bool = True,
         queue: int = QUEUE,
         move_grace: float = MOVE_GRACE,
+        reboot_grace: float = 0.0,
         name: str | None = None,
     ) -> FleetStream:
         """The events of `subscribe`, to iterate over. Arguments and errors are the same."""
         wanted = FleetWanted(events, where, among)
-        options = mailbox_options(self._picture, wanted, replay, queue, move_grace, name)
+        options = mailbox_options(
+            self._picture, wanted, replay, queue, move_grace, reboot_grace, name
+        )
         return self._picture.hub.stream_of(FleetStream, wanted, options)
 
     def fileno(self) -> int:

@@ -2,6 +2,12 @@
 
 `step` does one thing and returns. The reader's thread calls it in a loop, and so may a test.
 
+Whether a store is still the one that was followed before, its epoch says. One in which nobody has
+published has none: while its position is behind ours it is seen to be another one, and once it has
+passed it nothing tells. So such a store is loaded anew after each line that broke. It is loaded
+once more when its first epoch is told, unless nothing was in it: it may have become another one
+between the load and the feed. What such a load does not have is lost and not gone: nobody said so.
+
 Read after reconcile.py; next fleet.py.
 """
 
@@ -18,7 +24,7 @@ from domindex.errors import Closed, DomindexError
 from domindex.fleet.errors import EngineError, TooOld
 from domindex.fleet.layout import EPOCH
 from domindex.fleet.picture import FleetPicture
-from domindex.fleet.ports import Batch, Engine, Feed, Progress
+from domindex.fleet.ports import NEW, Batch, Engine, Feed, Progress
 from domindex.fleet.reconcile import FleetReconciler
 
 log: logging.Logger = logging.getLogger("domindex")
@@ -47,6 +53,7 @@ class Following:
         self.reconciler: FleetReconciler = FleetReconciler(picture)
         self._feed: Feed | None = None
         self._loaded = False  # what the picture holds can be gone on from
+        self._loaded_at = NEW  # where the last load was
         self._epoch: str | None = None
         self._pause = 0.0
         self._audit_at = -math.inf
@@ -67,11 +74,15 @@ class Following:
             assert feed is not None
             found = feed.next(min(timeout, self.reconciler.next_tick))
             if isinstance(found, Batch):
-                self.batches += 1
-                for key, value in found.changes:
-                    if key == EPOCH and value is not None and self._epoch is None:
-                        self._epoch = value.decode("ascii", "backslashreplace")
-                self.reconciler.take(found.changes, found.position)
+                epoch = dict(found.changes).get(EPOCH) if self._epoch is None else None
+                if epoch is not None and self._loaded_at > NEW:
+                    self._drop_feed()
+                    self._loaded = False  # the next step loads; the line works, so it stays live
+                else:
+                    self.batches += 1
+                    if epoch is not None:
+                        self._epoch = epoch.decode("ascii", "backslashreplace")
+                    self.reconciler.take(found.changes, found.position)
             elif isinstance(found, Progress):
                 self._pause = 0.0
                 self.reconciler.confirm(found.position)
@@ -94,28 +105,36 @@ class Following:
 
     def _open(self) -> None:
         picture = self._picture
-        if not self._loaded:
+        if not self._loaded or self._epoch is None:
             loaded = self._engine.load()
             self.loads += 1
-            first = self.loads == 1
-            other = not first and (
-                loaded.epoch != self._epoch or loaded.position < picture.position
-            )
-            self.reconciler.load(loaded.pairs, loaded.position, other=other)
-            self._epoch = loaded.epoch
+            same = self._epoch is not None and loaded.epoch == self._epoch
+            other = picture.position > 0 and not (same and loaded.position >= picture.position)
+            # Before the pairs: it is set up meanwhile, and keeps what comes.
+            feed = self._engine.follow(loaded.position, loaded.epoch)
+            try:
+                self.reconciler.load(loaded.pairs, loaded.position, other=other)
+            except BaseException:
+                feed.close()
+                raise
+            self._epoch, self._loaded_at = loaded.epoch, loaded.position
             self._loaded = True
         else:
             self.resumed += 1
-        self._feed = self._engine.follow(picture.position, self._epoch)
+            feed = self._engine.follow(picture.position, self._epoch)
+        self._feed = feed
         if self._closed:
             self._feed.close()
 
     def _lost(self, error: BaseException) -> None:
+        self._drop_feed()
+        self._picture.down(error)
+
+    def _drop_feed(self) -> None:
         feed, self._feed = self._feed, None
         if feed is not None:
             with contextlib.suppress(EngineError):
                 feed.close()
-        self._picture.down(error)
 
     def _audit(self) -> None:
         now = self._picture.clock()

@@ -131,6 +131,11 @@ class HostTable:
         new_word = bool(self._incarnation) and record.incarnation != self._incarnation
         self._incarnation = record.incarnation
         self.generation = record.generation
+        if new_word:
+            # A publisher that takes over writes all anew: what it has not written is gone. It
+            # deletes only what the store has, and a store that was emptied has nothing.
+            gone = dict.fromkeys(held.keys() - self.bad)
+            pending = {**gone, **pending}
         if new_boot:  # the same unique id is another life
             after = {domid: pending.get(domid, domain) for domid, domain in held.items()} | pending
             return [

@@ -209,6 +209,7 @@ class MemoryFeed:
         self._store = engine.store
         self._from = self._position = position
         self._epoch = epoch
+        self._wiped = engine.store.wiped
         self._due = 0.0  # when Progress is to be told
         self._error: Exception | None = None
         self._closed = False
@@ -250,6 +251,8 @@ class MemoryFeed:
     def _look(self) -> Batch | Progress | None:
         if self._store.stopped:
             raise LineLost("the store in memory is stopped")
+        if self._store.wiped != self._wiped:
+            raise LineLost("the store in memory was started anew, with nothing in it")
         found = self._store.since(self._position)
         held = self._store.held(layout.EPOCH)
         epoch = _text(held and held.value)

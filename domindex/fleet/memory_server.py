@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from domindex import forking
 from domindex.fleet import layout
 from domindex.fleet.errors import EngineFull, TooOld
-from domindex.fleet.ports import Batch, Change
+from domindex.fleet.ports import NEW, Batch, Change
 
 KEPT: Final = 10_000
 """Batches that are kept for feeds. A feed that is further behind has to load anew."""
@@ -37,15 +37,17 @@ class MemoryServer:
     Attributes:
         full: Writes are refused, as by an etcd whose quota is used up.
         changed: The lock, notified with each change.
+        wiped: How often it was. A server that is emptied is started anew, so every line breaks.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.full = False
+        self.wiped = 0
         self.changed: threading.Condition = threading.Condition(forking.rlock())
         self._clock = clock
         self._pairs: dict[str, Held] = {}
         self._history: list[Batch] = []
-        self._position = 1
+        self._position = NEW
         self._leases: dict[int, tuple[float, float]] = {}  # seconds, and when it runs out
         self._made = 0
         self._stopped = False
@@ -76,7 +78,8 @@ class MemoryServer:
             self._pairs.clear()
             self._history.clear()
             self._leases.clear()
-            self._position = 1
+            self._position = NEW
+            self.wiped += 1
             self.changed.notify_all()
 
     def expire(self, host: str) -> None:

@@ -13,9 +13,11 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
 from typing import Any, Final
 from uuid import UUID
 
+from domindex.core.ended import EndedLives
 from domindex.core.key import KeyIndex, Missing
 from domindex.core.table import Change
 from domindex.domain import Domain
@@ -53,13 +55,16 @@ class FleetPicture(Liveness):
         self.hub: Listeners[FleetEvent] = Listeners(self)
         self.look_closer: Missing[Found] = _refuse  # until look-ups set theirs
         closer: Missing[Found] = lambda index, key: self.look_closer(index, key)  # noqa: E731
-        self.names: KeyIndex[str, Found] = KeyIndex("name", as_name, closer, _place)
-        self.uuids: KeyIndex[UUID, Found] = KeyIndex("uuid", as_uuid, closer, _place)
+        self.names: KeyIndex[str, Found] = KeyIndex(
+            "name", as_name, attrgetter("domain.name"), closer, _place
+        )
+        self.uuids: KeyIndex[UUID, Found] = KeyIndex("uuid", as_uuid, _uuid, closer, _place)
         self.hosts: dict[str, HostTable] = {}
         self.silent: dict[str, HostState] = {}
         """Hosts that cannot tell what they have: while there is one, nothing is known absent."""
         self.position: int = 0
         """Of the store: all up to here is in the picture."""
+        self.ended_lives: EndedLives = EndedLives()
         self._generation = 0
 
     @property
@@ -94,9 +99,10 @@ class FleetPicture(Liveness):
             changes,
             time=time.time(),
             inferred=inferred,
-            births_ready=self.hub.has_listeners,
+            births=self.hub.has_listeners,
         )
         self._generation = host.table.generation
+        self.ended_lives.add(told)
         leaving = [host.founds.pop(old.domid) for old, _ in changes if old is not None]
         coming = [Found(new, host.status) for _, new in changes if new is not None]
         host.founds.update((found.domain.domid, found) for found in coming)
@@ -130,10 +136,8 @@ class FleetPicture(Liveness):
             leaving = []
         if host.status.state is HostState.OFFLINE:
             coming = []
-        self.names.apply(
-            ((f.domain.name, f) for f in leaving), ((f.domain.name, f) for f in coming)
-        )
-        self.uuids.apply(((_uuid(f), f) for f in leaving), ((_uuid(f), f) for f in coming))
+        self.names.apply(leaving, coming)
+        self.uuids.apply(leaving, coming)
 
     def _in_host(self, host: HostTable, told: Iterable[InHost]) -> Iterator[HostEvent]:
         """The events of one host's table, as the fleet tells them."""

@@ -16,6 +16,8 @@ from typing import Final, NamedTuple, Protocol, runtime_checkable
 from domindex.fleet.errors import TooLarge
 from domindex.fleet.layout import check_host, dom_prefix, host_key
 
+NEW: Final = 1
+"""The position of a store that nothing was ever written to."""
 OPERATIONS: Final = 128
 """Puts and deletes that one `Claim.commit` takes. The caller splits."""
 BYTES: Final = 1_000_000
@@ -244,8 +246,10 @@ class Engine(Protocol):
         Args:
             position: As `load` gave it, or the last that another feed told.
             epoch: As `load` gave it of the whole store. A store with another one is not followed,
-                wherever it is. None: there was none at `position`. One that is made later is taken
-                for this store's; one that is older is another store's.
+                wherever it is. None: there was none at `position`. One that is made later is told
+                as any change, one that is older is another store's. Without one nothing shows
+                that a store which has passed `position` is the one that was loaded: load anew
+                before each feed and, if `position` was above NEW, when the first epoch is told.
         """
         ...
 

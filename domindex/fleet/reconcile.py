@@ -129,6 +129,12 @@ class FleetReconciler:
             times += [host.rival_until for host in self._waiting.values()]
         return max(0.0, min(times, default=math.inf) - self._picture.clock())
 
+    def name_now(self, name: str) -> str:
+        """What the host is called that had this name; the name itself, if it has it still."""
+        while name not in self._hosts and name in self._renamed:
+            name = self._renamed[name]
+        return name
+
     def forget(self, name: str) -> None:
         """A host that nobody publishes, and that the store does not have any more, goes."""
         with self._picture.lock:

@@ -4,11 +4,14 @@ A toolstack ends a rebooting guest and makes it again: another life, most often 
 domid, the same uuid (libxl, XAPI) or at least the same name. Which it is shows only when the
 new life comes. So a death that may be half of a reboot is held back for a while, at the cost
 of telling late that it was none.
+
+`may_come_back` and `goes_on_from` say what a reboot is. A fleet asks the same for each of its
+hosts, and holds ends back for migrations too: fleet/moves.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from domindex.domain import NIL_UUID, Domain, ShutdownReason
@@ -20,6 +23,22 @@ _MAY_COME_BACK = (
     ShutdownReason.WATCHDOG,  # sched.h: "Watchdog time expired", and toolstacks restart it
     ShutdownReason.UNKNOWN,
 )
+
+
+def may_come_back(removed: Removed) -> bool:
+    """Whether this end may be half of a reboot. A power-off, a save and a crash are none."""
+    return removed.reason in _MAY_COME_BACK
+
+
+def goes_on_from(new: Domain, ended: Iterable[Domain]) -> Domain | None:
+    """The first of these ended lives that `new` goes on from: the same uuid, or else name."""
+    by_name = None
+    for old in ended:
+        if old.uuid == new.uuid != NIL_UUID:
+            return old
+        if by_name is None and new.name and old.name == new.name:
+            by_name = old
+    return by_name
 
 
 @dataclass(slots=True)
@@ -51,8 +70,8 @@ class Reboots:
     def pass_on(self, event: Event, now: float) -> Iterator[Event]:
         """What to tell in place of `event`, which may be nothing yet."""
         match event:
-            case Removed(_, reason):
-                if reason in _MAY_COME_BACK:
+            case Removed():
+                if may_come_back(event):
                     self._held.append(_Held(event, now + self._grace))
                 else:
                     yield event
@@ -75,9 +94,6 @@ class Reboots:
 
     def _before(self, new: Domain) -> Domain | None:
         """The life that `new` goes on from, no longer held."""
-        by_uuid = [h for h in self._held if h.removed.domain.uuid == new.uuid != NIL_UUID]
-        by_name = [h for h in self._held if new.name and h.removed.domain.name == new.name]
-        for held in by_uuid or by_name:
-            self._held.remove(held)
-            return held.removed.domain
-        return None
+        before = goes_on_from(new, (held.removed.domain for held in self._held))
+        self._held = [held for held in self._held if held.removed.domain is not before]
+        return before

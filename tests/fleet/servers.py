@@ -15,22 +15,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.real.build.debian import package_set
+from tools.etcd import program
 
-SUITES = {"3.5.30": "sid", "3.5.16": "trixie", "3.4.23": "bookworm"}
-"""Which Debian has about which version. sid moves on: it is at least that."""
+__all__ = ["Etcd", "Member", "etcd", "free_port", "program", "wait_until"]
 
 STARTING = 30.0
 """Seconds until a server answers."""
-
-
-def program(suite: str, name: str = "etcd") -> Path:
-    """The path of a program of etcd: `etcd`, `etcdctl`. Raises HostUnavailable."""
-    package = "etcd-server" if name == "etcd" else "etcd-client"
-    path = package_set(suite, [package], only=f"usr/bin/{name}") / "usr/bin" / name
-    if not os.access(path, os.X_OK):
-        path.chmod(0o755)
-    return path
 
 
 _handed_out: set[int] = set()
@@ -136,7 +126,7 @@ class Member:
         self.start()
         self.wait_ready()
 
-    def restore(self, copy: str) -> None:
+    def restore(self, copy: str, *flags: str) -> None:
         """Make its data from a snapshot, as an operator would."""
         subprocess.run(
             [
@@ -144,6 +134,7 @@ class Member:
                 *("--name", self.name, "--data-dir", str(self.data)),
                 *("--initial-cluster", f"{self.name}={self._peer}"),
                 *("--initial-advertise-peer-urls", self._peer),
+                *flags,
             ],
             check=True,
             capture_output=True,

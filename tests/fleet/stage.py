@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from domindex.domain import Domain
 from domindex.errors import TimedOut
-from domindex.events import Added, Changed, Removed, Renamed, ShutDown
+from domindex.events import Added, Changed, Rebooted, Removed, Renamed, ShutDown
 from domindex.fleet import Fleet, FleetEvent, HostEvent, HostForgotten, HostRenamed
 from domindex.fleet.body import FleetBody
 from domindex.fleet.errors import LineLost
@@ -253,6 +253,11 @@ class Believer:
             case HostEvent(host, Removed(domain)):
                 before = self.domains[host].pop(domain.domid)
                 assert before.life == domain.life, event
+            case HostEvent(host, Rebooted(old, new)):
+                held = self.domains[host]
+                assert held.pop(old.domid).life == old.life, event
+                assert new.domid not in held, event
+                held[new.domid] = new
             case HostEvent(host, Renamed(old, new) | Changed(old, new)):
                 assert self.domains[host][old.domid] == old, event
                 self.domains[host][old.domid] = new

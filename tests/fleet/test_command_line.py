@@ -17,7 +17,7 @@ from uuid import UUID
 import pytest
 
 from domindex.cli import main
-from domindex.cli.fleet import commands, opening
+from domindex.cli.fleet import commands, following, opening
 from domindex.cli.fleet.following import kind_of
 from domindex.cli.parser import build_parser
 from domindex.fleet import (
@@ -326,6 +326,28 @@ def test_watch_filters(cli: Any) -> None:
         assert [json.loads(line)["event"] for line in out.splitlines()] == expected
 
 
+def test_watch_prints_a_reboot_as_one(
+    world: World, cli: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a grace, as `domindex watch` does, and with the host."""
+
+    def one_turn(fleet: Fleet, *_: object) -> Iterator[None]:
+        world.hosts["xen1"].reboot(1, order="at once")
+        world.refresh("xen1")
+        fleet.refresh()
+        fleet.dispatch()
+        yield
+
+    monkeypatch.setattr(following, "turns", one_turn)
+    argv = ("--no-replay", "--name", "web", "--reboot-grace", "30")
+    out = cli("watch", *argv)[1]
+    assert [line.split()[:4] for line in out.splitlines()] == [
+        ["-", "Synced"],
+        ["xen1", "Rebooted", "4", "web"],
+        ["xen1", "Ready", "4", "web"],
+    ]
+
+
 def test_watch_prints_each_kind_of_event(world: World) -> None:
     """As one line and as one object, with the host; nothing of a store controls a terminal."""
     from domindex.cli.fleet.forms import fleet_event_json, fleet_event_line
@@ -407,6 +429,8 @@ def test_check_says_what_is_well_and_what_is_not(cli: Any, world: World) -> None
         ["fleet", "list", "--state", "dead"],
         ["fleet", "list", "--transport", "socket"],
         ["fleet", "watch", "--event", "Nothing"],
+        ["fleet", "watch", "--event", "Rebooted"],
+        ["fleet", "watch", "--reboot-grace", "-1"],
         ["fleet", "grant"],
         ["fleet", "grant", "XEN1"],
         ["fleet", "grant", "xen1", "--reader", "panel"],

@@ -17,9 +17,10 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from domindex.domain import Domain
 from domindex.errors import NoSuchDomain, NotLive
 from domindex.fleet.layout import dom_key, host_key
+from domindex.fleet.moves import Moves
 from domindex.fleet.publishing import Superseded
 from domindex.fleet.states import HostState
-from tests.fleet.stage import World
+from tests.fleet.stage import Believer, World
 
 NAMES = ("xen1", "xen2", "xen3")
 hosts = st.sampled_from(NAMES)
@@ -37,6 +38,9 @@ class FleetHistory(RuleBasedStateMachine):
         self.world = World()
         for name in NAMES:
             self.world.add(name, unique_ids=name != "xen3")
+        # A listener with graces, on the clock of the test.
+        self.patient = Moves(10.0, 20.0, self.world.reader.body.picture.answer)
+        self.patient_believer = Believer()
         self.broken = False
         self.spoiled: set[str] = set()
         # Domids that somebody else wrote, since the reader was last seen to hold all.
@@ -235,9 +239,13 @@ class FleetHistory(RuleBasedStateMachine):
 
     @invariant()
     def a_listener_knows_it(self) -> None:
-        """Its events, and nothing else, led to what is held."""
-        reader = self.world.reader
-        reader.heard()
+        """Its events, and nothing else, led to what is held. One with graces believes them too."""
+        reader, now = self.world.reader, self.world.clock()
+        for event in self.patient.expired(now):
+            self.patient_believer(event)
+        for event in reader.heard():
+            for told in self.patient.pass_on(event, now):
+                self.patient_believer(told)
         believed = {name: held for name, held in reader.believer.domains.items() if held}
         assert believed == {name: held for name, held in reader.domains.items() if held}
 

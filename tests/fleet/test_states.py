@@ -418,6 +418,26 @@ def test_without_unique_ids_a_new_index_does_not_end_lives() -> None:
         assert before in world.reader.fleet
 
 
+def test_what_ended_while_the_store_was_lost_is_no_ghost() -> None:
+    """F1, F5: an emptied store has nothing to delete; what its publisher writes anew is all."""
+    with World.open("xen1", "xen2") as world:
+        one = world.machines["xen1"]
+        goes, stays = one.host.create("goes"), one.host.create("stays")
+        world.settle()
+        world.reader.heard()
+        world.store.wipe()
+        world.reader.catch_up()
+        one.host.destroy(goes)
+        comes = one.host.create("comes")
+        world.settle()
+        assert world.reader.states()["xen1"] == "live"
+        assert world.reader.domains["xen1"].keys() == {stays, comes}
+        told = [e.event for e in world.reader.heard() if isinstance(e, HostEvent)]
+        known = {(type(e), e.domain.domid) for e in told if isinstance(e, (Added, Removed))}
+        assert known == {(Added, comes), (Removed, goes)}
+        assert world.reader.fleet.stats.drift == 0
+
+
 def test_a_store_that_was_wiped_loses_hosts_and_no_domains() -> None:
     """F3, F5, trap 7: another epoch is another store; its hosts come back to it."""
     with World.open("xen1", "xen2") as world:

@@ -281,16 +281,3 @@ def test_test_your_program() -> None:
     )
     assert done.returncode == 0, done.stdout
     assert "4 passed" in done.stdout
-
-
-def test_fleet() -> None:
-    """A migration is told once, a host that dies is lost, and the answers say so."""
-    with Program("fleet.py") as program:
-        program.until("in memory")
-        program.until("web: domain 1 on xen1 (live)")
-        program.until("meanwhile", "xen1 (live)", "xen2 (live)")
-        program.until("web moved from xen1 to xen2")
-        program.until("xen2 is lost")
-        program.until("web: domain 1 on xen2 (lost)")
-        program.until("db: cannot tell")
-        program.until("web: no running domain")

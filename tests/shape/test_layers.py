@@ -52,7 +52,7 @@ ALLOWED_ONLY_IN = {
     "core.ended": {"time"},
     "core.grouping": {"contextlib", "logging"},
     "core.key": {"functools"},
-    "conditions": {"time"},
+    "conditions": {"threading", "time"},
     "facts": {"errno", "time"},
     "matching": {"fnmatch"},
     "liveness": {"threading", "time"},
@@ -107,7 +107,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("fleet.host_table", "fleet.moves"),
     ("fleet.picture", "fleet.wanted"),
     ("fleet.lookups", "fleet.reconcile"),
-    ("fleet.following",),
+    ("fleet.conditions", "fleet.following"),
     ("fleet.body",),
     ("fleet.fleet",),
     ("fleet.machine", "fleet.publishing"),  # the publisher
@@ -331,7 +331,7 @@ def test_no_object_reaches_into_another_one() -> None:
     assert not [use for module in MODULES if module != "testing" for use in private_uses(module)]
 
 
-CODE = {"cli": 1_900, "fleet": 4_400, "": 7_450}
+CODE = {"cli": 1_900, "fleet": 4_650, "": 7_450}
 """The most lines of code (neither blank, comment nor docstring) that each part of the package may
 have: the command line with its help, the fleet, and the index with all that it needs."""
 TOLD = 0.25

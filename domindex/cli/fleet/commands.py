@@ -9,7 +9,16 @@ import argparse
 import importlib
 from typing import Any, Final, TextIO
 
-from domindex.cli.arguments import Adds, Commands, Parser, Run, add_filters, add_key, seconds
+from domindex.cli.arguments import (
+    Adds,
+    Commands,
+    Parser,
+    Run,
+    add_filters,
+    add_key,
+    add_reboot_grace,
+    seconds,
+)
 from domindex.cli.arguments import typed_text as text
 from domindex.ports import Host
 
@@ -139,6 +148,7 @@ def add(commands: Commands) -> None:
         help=f"only these events, of: {', '.join(EVENTS)}; a Resync always comes",
     )
     parser.add_argument("--no-replay", action="store_true", help="without what is there already")
+    add_reboot_grace(parser)
     parser.add_argument(
         "--timestamps",
         action="store_true",

@@ -13,7 +13,7 @@ from typing import Any, TextIO
 
 import domindex.events
 import domindex.fleet
-from domindex.cli.arguments import wanted
+from domindex.cli.arguments import reboot_grace, wanted
 from domindex.cli.as_text import stamp
 from domindex.cli.fleet.forms import fleet_event_json, fleet_event_line
 from domindex.cli.fleet.opening import reader_of
@@ -25,6 +25,7 @@ from domindex.ports import Host
 def watch(_: Host, args: argparse.Namespace, out: TextIO) -> int:
     """Print what is there, then each event."""
     kinds = None if args.event is None else tuple(map(kind_of, args.event))
+    grace = reboot_grace(args)
     with reader_of(args) as fleet:
         for host in args.host or ():
             fleet.hosts[host]  # raises NoSuchHost: a misspelt one would be silent for ever
@@ -35,6 +36,7 @@ def watch(_: Host, args: argparse.Namespace, out: TextIO) -> int:
             where=wanted(args),
             among=args.host,
             replay=not args.no_replay,
+            reboot_grace=grace,
             threaded=False,
         )
         for _turn in turns(fleet, out, math.inf if args.seconds is None else args.seconds):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice, pairwise
 from typing import Final
 
@@ -49,7 +50,6 @@ class EtcdEngine:
         """As `Engine.load`. One request, and one more for each 50 hosts as they are iterated."""
         if hosts is not None:
             return self._load_some(layout.check_hosts(hosts))
-        self._members.begin()
         first = self._members.call(
             wire.transaction(
                 [],
@@ -62,6 +62,7 @@ class EtcdEngine:
         )
         epoch, alive, records = (one.response_range for one in first.responses)
         position = first.header.revision
+        self._members.begin(first.header.cluster_id, first.header.raft_term)
         small = wire.pairs(alive) + wire.pairs(records)
         return Loaded(
             wire.text(epoch.kvs[0].value) if epoch.kvs else None,
@@ -144,8 +145,15 @@ class EtcdEngine:
         )
         # The blocks together are all that is below DOM, hosts without a record included.
         bounds = [layout.DOM, *islice(names, _HOSTS, None, _HOSTS), wire.end_of(layout.DOM)]
-        for start, end in pairwise(bounds):
-            yield from wire.pairs(self._members.call(wire.range_of(start, end, revision=position)))
+        requests = [wire.range_of(*block, revision=position) for block in pairwise(bounds)]
+        # One block is on its way while the one before is taken in: etcd and we work at once.
+        with ThreadPoolExecutor(1, "domindex-load") as ahead:
+            coming = ahead.submit(self._members.call, requests[0])
+            for request in requests[1:]:
+                block = coming.result()
+                coming = ahead.submit(self._members.call, request)
+                yield from wire.pairs(block)
+            yield from wire.pairs(coming.result())
 
     def _load_some(self, hosts: Sequence[str]) -> Loaded:
         position, found = 0, []

@@ -145,16 +145,16 @@ class Members:
         has passed the one that we know.
         """
         with self._lock:
-            before = self._history or (cluster, term)
+            before = self._history or (cluster, term)  # none: a feed without a load
             if before[0] != cluster or before[1] > term:
                 return False  # until `begin`
             self._history = cluster, term
             return True
 
-    def begin(self) -> None:
-        """Everything is loaded anew: whatever history it has, it is the one."""
+    def begin(self, cluster: int, term: int) -> None:
+        """Everything is loaded anew: the history that a quorum says it has is the one."""
         with self._lock:
-            self._history = None
+            self._history = cluster, term
 
     def check(self) -> None:
         """Raises Closed."""

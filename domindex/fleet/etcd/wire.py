@@ -9,6 +9,9 @@ Read after ports.py and url.py; next versions.py.
 from __future__ import annotations
 
 import os
+import queue
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, Protocol, TypeAlias
 
@@ -19,6 +22,7 @@ import grpc
 from aetcd import rpc
 from aetcd.rpc import rpc_pb2_grpc as stubs
 
+from domindex import forking
 from domindex.fleet.errors import (
     EngineDenied,
     EngineError,
@@ -81,7 +85,7 @@ class Line:
             rpc.LeaseRevokeRequest: leases.LeaseRevoke,
             rpc.StatusRequest: stubs.MaintenanceStub(self._channel).Status,
         }
-        self._keep_alive = leases.LeaseKeepAlive
+        self._renewals = _Renewals(leases.LeaseKeepAlive)
 
     def call(self, request: Message, timeout: float) -> Message:
         """The answer to one request.
@@ -96,7 +100,7 @@ class Line:
         """
         try:
             if isinstance(request, rpc.LeaseKeepAliveRequest):
-                return next(self._keep_alive(iter([request]), timeout=timeout))
+                return self._renewals.ask(request, timeout)
             return self._calls[type(request)](request, timeout=timeout)
         except StopIteration:
             raise LineLost(f"etcd at {self.endpoint} ended a call without an answer") from None
@@ -142,6 +146,56 @@ class Line:
         """End every call. In a forked child nothing is done: gRPC's threads are not there."""
         if self._pid == os.getpid():
             self._channel.close()
+            self._renewals.close()
+
+
+class _Renewals:
+    """The stream on which leases are renewed. One for each renewal costs etcd three times that.
+
+    Every host renews every few seconds, so this is most of what a large fleet asks of etcd.
+    """
+
+    def __init__(self, start: Callable[[Iterator[Message]], Any]) -> None:
+        self._start = start
+        self._lock = forking.rlock()  # one at a time: an answer does not say whose it is
+        self._stream: Any = None
+        self._requests: queue.SimpleQueue[Message | None] = queue.SimpleQueue()
+
+    def ask(self, request: Message, timeout: float) -> Message:
+        """The answer to one renewal. Raises grpc.RpcError, StopIteration."""
+        deadline = time.monotonic() + timeout
+        with self._lock:
+            if self._stream is not None:
+                try:
+                    return self._asked(request, deadline)
+                except (grpc.RpcError, StopIteration):
+                    # It may have ended since the last renewal, with a member that is back by now.
+                    if time.monotonic() >= deadline:
+                        raise
+            self._requests = queue.SimpleQueue()
+            self._stream = self._start(iter(self._requests.get, None))
+            return self._asked(request, deadline)
+
+    def close(self) -> None:
+        """End the thread of gRPC's that sends. The channel ends the stream."""
+        self._requests.put(None)
+
+    def _asked(self, request: Message, deadline: float) -> Message:
+        # A stream that is kept has no time limit of its own.
+        limit = threading.Timer(max(0.0, deadline - time.monotonic()), self._stream.cancel)
+        limit.daemon = True
+        limit.start()
+        try:
+            self._requests.put(request)
+            return next(self._stream)
+        except BaseException:
+            self._stream.cancel()
+            self._stream = None
+            self._requests.put(None)
+            raise
+        finally:
+            limit.cancel()
+            limit.join()
 
 
 Broken: Final[type[Exception]] = grpc.RpcError
@@ -167,7 +221,7 @@ def meaning(error: Any, endpoint: object) -> Exception:
         return EngineDenied(f"{where} refuses: {said}; `domindex fleet grant` prints what to allow")
     if code is status.UNIMPLEMENTED:
         return UnfitEngine(f"{endpoint} is no etcd: {said}")
-    if code is status.DEADLINE_EXCEEDED:
+    if code is status.DEADLINE_EXCEEDED or (code is status.CANCELLED and "application" in said):
         return LineLost(f"{where} did not answer in time")
     return LineLost(f"{where} did not answer: {said or code.name}")
 

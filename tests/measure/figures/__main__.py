@@ -15,6 +15,7 @@ from tests.bench.on_hosts.overlay import lowlevel
 from tests.measure.cost import committed
 from tests.measure.figures import native
 from tests.measure.figures.measure import HEAD, Figure
+from tests.measure.fleet import figures as fleet
 from tests.real.build.host import RELEASES
 from tests.real.outside.real_host import in_dom0
 
@@ -23,7 +24,7 @@ RELEASE = "4.17"
 
 
 def main() -> int:
-    figures = [*native.figures(), *counted(), *on_a_real_host()]
+    figures = [*native.figures(), *counted(), *fleet.figures(), *on_a_real_host()]
     notes = [note for figure in figures if (note := figure.note())]
     where = f"CPython {platform.python_version()}, {platform.machine()}"
     text = "\n".join(
