@@ -8,7 +8,8 @@ wire/       the real line and hypercalls, against a xenstored and a hypervisor m
 both/       what holds on the simulated and on a real host: contract/ of the ports, scenarios/
 fleet/      many hosts: the contract of an engine, in memory and on real etcd servers; faults;
             the commands of the operations page
-real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports
+real/       build/ makes real Xen hosts, inside/ runs in dom0, outside/ boots and reports, and reads
+            what real hosts publish to a real etcd
 packages/   what is shipped, installed and run in unpacked Debians; bare machines
 shape/      layers, public names, arguments, types, documents, examples
 measure/    cost/ counts instructions, figures/ makes the table of docs/performance.md, mutants/

@@ -46,6 +46,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
                 return "packages"  # they share what is built
             if nodeid.startswith("tests/fleet/"):
                 return nodeid.partition("::")[0]  # they share a server
+            if nodeid.startswith("tests/real/outside/test_published.py"):
+                return "published"  # they share hosts and a server
             return max((h for h in RELEASES if f"_dom0[{h}-" in nodeid), key=len, default=nodeid)
 
     return ByHost(config, log)

@@ -13,11 +13,12 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import tomllib
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .debian import HostUnavailable, cache_directory, cache_lock, partial_of
+from .debian import HostUnavailable, cache_directory, cache_lock, package_set, partial_of
 from .host import Release, userland_here
 from .python import compile_tree
 from .root import Content
@@ -30,6 +31,8 @@ _WHEELS = (
     "prometheus_client>=0.16",
 )
 _SOURCES = ("pyxs==0.4.1",)  # pure Python, and published as source only
+_CPP = "usr/lib/.*/libstdc[+][+][.]so[.]6.*"
+_PROJECT = Path(__file__).resolve().parents[3] / "pyproject.toml"
 _PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 _TIME_LIMIT = 600.0
 
@@ -40,6 +43,22 @@ def site(release: Release) -> Mapping[str, Content]:
     Cost: a look at the cache after the first time. Raises HostUnavailable if pip cannot fetch.
     """
     return {SITE: _unpacked(release, _WHEELS, _SOURCES)}
+
+
+def fleet_site(release: Release) -> Mapping[str, Content]:
+    """The same overlay and what the project's extra `fleet` asks for, which is 20 MB.
+
+    Cost, raises: as `site`.
+    """
+    extras = tomllib.loads(_PROJECT.read_text())["project"]["optional-dependencies"]
+    machine = release.machine
+    # gRPC is written in C++, and nothing else in dom0 is.
+    packages = package_set(release.userland, ["libstdc++6"], only=_CPP, machine=machine.debian)
+    library = next(path for path in packages.rglob("libstdc++.so.6*") if not path.is_symlink())
+    return {
+        SITE: _unpacked(release, (*_WHEELS, *extras["fleet"]), _SOURCES),
+        f"{machine.libraries}/libstdc++.so.6": library,
+    }
 
 
 def wheel(release: Release, path: Path) -> Mapping[str, Content]:

@@ -27,7 +27,7 @@ from enum import Enum
 from functools import partial
 from pathlib import Path
 
-from . import dom0less, init, qemu
+from . import dom0less, init, network, qemu
 from .cpio import Archive
 from .debian import cache_directory, cache_lock, dependencies_of, package_set, partial_of
 from .machine import ARM, PC, Machine
@@ -215,6 +215,8 @@ def boot(
     on_line: Callable[[str], None],
     processor: str | None = None,
     memory: int = 768,
+    stdin: int | None = None,
+    port: int | None = None,
 ) -> BootResult:
     """Run the shell command `command` in a fresh dom0 and say how it ended.
 
@@ -223,6 +225,8 @@ def boot(
     on_line: is called with each line that the command prints, as it comes.
     processor: another than the usual one, as the emulator calls it. One without AMD's
         virtualisation has PV domains only. memory: of dom0, in MiB.
+    stdin: a file descriptor; what is written there comes in by dom0's line, `Machine.line`.
+    port: of the loopback, to be `network.OUTSIDE` for dom0. Without it the host has no network.
 
     Raises HostUnavailable without an emulator, BootFailed if the command was never started.
     """
@@ -243,7 +247,9 @@ def boot(
             arguments = dom0less.arguments(emulator, run, memory, processor)
         else:
             arguments = machine.arguments(memory, processor)
-        with _running(emulator, run, arguments) as process:
+        if port is not None:
+            arguments += network.arguments(run, userland_here(image.release), port)
+        with _running(emulator, run, arguments, stdin) as process:
             started = time.monotonic()
             _listen(process, report, started, deadline)
             ended = time.monotonic()
@@ -298,7 +304,7 @@ def _each_file(name: str, content: Content) -> Iterator[tuple[str, Content]]:
 
 @contextmanager
 def _running(
-    emulator: qemu.Emulator, run: Path, arguments: Sequence[str]
+    emulator: qemu.Emulator, run: Path, arguments: Sequence[str], stdin: int | None
 ) -> Iterator[subprocess.Popen[bytes]]:
     """The emulator, in a process group of its own that is gone when the block is left."""
     command = [
@@ -314,7 +320,7 @@ def _running(
             command,
             cwd=run,
             env=dict(emulator.environment),
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
             stdout=subprocess.PIPE,
             stderr=errors,
             start_new_session=True,

@@ -12,6 +12,7 @@ a word that only this boot knows, so that nothing a command prints is taken for 
 
 from __future__ import annotations
 
+from . import network
 from .machine import Machine
 
 MARK = "\x01domindex"
@@ -22,8 +23,8 @@ _MODULES = ("xen-evtchn", "xen-gntdev", "xen-gntalloc", "xen-privcmd", "xenfs")
 
 
 def module_names() -> tuple[str, ...]:
-    """The kernel modules a dom0 needs, in the order in which they are loaded."""
-    return _MODULES
+    """The kernel modules in a dom0: those it needs, in order, and one that it may ask for."""
+    return (*_MODULES, network.DRIVER)
 
 
 def init_script(machine: Machine, *, xen: str) -> str:
@@ -75,6 +76,7 @@ def helpers(*, xen: str, store: str) -> dict[str, str]:
     memory_only = "" if xen >= "4.20" else " --internal-db"
     daemon = f"xenstored{memory_only}" if store == "xenstored" else "oxenstored"
     return {
+        "network-start": network.script(),
         "xenstored-start": f"""#!/bin/sh
 # Starts xenstored and returns when it listens. A second run starts it with an empty store.
 rm -f /run/xenstored/socket /run/xenstored/socket_ro

@@ -18,6 +18,7 @@ import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -90,13 +91,18 @@ HOSTS = chosen(os.environ.get("DOMINDEX_HOSTS"), bool(os.environ.get("CI")))
 def run_of(host: str) -> Run:
     """What the tests in the dom0 of `host` told. Skips or fails if it cannot be booted."""
     done = _run_or_error(host)
-    if isinstance(done, Run):
-        return done
-    if isinstance(done, BootFailed):
-        pytest.fail(str(done))
+    if not isinstance(done, Run):
+        no_host(done)
+    return done
+
+
+def no_host(error: HostUnavailable | BootFailed) -> NoReturn:
+    """End a test that has none: it is skipped where none can be built, and else fails."""
+    if isinstance(error, BootFailed):
+        pytest.fail(str(error))
     if os.environ.get("CI"):
-        pytest.fail(f"no real host, and CI asks for one: {done}")
-    pytest.skip(f"no real host: {done}")
+        pytest.fail(f"no real host, and CI asks for one: {error}")
+    pytest.skip(f"no real host: {error}")
 
 
 @functools.cache  # what cannot be booted is not tried again for each of its tests
@@ -130,11 +136,14 @@ def in_dom0(
     memory: int = 768,
     time_limit: float = TIME_LIMIT,
     on_line: Callable[[str], None] | None = None,
+    stdin: int | None = None,
+    port: int | None = None,
 ) -> list[str]:
     """What `command` prints in the dom0 of a fresh host, with the project and its wheel there.
 
     settings: for its environment, unless they are made here already.
-    overlay: what the host has beside. processor, memory: as `boot`. on_line: hears each line.
+    overlay: what the host has beside, or in place of what all have. on_line: hears each line.
+    processor, memory, stdin, port: as `boot`.
     The last line tells how long it took. Raises HostUnavailable, BootFailed.
     """
     image = build(RELEASES[release])
@@ -161,6 +170,8 @@ def in_dom0(
         on_line=told,
         processor=processor,
         memory=memory,
+        stdin=stdin,
+        port=port,
     )
     if done.status is None:
         lines.append(f"the command {done.outcome.value}\n{done.log[-4000:]}")
