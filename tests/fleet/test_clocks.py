@@ -76,6 +76,7 @@ def test_a_publisher_that_was_frozen_past_its_lease_claims_anew(etcd_store: Etcd
         wanted = (HostLost, HostLive, Added, Removed)
         events = stack.enter_context(fleet.events(replay=False, events=wanted))
         before = {name: view.generation for name, view in fleet.hosts.items()}
+        loads = fleet.stats.loads
         publisher.freeze()
         assert {events.get(LIMIT), events.get(LIMIT)} == {
             HostLost(host, "its lease ran out") for host in before
@@ -90,7 +91,7 @@ def test_a_publisher_that_was_frozen_past_its_lease_claims_anew(etcd_store: Etcd
         publisher.ask("flush")
         fleet.refresh()
         assert len(fleet) == 4
-        assert fleet.stats.loads == 1
+        assert fleet.stats.loads == loads
 
 
 def test_a_frozen_publisher_that_was_taken_over_writes_nothing_more(
