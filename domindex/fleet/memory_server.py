@@ -42,7 +42,7 @@ class MemoryServer:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.full = False
-        self.wiped = 0
+        self.wiped: int = 0
         self.changed: threading.Condition = threading.Condition(forking.rlock())
         self._clock = clock
         self._pairs: dict[str, Held] = {}
