@@ -202,6 +202,12 @@ def test_the_figures_are_those_that_were_measured() -> None:
     assert table in read("performance.md")
 
 
+def test_the_large_fleet_is_the_one_that_was_measured() -> None:
+    """The table of docs/fleet-operations.md is the one `make fleet-scale` wrote."""
+    measured = (PROJECT / "tests" / "fleet" / "RESULTS.md").read_text(encoding="utf-8")
+    assert measured[measured.index("| what |") :].strip() in read("fleet-operations.md")
+
+
 def test_the_benchmarks_are_those_that_were_measured() -> None:
     """RESULTS.md is made of the JSON beside it: by `python -m tests.bench.on_hosts --release`."""
     committed = results.RESULTS / "RESULTS.md"
