@@ -127,8 +127,8 @@ class Following:
             self._feed.close()
 
     def _lost(self, error: BaseException) -> None:
+        self._picture.down(error)  # first: a feed may take seconds to end
         self._drop_feed()
-        self._picture.down(error)
 
     def _drop_feed(self) -> None:
         feed, self._feed = self._feed, None

@@ -6,6 +6,7 @@ Alone or as three members, with or without certificates. Each is ended by its ow
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -24,17 +25,27 @@ STARTING = 30.0
 
 
 _handed_out: set[int] = set()
+_SURPRISE = random.SystemRandom()  # Hypothesis seeds the usual one, in each process alike
+_EPHEMERAL = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
 
 
 def free_port() -> int:
-    """A port of the loopback that nobody listens at, and that was not given out before."""
+    """A port of the loopback that nobody listens at, and that was not given out before.
+
+    None of those that the kernel gives to connections: one of these could take the port of a
+    server that is stopped for a while.
+    """
     while True:
+        port = _SURPRISE.randrange(_EPHEMERAL - 20_000, _EPHEMERAL)
+        if port in _handed_out:
+            continue
         with socket.socket() as one:
-            one.bind(("127.0.0.1", 0))
-            port = int(one.getsockname()[1])
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
+            try:
+                one.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _handed_out.add(port)
+        return port
 
 
 class Member:

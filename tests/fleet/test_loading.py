@@ -89,3 +89,27 @@ def test_what_is_written_amid_a_load_is_held_after_it() -> None:
             inner = [e.event for _ in range(3) if isinstance(e := heard.get(0), HostEvent)]
             told = [(type(e), e.domain.name) for e in inner if isinstance(e, (Added, Removed))]
             assert told == [(Added, "ends"), (Removed, "ends"), (Added, "comes")]
+
+
+def test_a_broken_line_is_told_before_its_feed_has_ended() -> None:
+    """F8: the end of a feed may take as long as a call."""
+    live_at_its_end: list[bool] = []
+
+    class Slow(MemoryFeed):
+        def close(self) -> None:
+            live_at_its_end.append(body.picture.live)
+            super().close()
+
+    class SlowEngine(MemoryEngine):
+        def follow(self, position: int, epoch: str | None) -> MemoryFeed:
+            return Slow(self, position, epoch)
+
+    with World.open("xen1") as world:
+        body = FleetBody(SlowEngine(world.store, 0.0), max_age=math.inf, clock=world.clock)
+        with Fleet(body, "serve") as fleet:
+            for _ in range(3):
+                body.following.step(0.0, lambda _: None)
+            assert fleet.live
+            world.store.stop()
+            body.following.step(0.0, lambda _: None)
+            assert live_at_its_end == [False]
