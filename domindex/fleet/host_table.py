@@ -115,11 +115,15 @@ class HostTable:
 
     @property
     def lacks(self) -> int:
-        """How many domains fewer (below 0: more) are held than the host says it has."""
+        """How many domains fewer (below 0: more) are held than the host says it has.
+
+        Those that cannot be read may be among these, or a stranger's.
+        """
         if self.record is None or not self.is_whole:
             return 0
         unknown = sum(domid not in self.table.domids.unique for domid in self.bad)
-        return self.record.domains - len(self.table) - unknown
+        missing = self.record.domains - len(self.table)
+        return max(missing - unknown, 0) + min(missing, 0)
 
     def changes(self) -> list[Change]:
         """The difference of what came to what is held. Call it when it `is_whole`."""

@@ -151,6 +151,28 @@ def test_a_delete_that_was_lost_shows() -> None:
         assert set(world.reader.domains["xen1"]) == {1, 2}
 
 
+def test_what_a_stranger_put_there_is_no_change_that_was_missed() -> None:
+    """The host does not count it, and may count one of its own that cannot be read."""
+    with World.open("xen1") as world:
+        domid = world.machines["xen1"].host.create("web")
+        world.settle()
+        world.store.put(dom_key("xen1", 77), b"no JSON")
+        world.clock.pass_by(31)
+        world.write(world.machines["xen1"])
+        world.reader.catch_up()
+        late = world.read()
+        late.catch_up()
+        world.store.put(dom_key("xen1", domid), b"no JSON")
+        later = world.read()
+        later.catch_up()
+        for reader, bad in ((world.reader, 2), (late, 2), (later, 2)):
+            world.clock.pass_by(31)
+            reader.catch_up()
+            assert (reader.fleet.stats.drift, reader.fleet.stats.bad_values) == (0, bad)
+            assert reader.fleet.stats.loads == 1
+            reader.fleet.close()
+
+
 def test_a_uuid_twice_on_one_host_is_ambiguous() -> None:
     """As in an index."""
     with World.open("xen1") as world:
