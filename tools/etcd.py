@@ -24,10 +24,11 @@ SUITES = {"3.5.30": "sid", "3.5.16": "trixie", "3.4.23": "bookworm"}
 def program(suite: str, name: str = "etcd") -> Path:
     """The path of `etcd`, `etcdctl` or `etcdutl` of that Debian. Raises HostUnavailable."""
     packages = ["etcd-client", "etcd-server"]
-    path = package_set(suite, packages, only="usr/bin/etcd(ctl|utl)?") / "usr/bin" / name
-    if not os.access(path, os.X_OK):
-        path.chmod(0o755)
-    return path
+    folder = package_set(suite, packages, only="usr/bin/etcd(ctl|utl)?") / "usr/bin"
+    for path in folder.iterdir():  # all of them: who asks for one may have the folder in PATH
+        if not os.access(path, os.X_OK):
+            path.chmod(0o755)
+    return folder / name
 
 
 def main() -> int | str:
