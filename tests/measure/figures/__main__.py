@@ -24,7 +24,7 @@ RELEASE = "4.17"
 
 
 def main() -> int:
-    figures = [*native.figures(), *counted(), *fleet.figures(), *on_a_real_host()]
+    figures = [*native.figures(), *counted(), *fleet.measured(), *on_a_real_host()]
     notes = [note for figure in figures if (note := figure.note())]
     where = f"CPython {platform.python_version()}, {platform.machine()}"
     text = "\n".join(
