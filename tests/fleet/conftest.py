@@ -10,8 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from domindex.fleet.opening import open_engine
+from domindex.fleet.ports import Engine
 from tests.real.build.debian import HostUnavailable
 
+from .proxy import Proxy
 from .servers import Etcd, etcd, program
 from .stores import EtcdStore, MemoryStore, Store
 
@@ -42,6 +45,21 @@ def etcd_store(server: Etcd) -> Iterator[EtcdStore]:
     store = EtcdStore(server)
     yield store
     store.close()
+
+
+@pytest.fixture
+def proxy(etcd_store: EtcdStore) -> Iterator[Proxy]:
+    """In front of the server."""
+    with Proxy(etcd_store.server.one.port) as running:
+        yield running
+
+
+@pytest.fixture
+def through(proxy: Proxy) -> Iterator[Engine]:
+    """An engine that knows the server by the proxy only."""
+    engine = open_engine(proxy.url, timeout=1.0)
+    yield engine
+    engine.close()
 
 
 @pytest.fixture(params=["memory", "etcd"])

@@ -24,21 +24,6 @@ from .servers import Etcd, etcd, free_port, program, wait_until
 from .stores import EtcdStore, changes, dom, heard, progress, record, the_end_of
 
 
-@pytest.fixture
-def proxy(etcd_store: EtcdStore) -> Iterator[Proxy]:
-    """In front of the server."""
-    with Proxy(etcd_store.server.one.port) as running:
-        yield running
-
-
-@pytest.fixture
-def through(proxy: Proxy) -> Iterator[Engine]:
-    """An engine that knows the server by the proxy only."""
-    engine = open_engine(proxy.url, timeout=1.0)
-    yield engine
-    engine.close()
-
-
 def claimed(engine: Engine, host: str = "xen1") -> Claim:
     """A claim with a record."""
     claim = engine.claim(host, "m1", 60)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,21 +17,6 @@ from .conftest import need
 from .proxy import DOWN, UP, Proxy
 from .servers import Etcd, etcd
 from .stores import EtcdStore
-
-
-@pytest.fixture
-def proxy(server: Etcd) -> Iterator[Proxy]:
-    """In front of the server."""
-    with Proxy(server.one.port) as running:
-        yield running
-
-
-@pytest.fixture
-def through(proxy: Proxy) -> Iterator[Engine]:
-    """An engine that knows the server by the proxy only."""
-    engine = open_engine(proxy.url, timeout=1.0)
-    yield engine
-    engine.close()
 
 
 def test_a_server_that_was_restarted_since_the_last_renewal_is_no_fault(tmp_path: Path) -> None:
