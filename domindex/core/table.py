@@ -130,8 +130,8 @@ class DomainTable:
         The end of a life stands before the birth of another, so that a reused domid is Removed,
         then Added; Removed carries the last name that the life had.
 
-        births_ready: False leaves out the `Ready` of births, which makes the first list of a host
-        cheaper. For when no listener is there.
+        births: False leaves out the `Added` and `Ready` of births, which makes the first list of a
+        host cheaper. For when no listener is there.
 
         Raises KeyError, with nothing changed, on a change of what is not held.
         """

@@ -154,7 +154,7 @@ def _publish(url: str, ttl: str, *hosts: str) -> None:
 
 
 def _read(url: str, patience: str) -> None:
-    picture.PATIENCE = float(patience)  # type: ignore[misc]
+    picture.PATIENCE = float(patience)  # type: ignore[misc]  # Final, but for this process
     with domindex.fleet.connect(url) as fleet, fleet.events(queue=100_000) as events:
 
         def look() -> list[object]:

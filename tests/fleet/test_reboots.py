@@ -66,7 +66,7 @@ class Guest:
         self.one, self.two = world.machines["xen1"], world.machines["xen2"]
         self.domid = self.one.host.create("web", uuid=UUID1)
         world.settle()
-        self.stream = world.reader.fleet.events(replay=False, **graces)  # type: ignore[arg-type]
+        self.stream = world.reader.fleet.events(replay=False, **graces)  # type: ignore[arg-type]  # floats
         told(self.stream)
 
     def read(self, machine: Machine) -> list[str]:

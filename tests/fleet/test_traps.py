@@ -89,6 +89,7 @@ def scripted(answers: Script, revision: int) -> Iterator[str]:
     Each answer waits until progress was asked for once more.
     """
 
+    # Stubs of gRPC have no types.
     class Keys(stubs.KVServicer):  # type: ignore[misc]
         def Range(self, request: Any, context: Any) -> Any:  # noqa: N802
             return rpc.RangeResponse(header=rpc.ResponseHeader(revision=revision))

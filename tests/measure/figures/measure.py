@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 
@@ -53,4 +53,9 @@ def in_turns(
         return seconds(call)
 
     pairs = [(rested(one), rested(other)) for _ in range(rounds)]
+    return medians(pairs)
+
+
+def medians(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Of the first ones, and of the second ones."""
     return statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs)

@@ -28,7 +28,7 @@ from domindex.fleet.memory import MemoryStore
 from domindex.fleet.url import parse_url
 from domindex.testing import SimulatedHost
 from tests.fleet.servers import Etcd, etcd
-from tests.measure.figures.measure import Figure, in_turns, seconds
+from tests.measure.figures.measure import Figure, in_turns, medians, seconds
 from tests.measure.fleet.canned import Call, Canned, commit, cpu_of, fill, line_to
 
 HOSTS, DOMAINS = 200, 100
@@ -90,7 +90,7 @@ def first_load(server: Etcd, call: Call) -> Figure:
             pass
 
     pairs = [(alone(ours), alone(raw)) for _ in range(15)]
-    took, floor = (statistics.median(pair[place] for pair in pairs) for place in (0, 1))
+    took, floor = medians(pairs)
     return Figure(
         f"first load of {HOSTS * DOMAINS:,} domains",
         "a raw range of all keys and `json.loads` of each",
@@ -222,7 +222,7 @@ def latency(server: Etcd, call: Call, canned: Canned) -> Figure:
             line.close()
 
     pairs = [(ours(), bare()) for _ in range(5)]
-    took, floor = (statistics.median(pair[place] for pair in pairs) for place in (0, 1))
+    took, floor = medians(pairs)
     return Figure(
         "from a transaction to the handler of a fleet",
         "a bare watch of all keys",
@@ -249,7 +249,7 @@ def readers(server: Etcd, call: Call, canned: Canned) -> Figure:
             return (cpu_of(server.one.pid) - before) / (time.perf_counter() - began)
 
     pairs = [(cpu(READERS), cpu(1)) for _ in range(3)]
-    many, one = (statistics.median(pair[place] for pair in pairs) for place in (0, 1))
+    many, one = medians(pairs)
     return Figure(
         f"processor time of etcd with {READERS} readers, {RENAMES} renames a second",
         "with one reader",
